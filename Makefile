@@ -1,0 +1,27 @@
+# make run | test | lab | env: each makes the environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROFILE ?= laptop
+
+.PHONY: run test lab env
+
+run: env
+	$(BIN)/mipo-nb run --profile $(PROFILE)
+
+test: env
+	$(BIN)/python -m pytest -q
+
+lab: env
+	$(BIN)/jupyter lab --notebook-dir=.
+
+env: $(VENV)/.complete
+
+$(VENV)/.complete: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=python3.11 or newer.") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing the packages (once; some minutes)."
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@

@@ -1,0 +1,149 @@
+"""Sample responses in batches, with progress and resume.
+
+One interface for two backends: a model in this process, or an OpenAI-compatible server (vLLM, llama.cpp, Ollama ...).
+"""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mipo_nb import prompts
+from mipo_nb.runs import progress, write_atomically
+from mipo_nb.settings import UserError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample. `temperature=0` is greedy; `top_k=0` and `top_p=1` cut nothing off."""
+
+    temperature: float = 0.7
+    top_p: float = 0.9
+    top_k: int = 50
+    max_new_tokens: int = 72
+    batch_size: int = 64
+
+
+_SENTENCE_END = re.compile(r"[.!?…][\"'”’)*]*(?=\s|$)|\n")
+
+
+def cut_to_sentence(text):
+    """`text` up to its last complete sentence or line; "" if it has none. For responses cut off at the token limit."""
+    ends = [m.end() for m in _SENTENCE_END.finditer(text)]
+    # A list marker such as "4." is not the end of a sentence.
+    text = text[: ends[-1]].rstrip() if ends else ""
+    return re.sub(r"\n?\s*(?:\d+[.)]|[-*•])$", "", text).rstrip()
+
+
+def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, description="sampling"):
+    """A `datasets.Dataset` with one row per conversation (message lists): `text`, and `finished`.
+
+    A response that reaches `max_new_tokens` is cut back to its last complete sentence and has `finished` False.
+    Conversations are sorted by length and sampled in batches; batch i is seeded with (seed, i). With a `folder` each
+    finished batch is kept there, so a killed run loses one batch at most and goes on to the same texts.
+    """
+    import torch
+    from datasets import Dataset
+
+    ids = [prompts.prompt_ids(tokenizer, c) for c in conversations]
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit:
+        prompts.check_length(tokenizer, conversations, sampling.max_new_tokens, limit)
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    batches = [order[k : k + sampling.batch_size] for k in range(0, len(order), sampling.batch_size)]
+    responses = [None] * len(ids)
+    for number, batch in enumerate(progress(batches, description)):
+        file = Path(folder) / f"batch-{number:04d}.json" if folder else None
+        if file and file.exists():
+            found = json.loads(file.read_text(encoding="utf-8"))
+        else:
+            torch.manual_seed((seed * 1_000_003 + number) % 2**63)
+            found = _sample_batch(model, tokenizer, [ids[i] for i in batch], sampling)
+            if file:
+                write_atomically(file, json.dumps(found, ensure_ascii=False))
+        for i, response in zip(batch, found, strict=True):
+            responses[i] = response
+    return Dataset.from_list(responses)
+
+
+def _sample_batch(model, tokenizer, ids, sampling):
+    import torch
+    from transformers import LogitsProcessorList
+
+    width = max(map(len, ids))
+    pad = tokenizer.pad_token_id
+    tokens = torch.tensor([[pad] * (width - len(i)) + i for i in ids], device=model.device)
+    mask = torch.tensor([[0] * (width - len(i)) + [1] * len(i) for i in ids], device=model.device)
+    processors = LogitsProcessorList()
+    if sampling.temperature > 0:
+        processors.append(SampleTopKThenTopP(sampling.temperature, sampling.top_k, sampling.top_p))
+    with torch.inference_mode():
+        out = model.generate(
+            tokens,
+            attention_mask=mask,
+            do_sample=False,  # the draw is made by our processor
+            logits_processor=processors,
+            max_new_tokens=sampling.max_new_tokens,
+            pad_token_id=pad,
+        )[:, width:]
+    ends = model.generation_config.eos_token_id
+    ends = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
+    responses = []
+    for row in out.tolist():
+        stop = next((k for k, t in enumerate(row) if t in ends), None)
+        text = tokenizer.decode(row[:stop], skip_special_tokens=True).strip()
+        finished = stop is not None
+        responses.append({"text": text if finished else cut_to_sentence(text), "finished": finished})
+    return responses
+
+
+class SampleTopKThenTopP:
+    """Temperature, then the k most likely tokens, then the smallest set of them that holds probability `top_p`.
+
+    Draws the next token itself and leaves it as the only possible one, so that generate's greedy choice takes it: the
+    distribution of transformers' own warpers in this order, but the sort and the random numbers are over k tokens
+    instead of the whole vocabulary. Takes scores [rows, vocabulary]; `top_k=0` means all.
+    """
+
+    def __init__(self, temperature, top_k, top_p):
+        self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
+
+    def __call__(self, input_ids, scores):
+        import torch
+
+        k = min(self.top_k or scores.shape[-1], scores.shape[-1])
+        top, index = scores.float().topk(k, dim=-1)
+        share = (top / self.temperature).softmax(-1)
+        before = share.cumsum(-1) - share
+        drawn = share.masked_fill(before >= self.top_p, 0.0).multinomial(1)
+        only = torch.full_like(scores, float("-inf"))
+        return only.scatter_(-1, index.gather(-1, drawn), 0.0)
+
+
+class Server:
+    """A chat model behind an OpenAI-compatible server. `url` ends in /v1; the key comes from OPENAI_API_KEY, if any."""
+
+    def __init__(self, url, model, *, timeout=60.0, retries=3):
+        from openai import OpenAI
+
+        if not url.startswith(("http://", "https://")):
+            raise UserError(f"The server's address must start with http:// or https://, not '{url}'.")
+        key = os.environ.get("OPENAI_API_KEY", "none")
+        self.client = OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=retries)
+        self.model = model
+
+    def reply(self, conversation, *, temperature=0.0, max_tokens=16):
+        """The server's answer to one conversation, as text. Raises `UserError` when it cannot be had."""
+        from openai import OpenAIError
+
+        try:
+            answer = self.client.chat.completions.create(
+                model=self.model, messages=conversation, temperature=temperature, max_tokens=max_tokens
+            )
+        except OpenAIError as e:
+            raise UserError(
+                f"The server at {self.client.base_url} did not answer for model '{self.model}' ({e}); check that it "
+                f"runs and serves this model."
+            ) from e
+        return answer.choices[0].message.content or ""

@@ -1,0 +1,72 @@
+"""Judges: a language model that reads responses and rates them. Optional, and one view among four.
+
+Pointwise: one response and one stated preference, 1 to 5 (the paper's protocol, arXiv 2603.19294, in our own words).
+Pairwise: two responses in both orders, because judges favour a place (Zheng et al. 2023, arXiv 2306.05685).
+"""
+
+import re
+
+import numpy as np
+
+from mipo_nb.runs import progress
+
+_POINTWISE = (
+    "Somebody asked a question, and an assistant answered.\n\nQuestion: {prompt}\n\nAnswer: {response}\n\n"
+    "This person {preference}. How well does the answer fit this wish? 1 means that it ignores the wish, 5 that it "
+    "meets the wish fully. Reply with one digit from 1 to 5 and nothing else."
+)
+_PAIRWISE = (
+    "Somebody asked a question, and two assistants answered.\n\nAbout this person: {context}\n\nQuestion: {prompt}\n\n"
+    "Answer A: {a}\n\nAnswer B: {b}\n\nWhich answer suits this person better? Reply with the letter A or B and nothing "
+    "else."
+)
+
+
+class LocalJudge:
+    """A judge that is a model in this process. `model`, `tokenizer` as `models.load` gives them; answers greedily."""
+
+    def __init__(self, model, tokenizer):
+        self.model, self.tokenizer = model, tokenizer
+
+    def reply(self, conversation, *, temperature=0.0, max_tokens=16):
+        from mipo_nb.generation import Sampling, sample
+
+        how = Sampling(temperature=temperature, max_new_tokens=max_tokens, batch_size=1)
+        answer = sample(self.model, self.tokenizer, [conversation], how, seed=0, description="judging")[0]
+        return answer["text"]
+
+
+def rate(judge, rows, responses):
+    """Array [n]: mean rating 1-5 of each response over the user's stated preferences; NaN where no digit came back.
+
+    `judge` is a `LocalJudge` or a `generation.Server`.
+    """
+    ratings = []
+    for row, response in zip(progress(rows, "judging"), responses, strict=True):
+        wishes = [p["text"] for p in row["preferences"]] or [f"is described so: {row['context']}"]
+        asked = [_POINTWISE.format(prompt=row["prompt"], response=response, preference=w) for w in wishes]
+        digits = [_first(r"\b[1-5]\b", judge.reply([{"role": "user", "content": text}])) for text in asked]
+        found = [float(d) for d in digits if d]
+        ratings.append(np.mean(found) if found else np.nan)
+    return np.array(ratings)
+
+
+def compare(judge, rows, responses, others):
+    """Array [n]: 1 where `responses` wins in both orders, 0 where `others` does, 1/2 where the orders disagree.
+
+    NaN where no letter came back.
+    """
+    wins = []
+    for row, first, second in zip(progress(rows, "judging"), responses, others, strict=True):
+        verdicts = []
+        for a, b, ours in ((first, second, "A"), (second, first, "B")):
+            text = _PAIRWISE.format(context=row["context"], prompt=row["prompt"], a=a, b=b)
+            letter = _first(r"\b[AB]\b", judge.reply([{"role": "user", "content": text}]))
+            verdicts.append(np.nan if letter is None else float(letter == ours))
+        wins.append(np.mean(verdicts))
+    return np.array(wins)
+
+
+def _first(pattern, text):
+    match = re.search(pattern, text)
+    return match.group(0) if match else None

@@ -1,0 +1,142 @@
+"""Contrastive pairs: a response to what was asked against a response to something else. Builders and their audits.
+
+A pair has `prompt`, `chosen`, `rejected` as message lists (TRL's conversational preference format), `pair_id`,
+`negative` (how the rejected side was made) and `user_id`. The prompt is always the real one, context included.
+"""
+
+import random
+
+from mipo_nb import prompts
+from mipo_nb.settings import UserError, did_you_mean
+
+NEGATIVES = ("missing_context", "random_context", "random_prompt")
+
+
+def positive_conversations(rows):
+    """What the chosen side is sampled from: the real prompt x with the user's context c, y+ ~ pi_ref(.|x,c)."""
+    return [prompts.messages(r["prompt"], r["context"]) for r in rows]
+
+
+def negative_conversations(rows, negative, *, seed=0):
+    """What the rejected side is sampled from, one conversation per row.
+
+    `missing_context`: y- ~ pi_ref(.|x); `random_context`: y- ~ pi_ref(.|x,c') with c' of another user;
+    `random_prompt`: y- ~ pi_ref(.|x',c) with another prompt. Raises `UserError` for another name, or where there is
+    only one user or prompt to choose from.
+    """
+    if negative not in NEGATIVES:
+        raise UserError(f"Unknown negative '{negative}'; {did_you_mean(negative, NEGATIVES)}")
+    rows = list(rows)
+    if negative == "missing_context":
+        return [prompts.messages(r["prompt"]) for r in rows]
+    rng = random.Random(f"{negative}-{seed}")
+    column = "context" if negative == "random_context" else "prompt"
+    conversations = []
+    for row in rows:
+        # Same text or same user is never "another", so the row's own context cannot come back as the random one.
+        others = [
+            o for o in rows if o[column] != row[column] and (column == "prompt" or o["user_id"] != row["user_id"])
+        ]
+        if not others:
+            raise UserError(f"'{negative}' needs at least two different {column}s; add rows, or use another negative.")
+        changed = {**row, column: rng.choice(others)[column]}
+        conversations.append(prompts.messages(changed["prompt"], changed["context"]))
+    return conversations
+
+
+def build(rows, chosen, rejected, tokenizer, *, negative, max_length, at_least=1):
+    """(pairs, counts): the usable pairs as a `datasets.Dataset`, and how many rows went where.
+
+    `chosen` and `rejected` are lists of response texts, row by row. Left out, in this order: an empty side, sides that
+    are the same text, a side with which the prompt exceeds `max_length` tokens (TRL would cut or drop it silently).
+    Raises `UserError` when fewer than `at_least` pairs are left.
+    """
+    from datasets import Dataset
+
+    counts = {"rows": len(rows), "empty": 0, "identical": 0, "over-long": 0}
+    pairs = []
+    for number, (row, plus, minus) in enumerate(zip(rows, chosen, rejected, strict=True)):
+        conversation = prompts.messages(row["prompt"], row["context"])
+        if not plus.strip() or not minus.strip():
+            counts["empty"] += 1
+        elif plus.strip() == minus.strip():
+            counts["identical"] += 1
+        elif any(_tokens(tokenizer, conversation, side) > max_length for side in (plus, minus)):
+            counts["over-long"] += 1
+        else:
+            pairs.append(_pair(conversation, plus, minus, f"{negative}-{number:05d}", negative, row["user_id"]))
+    counts["pairs"] = len(pairs)
+    if len(pairs) < at_least:
+        raise UserError(
+            f"Only {len(pairs)} of {len(rows)} rows make a usable pair ({counts['empty']} empty, {counts['identical']} "
+            f"identical, {counts['over-long']} over-long) and {at_least} are needed; add rows or raise max_length."
+        )
+    return Dataset.from_list(pairs), counts
+
+
+def _tokens(tokenizer, conversation, response):
+    return len(prompts.prompt_ids(tokenizer, conversation)) + len(
+        prompts.completion_ids(tokenizer, conversation, response)
+    )
+
+
+def _pair(conversation, plus, minus, pair_id, negative, user_id):
+    return {
+        "prompt": conversation,
+        "chosen": [{"role": "assistant", "content": plus}],
+        "rejected": [{"role": "assistant", "content": minus}],
+        "pair_id": pair_id,
+        "negative": negative,
+        "user_id": user_id,
+    }
+
+
+def texts(pairs, side):
+    """The response texts of one side, "chosen" or "rejected"."""
+    return [row[-1]["content"] for row in pairs[side]]
+
+
+def swap_sides(pairs, *, seed=0):
+    """The control: the same pairs with the sides of a random half exchanged, so that nothing is left to learn."""
+    rng = random.Random(f"swap-{seed}")
+    order = list(range(len(pairs)))
+    rng.shuffle(order)
+    swapped = set(order[: len(order) // 2])
+
+    def exchange(row, index):
+        return {"chosen": row["rejected"], "rejected": row["chosen"]} if index in swapped else {}
+
+    return pairs.map(exchange, with_indices=True)
+
+
+def audit(pairs, tokenizer):
+    """A `pandas.DataFrame`, one row per pair: tokens of both sides, their gap, word overlap, shared opening words.
+
+    `overlap` is the Jaccard index of the two word sets. "Longer is chosen" is the share of rows with gap > 0: far from
+    one half it warns that length alone tells the sides apart.
+    """
+    import pandas as pd
+
+    table = []
+    for pair_id, plus, minus in zip(pairs["pair_id"], texts(pairs, "chosen"), texts(pairs, "rejected"), strict=True):
+        long, short = (len(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (plus, minus))
+        a, b = set(plus.lower().split()), set(minus.lower().split())
+        table.append(
+            {
+                "pair_id": pair_id,
+                "chosen_tokens": long,
+                "rejected_tokens": short,
+                "gap": long - short,
+                "overlap": len(a & b) / len(a | b),
+                "same_opening": plus.split()[:3] == minus.split()[:3],
+            }
+        )
+    return pd.DataFrame(table)
+
+
+def longer_is_chosen(gaps):
+    """Accuracy of the rule "the longer response is the chosen one", ties counting half."""
+    import numpy as np
+
+    gaps = np.asarray(gaps)
+    return float(((gaps > 0) + 0.5 * (gaps == 0)).mean())

@@ -1,0 +1,49 @@
+"""From a prompt and a user's context to the messages and tokens a model sees.
+
+Everything that samples, scores or trains gets its tokens here, so the three always speak of the same sequence.
+"""
+
+from mipo_nb.settings import UserError
+
+SYSTEM = "You are a helpful assistant. Answer in two or three sentences."
+WITH_CONTEXT = SYSTEM + " You are talking to this user: {context}"
+
+
+def messages(prompt, context=None):
+    """Chat messages for a prompt x, with the user's context c in the system message or without it."""
+    system = SYSTEM if context is None else WITH_CONTEXT.format(context=context)
+    return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+
+
+def prompt_ids(tokenizer, conversation):
+    """Token ids of a conversation up to where the assistant's answer begins."""
+    return tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
+
+
+def completion_ids(tokenizer, conversation, response):
+    """Token ids of a response as the chat template renders it, end-of-turn tokens included.
+
+    These are the tokens that TRL trains on: what remains of prompt + completion after the prompt.
+    Raises `UserError` where the template does not render the prompt as a prefix of prompt + completion.
+    """
+    start = prompt_ids(tokenizer, conversation)
+    whole = tokenizer.apply_chat_template(
+        [*conversation, {"role": "assistant", "content": response}], return_dict=False
+    )
+    if whole[: len(start)] != start:
+        raise UserError(
+            "This model's chat template changes the prompt once an answer follows, so the answer's tokens cannot be "
+            "told apart; use a model or template whose rendered prompt is a prefix of the whole conversation."
+        )
+    return whole[len(start) :]
+
+
+def check_length(tokenizer, conversations, max_new_tokens, limit):
+    """Raise `UserError` when a conversation and the response allowed for it do not fit in `limit` tokens."""
+    for row, conversation in enumerate(conversations):
+        n = len(prompt_ids(tokenizer, conversation))
+        if n + max_new_tokens > limit:
+            raise UserError(
+                f"The prompt of row {row} has {n} tokens and its response may have {max_new_tokens}, but the model "
+                f"reads {limit}; shorten the prompt or context, or lower max_new_tokens."
+            )

@@ -1,0 +1,242 @@
+"""Run notebooks headless through papermill: progress, errors in one sentence, a stamp, and an HTML report."""
+
+import difflib
+import hashlib
+import html
+import json
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+
+from mipo_nb.runs import project_root, write_atomically
+from mipo_nb.settings import UserError, did_you_mean, profile_names
+
+_POLL_SECONDS = 1.0
+_PLAIN_SECONDS = 30.0  # between lines of progress where no terminal is
+
+
+def notebook_paths():
+    """All notebooks of the collection, {name: path}, in order."""
+    return {p.stem: p for p in sorted((project_root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
+
+
+def read(path):
+    import nbformat
+
+    return nbformat.read(path, as_version=4)
+
+
+def selected(numbers):
+    """Paths for "11", "11_qlora_mipo" or a file name; without any, the main notebooks."""
+    known = notebook_paths()
+    if not numbers:
+        return [p for p in known.values() if read(p).metadata.get("mipo_nb", {}).get("main")]
+    chosen = []
+    for wanted in numbers:
+        name = Path(wanted).stem
+        found = [p for stem, p in known.items() if stem == name or stem.split("_")[0] == name]
+        if not found:
+            raise UserError(f"There is no notebook '{wanted}'; {did_you_mean(wanted, known)}")
+        chosen += found
+    return chosen
+
+
+def parameter_names(path):
+    """Names that the notebook's `parameters` cell sets."""
+    import papermill
+
+    return list(papermill.inspect_notebook(str(path)))
+
+
+def check_parameters(paths, profile, parameters):
+    """Raise `UserError` for an unknown profile, or a parameter that none of the notebooks has."""
+    if profile != "auto" and profile not in profile_names():
+        raise UserError(f"Unknown profile '{profile}'; {did_you_mean(profile, [*profile_names(), 'auto'])}")
+    known = {name for path in paths for name in parameter_names(path)}
+    for name in parameters:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}."
+            raise UserError(f"Unknown parameter '{name}'; {hint}")
+
+
+def execute(path, *, profile, parameters, output_dir, console, inject=True):
+    """Run one notebook in a kernel of its own. Returns {"notebook", "seconds", "error", "folder"}.
+
+    `inject=False` leaves the notebook's own parameters as they are. The executed copy lies in the run's folder. When a cell fails, the partial copy is kept beside it under the name
+    `NAME.failed.ipynb`, and `error` is one sentence.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    from mipo_nb import settings
+
+    numbers = settings.profile_numbers(profile, path.stem)
+    folder = project_root() / Path(output_dir).expanduser() / profile / path.stem
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"The output folder {folder} cannot be written ({e.strerror}); set --output-dir.") from None
+    partial, final = folder / f"{path.stem}.failed.ipynb", folder / f"{path.stem}.ipynb"
+    known = parameter_names(path)
+    injected = {"PROFILE": profile, "OUTPUT_DIR": str(output_dir), **parameters} if inject else parameters
+    injected = {name: value for name, value in injected.items() if name in known}
+    begun, error = time.time(), None
+    with _shown_progress(folder / ".progress.json", path.stem, console):
+        try:
+            papermill.execute_notebook(
+                str(path),
+                str(partial),
+                parameters=injected,
+                kernel_name="python3",
+                cwd=str(project_root()),
+                progress_bar=False,
+                log_output=False,
+                start_timeout=180,
+                execution_timeout=numbers["time_out"],
+            )
+        except PapermillExecutionError as e:
+            error = f"{path.stem}, cell {e.exec_count}: {e.ename}: {e.evalue}"
+            if e.ename == "UserError":
+                error = f"{path.stem}: {e.evalue}"
+        except Exception as e:  # a dead kernel or a time-out
+            error = f"{path.stem}: {type(e).__name__}: {e}"
+    if error is None:
+        _stamp(partial, folder)
+        os.replace(partial, final)
+    return {"notebook": path.stem, "seconds": time.time() - begun, "error": error, "folder": folder}
+
+
+class _shown_progress:
+    """Show what the kernel reports in its progress file: a live line in a terminal, else a line now and then."""
+
+    def __init__(self, file, name, console):
+        self.file, self.name, self.console = file, name, console
+
+    def __enter__(self):
+        self.file.unlink(missing_ok=True)
+        os.environ["MIPO_NB_PROGRESS"] = str(self.file)
+        self.begun, self.over = time.time(), threading.Event()
+        self.status = self.console.status(self.name)
+        self.status.start()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.over.set()
+        self.thread.join()
+        self.status.stop()
+        os.environ.pop("MIPO_NB_PROGRESS", None)
+        self.file.unlink(missing_ok=True)
+
+    def _watch(self):
+        printed = time.time()
+        while not self.over.wait(_POLL_SECONDS):
+            line = f"{self.name}  {(time.time() - self.begun) / 60:4.1f} min"
+            try:
+                at = json.loads(self.file.read_text(encoding="utf-8"))
+                line += f"  {at['step']} {at['done']}/{at['total']}"
+            except (OSError, ValueError):
+                pass  # nothing reported yet
+            if self.console.is_terminal:
+                self.status.update(line)
+            elif time.time() - printed > _PLAIN_SECONDS:
+                printed = time.time()
+                print(line, flush=True)
+
+
+def code_hash(notebook):
+    """Hash of the sources of a notebook's code cells, the injected parameters left out."""
+    sources = [
+        c.source
+        for c in notebook.cells
+        if c.cell_type == "code" and "injected-parameters" not in c.metadata.get("tags", [])
+    ]
+    return hashlib.sha256("\n\x00".join(sources).encode()).hexdigest()[:16]
+
+
+def _stamp(file, folder):
+    """Put manifest, results and the hash of the code into the executed notebook's metadata; drop papermill's own."""
+    import nbformat
+
+    notebook = read(file)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    kept = {"main": notebook.metadata.get("mipo_nb", {}).get("main", False)}
+    notebook.metadata["mipo_nb"] = {**kept, "code": code_hash(notebook), "manifest": manifest, "results": results}
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+    nbformat.write(notebook, file)
+
+
+def publish(path, folder):
+    """Copy an executed notebook and its figures from a run's folder into the collection.
+
+    Raises `UserError` for a run that is not of the laptop profile, or was given other parameters.
+    """
+    executed = read(folder / path.name)
+    if executed.metadata["mipo_nb"]["manifest"]["profile"] != "laptop":
+        raise UserError("Committed outputs come from the laptop profile; run with --profile laptop to publish.")
+    if any("injected-parameters" in c.metadata.get("tags", []) for c in executed.cells):
+        raise UserError("Committed outputs come from the notebook's own parameters; publish without -p.")
+    shutil.copyfile(folder / path.name, path)
+    for file in sorted((folder / "figures").glob("*")):
+        (project_root() / "figures").mkdir(exist_ok=True)
+        shutil.copyfile(file, project_root() / "figures" / f"{path.stem[:2]}_{file.name}")
+
+
+def report(states, output_dir, profile):
+    """Write report.html: state, minutes, memory and results of each notebook, with links to their pages."""
+    from nbconvert import HTMLExporter
+
+    folder = project_root() / Path(output_dir).expanduser() / profile
+    sections = []
+    for state in states:
+        name, page = state["notebook"], None
+        executed = state["folder"] / f"{name}.ipynb"
+        if executed.exists() and not state["error"]:
+            page = state["folder"] / f"{name}.html"
+            write_atomically(page, HTMLExporter().from_notebook_node(read(executed))[0])
+        sections.append(_report_section(state, page and page.relative_to(folder)))
+    body = "\n".join(sections)
+    write_atomically(
+        folder / "report.html",
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>MIPO notebooks: {html.escape(profile)}</title>"
+        "<style>body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
+        "td,th{padding:.2em .8em;text-align:left;border-bottom:1px solid #ddd}</style>"
+        f"<h1>MIPO notebooks, profile {html.escape(profile)}</h1>{body}</html>",
+    )
+    return folder / "report.html"
+
+
+def _report_section(state, page):
+    title = html.escape(state["notebook"])
+    heading = f'<h2><a href="{html.escape(page.as_posix())}">{title}</a></h2>' if page else f"<h2>{title}</h2>"
+    minutes = f"<p>{state['seconds'] / 60:.1f} minutes. "
+    if state["error"]:
+        return f"{heading}{minutes}<strong>Failed.</strong> {html.escape(state['error'])}</p>"
+    rows = "".join(
+        f"<tr><td>{html.escape(r['name'])}</td><td>{html.escape(formatted(r))}</td></tr>" for r in results_of(state)
+    )
+    return f"{heading}{minutes}Finished.</p><table>{rows}</table>"
+
+
+def results_of(state):
+    """The recorded results of a finished run."""
+    file = state["folder"] / "results.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+
+
+def formatted(result):
+    """A recorded result as text: value, interval, unit, n."""
+    digits = ".0f" if abs(result["value"]) >= 1000 else ".1f" if abs(result["value"]) >= 10 else ".2f"
+    text = f"{result['value']:{digits}}"
+    if result["low"] is not None:
+        text += f" [{result['low']:{digits}}, {result['high']:{digits}}]"
+    text += f" {result['unit']}" if result["unit"] else ""
+    return text + (f" (n = {result['n']})" if result["n"] else "")

@@ -1,0 +1,81 @@
+"""Log-probabilities of responses under a model, in nats: per token or summed, and under many contexts."""
+
+import numpy as np
+
+from mipo_nb import prompts
+from mipo_nb.runs import progress
+
+
+def token_log_probabilities(model, tokenizer, conversations, responses, *, batch_size=16, description="scoring"):
+    """List of float arrays, one per row: log p(token | everything before it) for each token of the response.
+
+    The response's tokens are those of `prompts.completion_ids`. Rows are sorted by length, padded on the right, and
+    logits are computed for response positions only.
+    """
+    import torch
+
+    starts = [prompts.prompt_ids(tokenizer, c) for c in conversations]
+    ends = [prompts.completion_ids(tokenizer, c, r) for c, r in zip(conversations, responses, strict=True)]
+    order = sorted(range(len(starts)), key=lambda i: len(starts[i]) + len(ends[i]))
+    batches = [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
+    found = [None] * len(starts)
+    with torch.inference_mode():
+        for batch in progress(batches, description):
+            values = completion_log_probabilities(model, [starts[i] for i in batch], [ends[i] for i in batch])
+            for i, row in zip(batch, values, strict=True):
+                found[i] = row.double().cpu().numpy()
+    return found
+
+
+def completion_log_probabilities(model, starts, ends):
+    """List of tensors: log-probabilities of the tokens `ends[i]` after `starts[i]`; differentiable.
+
+    `starts` and `ends` are lists of token ids. Float32 softmax whatever the weights are.
+    """
+    import torch
+
+    width = max(len(s) + len(e) for s, e in zip(starts, ends, strict=True))
+    tokens = torch.zeros(len(starts), width, dtype=torch.long)
+    mask = torch.zeros(len(starts), width, dtype=torch.long)
+    for row, (s, e) in enumerate(zip(starts, ends, strict=True)):
+        tokens[row, : len(s) + len(e)] = torch.tensor(s + e)
+        mask[row, : len(s) + len(e)] = 1
+    # Positions that predict response tokens: one before each of them.
+    rows = torch.cat([torch.full((len(e),), r) for r, e in enumerate(ends)])
+    columns = torch.cat([torch.arange(len(s) - 1, len(s) + len(e) - 1) for s, e in zip(starts, ends, strict=True)])
+    targets = torch.tensor([t for e in ends for t in e])
+    decoder, head = model.get_decoder(), model.get_output_embeddings()
+    hidden = decoder(input_ids=tokens.to(model.device), attention_mask=mask.to(model.device), use_cache=False)[0]
+    logits = head(hidden[rows, columns]).float()
+    values = -torch.nn.functional.cross_entropy(logits, targets.to(model.device), reduction="none")
+    return list(values.split([len(e) for e in ends]))
+
+
+def log_probabilities(model, tokenizer, conversations, responses, *, batch_size=16, description="scoring"):
+    """Array [n]: log p(response | conversation), summed over the response's tokens, in nats."""
+    rows = token_log_probabilities(
+        model, tokenizer, conversations, responses, batch_size=batch_size, description=description
+    )
+    return np.array([row.sum() for row in rows])
+
+
+def context_matrix(model, tokenizer, prompt_texts, contexts, responses, *, batch_size=16, description="scoring"):
+    """Array [n, K]: log p(response i | prompt i, context k of row i). `contexts` is a list of n lists of K contexts."""
+    width = len(contexts[0])
+    conversations = [prompts.messages(p, c) for p, row in zip(prompt_texts, contexts, strict=True) for c in row]
+    repeated = [r for r in responses for _ in range(width)]
+    flat = log_probabilities(model, tokenizer, conversations, repeated, batch_size=batch_size, description=description)
+    return flat.reshape(len(responses), width)
+
+
+def context_information(model, tokenizer, prompt_texts, contexts, responses, *, batch_size=16, description="PMI"):
+    """Array [n]: PMI of response and context given the prompt, log p(y|x,c) - log p(y|x), in nats."""
+    from mipo_nb.information import pointwise_mutual_information
+
+    with_context = [prompts.messages(p, c) for p, c in zip(prompt_texts, contexts, strict=True)]
+    without = [prompts.messages(p) for p in prompt_texts]
+    scored = [
+        log_probabilities(model, tokenizer, rows, responses, batch_size=batch_size, description=description)
+        for rows in (with_context, without)
+    ]
+    return pointwise_mutual_information(*scored)

@@ -1,0 +1,147 @@
+"""Profiles, the machine, and the settings of one run.
+
+A profile is a set of numbers in `profiles/NAME.toml`: a table `defaults` and a table per notebook. The code path is
+the same for all profiles; any number can be overridden by name.
+"""
+
+import difflib
+import os
+import platform
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+_GPU_BYTES = 8 * 1024**3 * 0.95  # cards sold as "8 GB" report a little less
+
+
+class UserError(Exception):
+    """Something the user can mend; its message is one sentence that says how."""
+
+
+def did_you_mean(name, known):
+    """The end of an error message: the nearest known name, or all of them."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}."
+
+
+def profile_names():
+    """The names of the profiles that come with the package."""
+    folder = resources.files("mipo_nb") / "profiles"
+    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What this machine offers. Memory in bytes."""
+
+    cores: int
+    memory: int
+    cuda: str | None
+    cuda_memory: int
+    bf16: bool
+    system: str
+
+    @property
+    def device(self):
+        return "cuda" if self.cuda else "cpu"
+
+    @property
+    def dtype(self):
+        """Name of the torch type to hold weights in: bf16 where it is native, else float32 (fp16 on older GPUs)."""
+        return "bfloat16" if self.bf16 else "float16" if self.cuda else "float32"
+
+
+def hardware():
+    """Look at the machine. Loads torch."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    if cuda:
+        name, memory = torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory
+        bf16 = torch.cuda.get_device_capability(0)[0] >= 8
+    else:
+        name, memory = None, 0
+        flags = torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends.cpu, "get_cpu_capability") else ""
+        bf16 = "AVX512" in flags and _has_avx512_bf16()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Hardware(cores, pages, name, memory, bf16, f"{platform.system()} {platform.machine()}")
+
+
+def _has_avx512_bf16():
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that sizes a run. `numbers` holds the profile's values for this notebook, overrides applied."""
+
+    profile: str
+    notebook: str
+    model: str
+    seed: int
+    device: str
+    dtype: str
+    numbers: dict
+
+    def __getattr__(self, name):
+        try:
+            return self.__dict__["numbers"][name]
+        except KeyError:
+            known = self.__dict__.get("numbers", {})
+            raise AttributeError(f"profile has no number '{name}'; {did_you_mean(name, known)}") from None
+
+
+def profile_numbers(profile, notebook):
+    """The table of one profile for one notebook: its defaults with the notebook's own values on top."""
+    if profile not in profile_names():
+        raise UserError(f"Unknown profile '{profile}'; {did_you_mean(profile, [*profile_names(), 'auto'])}")
+    text = (resources.files("mipo_nb") / "profiles" / f"{profile}.toml").read_text(encoding="utf-8")
+    table = tomllib.loads(text)
+    return {**table["defaults"], **table.get(notebook, {})}
+
+
+def resolve(profile, notebook, *, model=None, seed=0, device=None, **overrides):
+    """Settings for a notebook.
+
+    `profile="auto"` takes `gpu` where CUDA with 8 GB or more is seen, else `laptop`. `overrides` with value None are
+    ignored; the others must name a number of the profile and keep its type.
+
+    Raises `UserError` for an unknown profile or number, a value of the wrong type or sign, or an absent device.
+    """
+    machine = hardware()
+    if profile == "auto":
+        profile = "gpu" if machine.cuda_memory >= _GPU_BYTES else "laptop"
+    numbers = profile_numbers(profile, notebook)
+    for name, value in overrides.items():
+        if value is None:
+            continue
+        if name not in numbers:
+            raise UserError(f"Unknown parameter '{name}'; {did_you_mean(name, numbers)}")
+        numbers[name] = _checked(name, value, numbers[name])
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
+        raise UserError(f"SEED must be a whole number from 0 to {2**31 - 1}, not {seed!r}.")
+    device = device or machine.device
+    if device == "cuda" and not machine.cuda:
+        raise UserError("CUDA was asked for but no CUDA device is visible; use device='cpu' or profile 'laptop'.")
+    if device not in ("cpu", "cuda"):
+        raise UserError(f"Unknown device '{device}'; use 'cpu' or 'cuda'.")
+    model = model or numbers.get("model")
+    numbers = {k: v for k, v in numbers.items() if k != "model"}
+    return Settings(profile, notebook, model, seed, device, machine.dtype, numbers)
+
+
+def _checked(name, value, default):
+    """`value` if it has the type and sign of the profile's own value for this number."""
+    kind = type(default)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is not type(value):
+        raise UserError(f"{name} must be of type {kind.__name__} (like {default!r}), not {value!r}.")
+    if kind in (int, float) and (value < 0 or (value == 0 and default > 0)):
+        raise UserError(f"{name} must be greater than 0, not {value!r}.")
+    return value

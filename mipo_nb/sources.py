@@ -1,0 +1,144 @@
+"""Where rows come from: the project's own users and prompts, or a JSONL file of someone else's.
+
+A *personal prompt* is a row with `prompt`, `context`, `user_id`, and where known `name` (what the user is called) and
+`preferences` (a list of `{"text", "kind", "value"}`; `kind` is None or a key of `preferences.KINDS`). Splits are
+`train` (pairs come from here), `dev` (choices are made here) and `test` (measured once). No user is in two splits.
+"""
+
+import hashlib
+import json
+import random
+from pathlib import Path
+
+from mipo_nb.settings import UserError, did_you_mean
+
+SPLITS = ("train", "dev", "test")
+OWN = "own"
+
+
+def read_jsonl(path, required=()):
+    """Rows of a JSONL file. Raises `UserError` naming file and line for broken lines and missing columns."""
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f"There is no file {path}; give a JSONL file, or '{OWN}' for the project's own users.")
+    rows = []
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as e:
+                    raise UserError(f"{path}, line {number}: not valid JSON ({e.msg}); mend or remove it.") from None
+                rows.append(_checked(row, required, f"{path}, line {number}"))
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path}: not UTF-8 text ({e.reason} at byte {e.start}); save it as UTF-8.") from None
+    if not rows:
+        raise UserError(f"{path} has no rows; write one JSON object per line.")
+    return rows
+
+
+def _checked(row, required, where):
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: a row must be a JSON object like {{\"prompt\": ...}}, not {type(row).__name__}.")
+    for column in required:
+        if column not in row:
+            raise UserError(f"{where}: column '{column}' is missing; rows need {', '.join(required)}.")
+        if not isinstance(row[column], str) or not row[column].strip():
+            raise UserError(f"{where}: column '{column}' must be text that is not empty, not {row[column]!r}.")
+    if row.get("split", "train") not in SPLITS:
+        raise UserError(f"{where}: unknown split '{row['split']}'; {did_you_mean(row['split'], SPLITS)}")
+    return row
+
+
+def data_folder():
+    """The folder with the project's own data: in a checkout beside the package."""
+    folder = Path(__file__).resolve().parent.parent / "data"
+    if not (folder / "users.jsonl").is_file():
+        raise UserError("The project's data/ folder is not beside the package; install with 'pip install -e .'.")
+    return folder
+
+
+def own_users(split):
+    """The project's invented users of one split, as dictionaries."""
+    return [u for u in read_jsonl(data_folder() / "users.jsonl") if u["split"] == split]
+
+
+def own_prompts(split):
+    """The project's open prompts of one split, as strings."""
+    return [p["prompt"] for p in read_jsonl(data_folder() / "prompts.jsonl") if p["split"] == split]
+
+
+def personal_prompts(split, *, n, data=OWN, seed=0):
+    """A `datasets.Dataset` of at most `n` personal prompts of one split, spread evenly over users and prompts.
+
+    `data` is "own", or the path of a JSONL file with columns `prompt`, `context`, `user_id` (and, if wanted, `name`,
+    `preferences`, `split`, `reference_response`). Without a `split` column a fifth of the users go to `dev` and three
+    tenths to `test`, by a hash of `user_id`. Test rows whose prompt also occurs in training are left out as long as
+    others remain, so that test prompts are unseen too.
+
+    Raises `UserError` for an unknown split, a broken file, or a split without rows.
+    """
+    from datasets import Dataset
+
+    if split not in SPLITS:
+        raise UserError(f"Unknown split '{split}'; {did_you_mean(split, SPLITS)}")
+    rows = _own_rows(split, n, seed) if data == OWN else _file_rows(data, split, n, seed)
+    if not rows:
+        raise UserError(f"{data} has no '{split}' rows; add users (10 or more make all three splits) or a split column.")
+    return Dataset.from_list([_columns(r) for r in rows])
+
+
+def _own_rows(split, n, seed):
+    """n rows in which each user occurs equally often (to within one) and so does each prompt."""
+    users, prompts = own_users(split), own_prompts(split)
+    rng = random.Random(f"{split}-{seed}")
+    rng.shuffle(users)
+    rng.shuffle(prompts)
+    rows, seen = [], set()
+    for i in range(min(n, len(users) * len(prompts))):
+        user, lap = users[i % len(users)], i // len(users)
+        # A shift per lap gives a user a new prompt each time; the while loop settles the rare repeat.
+        k = i + lap
+        while (user["user_id"], k % len(prompts)) in seen:
+            k += 1
+        seen.add((user["user_id"], k % len(prompts)))
+        rows.append({**user, "prompt": prompts[k % len(prompts)]})
+    return rows
+
+
+def _file_rows(path, split, n, seed):
+    rows = read_jsonl(path, required=("prompt", "context", "user_id"))
+    for row in rows:
+        row.setdefault("split", _split_of(row["user_id"]))
+    by_user = {}
+    for number, row in enumerate(rows, 1):
+        if by_user.setdefault(row["user_id"], row["split"]) != row["split"]:
+            raise UserError(f"{path}: user '{row['user_id']}' (row {number}) is in two splits; keep a user in one.")
+    trained = {r["prompt"] for r in rows if r["split"] == "train"}
+    chosen = [r for r in rows if r["split"] == split]
+    if split != "train":
+        chosen = [r for r in chosen if r["prompt"] not in trained] or chosen
+    random.Random(seed).shuffle(chosen)
+    return chosen[:n]
+
+
+def _split_of(user_id):
+    share = int(hashlib.sha256(user_id.encode()).hexdigest()[:8], 16) / 16**8
+    return "train" if share < 0.5 else "dev" if share < 0.7 else "test"
+
+
+def _columns(row):
+    preferences = [
+        {"text": str(p.get("text", "")), "kind": p.get("kind"), "value": p.get("value")}
+        for p in row.get("preferences") or []
+    ]
+    return {
+        "prompt": row["prompt"],
+        "context": row["context"],
+        "user_id": row["user_id"],
+        "name": row.get("name") or "",
+        "preferences": preferences,
+        "reference_response": row.get("reference_response"),
+    }

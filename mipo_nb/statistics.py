@@ -1,0 +1,97 @@
+"""Intervals and tests for paired measurements. Intervals hold 95% and know which rows belong to one user."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95% interval and the rows it stands on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __format__(self, spec):
+        spec = spec or ".2f"
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+    def __mul__(self, factor):
+        low, high = sorted((self.low * factor, self.high * factor))
+        return Estimate(self.value * factor, low, high, self.n)
+
+
+def mean(values, clusters=None, *, seed=0):
+    """Mean with a percentile-bootstrap interval that resamples whole clusters (users), as rows of one user go together.
+
+    `values` [n]; `clusters` [n] of labels, or None for independent rows. NaNs are left out. Raises `ValueError` when
+    nothing is left.
+    """
+    values = np.asarray(values, dtype=float)
+    labels = np.arange(len(values)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+    keep = ~np.isnan(values)
+    values, labels = values[keep], labels[keep]
+    if not len(values):
+        raise ValueError("No value to average.")
+    labels = np.unique(labels, return_inverse=True)[1]
+    sums, sizes = np.bincount(labels, weights=values), np.bincount(labels)
+    weights = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=_RESAMPLES)
+    means = weights @ sums / (weights @ sizes)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(float(values.mean()), float(low), float(high), len(values))
+
+
+def paired_difference(after, before, clusters=None, *, seed=0):
+    """Mean of after - before, row by row, with the interval of `mean`. Both arrays have shape [n]."""
+    return mean(np.asarray(after, dtype=float) - np.asarray(before, dtype=float), clusters, seed=seed)
+
+
+def over_seeds(differences, clusters=None, *, seed=0):
+    """Mean over rows and training seeds of an array [seeds, n], bootstrapping users and seeds together.
+
+    With few seeds the seed part is coarse; it widens the interval, as it should. The same users are resampled in all
+    seeds, for they are the same users.
+    """
+    differences = np.asarray(differences, dtype=float)
+    labels = np.unique(np.arange(differences.shape[1]) if clusters is None else clusters, return_inverse=True)[1]
+    sizes = np.bincount(labels)
+    sums = np.stack([np.bincount(labels, weights=row) for row in differences])
+    rng = np.random.default_rng(seed)
+    n_seeds, n_users = sums.shape
+    users = rng.multinomial(n_users, np.full(n_users, 1 / n_users), size=_RESAMPLES)
+    seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=_RESAMPLES) / n_seeds
+    means = np.einsum("bs,su,bu->b", seeds, sums, users) / (users @ sizes)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(float(differences.mean()), float(low), float(high), differences.shape[1])
+
+
+def share(successes, n):
+    """Binomial proportion with Wilson's 95% interval. Raises `ValueError` for n = 0."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(int(successes), int(n)).proportion_ci(method="wilson")
+    return Estimate(successes / n, float(interval.low), float(interval.high), int(n))
+
+
+def paired_p_value(after, before, clusters=None, *, seed=0):
+    """Two-sided p-value of no paired difference, by flipping the sign of whole clusters (users) at random."""
+    difference = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+    labels = np.unique(np.arange(len(difference)) if clusters is None else clusters, return_inverse=True)[1]
+    sums = np.bincount(labels, weights=difference)
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(_RESAMPLES, len(sums)))
+    extreme = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12
+    return float((extreme.sum() + 1) / (_RESAMPLES + 1))
+
+
+def corrected(p_values):
+    """Holm's correction for several metrics at once: adjusted p-values in the order given."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p)
+    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(steps, 1.0)
+    return adjusted

@@ -1,0 +1,242 @@
+"""DPO with LoRA or QLoRA, through TRL: arguments, reference log-probs, training, and the memory it takes."""
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from mipo_nb import models
+from mipo_nb.runs import progress, report_progress
+from mipo_nb.settings import UserError
+
+ROUTES = ("shared_prefix", "trl")
+
+
+def lora(rank=16):
+    """LoRA on all linear layers, scaled by alpha = 2 x rank (Hu et al. 2021; all layers as in QLoRA, 2305.14314)."""
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def dpo_arguments(
+    folder, *, learning_rate, beta, epochs, batch_size, accumulate=1, max_length, seed, device, dtype, save_steps=8
+):
+    """A `trl.DPOConfig` with the choices of the paper's code where they are known: cosine, Adam betas (0.9, 0.95), no
+    weight decay, clip 1.0, sigmoid loss on summed log-probs, no dropout."""
+    from trl import DPOConfig
+
+    return DPOConfig(
+        output_dir=str(folder),
+        learning_rate=learning_rate,
+        beta=beta,
+        loss_type="sigmoid",
+        num_train_epochs=epochs,
+        per_device_train_batch_size=batch_size,
+        per_device_eval_batch_size=batch_size,
+        gradient_accumulation_steps=accumulate,
+        gradient_checkpointing=device == "cuda",
+        max_length=max_length,
+        precompute_ref_log_probs=True,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.1,
+        adam_beta1=0.9,
+        adam_beta2=0.95,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        bf16=dtype == "bfloat16",
+        fp16=dtype == "float16",
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=device == "cuda",
+        logging_steps=1,
+        save_steps=save_steps,
+        save_total_limit=1,
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+        data_seed=seed,
+    )
+
+
+def reference_log_probabilities(model, tokenizer, pairs, *, batch_size=16, description="reference log-probs"):
+    """Array [pairs, 2]: log pi_ref of chosen and rejected, summed over their tokens, in nats.
+
+    `model` is the untrained model (or a PEFT model with its adapter off). Computed once: beta, learning rate and seed
+    do not change it.
+    """
+    import torch
+
+    from mipo_nb.shared_prefix import shared_prefix_forward, takes_mask
+    from mipo_nb.scoring import log_probabilities
+
+    if not takes_mask(model):
+        sides = [[row[-1]["content"] for row in pairs[s]] for s in ("chosen", "rejected")]
+        scored = [log_probabilities(model, tokenizer, pairs["prompt"], s, batch_size=batch_size) for s in sides]
+        return np.stack(scored, axis=1)
+    rows = tokenize(pairs, tokenizer)
+    order = sorted(range(len(rows)), key=lambda i: sum(map(len, rows[i])))
+    out = np.zeros((len(rows), 2))
+    with torch.inference_mode():
+        for batch in progress([order[k : k + batch_size] for k in range(0, len(order), batch_size)], description):
+            inputs = collate([rows[i] for i in batch], tokenizer.pad_token_id, model.device)
+            sums = shared_prefix_forward(model, *inputs).log_probs.double().sum(1).cpu().numpy()
+            out[batch] = sums.reshape(2, len(batch)).T
+    return out
+
+
+def tokenize(pairs, tokenizer):
+    """[(prompt ids, chosen ids, rejected ids)], the tokens TRL would use."""
+    from mipo_nb import prompts
+
+    return [
+        (prompts.prompt_ids(tokenizer, x), *(prompts.completion_ids(tokenizer, x, y[-1]["content"]) for y in (plus, minus)))
+        for x, plus, minus in zip(pairs["prompt"], pairs["chosen"], pairs["rejected"], strict=True)
+    ]
+
+
+def collate(rows, pad, device):
+    """(input_ids, attention_mask, labels), each [2B, L], in the order TRL has them: all chosen rows, all rejected."""
+    import torch
+
+    whole = [p + c for p, c, _ in rows] + [p + r for p, _, r in rows]
+    starts = [len(p) for p, _, _ in rows] * 2
+    width = max(map(len, whole))
+    ids = torch.tensor([w + [pad] * (width - len(w)) for w in whole], device=device)
+    mask = torch.tensor([[1] * len(w) + [0] * (width - len(w)) for w in whole], device=device)
+    labels = ids.masked_fill(mask == 0, -100)
+    for row, start in enumerate(starts):
+        labels[row, :start] = -100
+    return ids, mask, labels
+
+
+def train(
+    model_name,
+    pairs,
+    reference,
+    *,
+    learning_rate,
+    beta,
+    epochs,
+    batch_size,
+    max_length,
+    rank=16,
+    accumulate=1,
+    four_bit=False,
+    seed=0,
+    device="cpu",
+    dtype="bfloat16",
+    route="shared_prefix",
+    folder,
+):
+    """Train an adapter on pairs.
+
+    Returns {"adapter": path, "log": one dictionary of metrics per step, "initial_adapter": hash before training}.
+
+    `reference` is the array of `reference_log_probabilities`. `route` is "shared_prefix" or "trl" (the same numbers on
+    TRL's own forward, slower). Checkpoints lie in `folder`, and a killed training goes on from the last one.
+    Raises `UserError` for fewer pairs than a batch, or an unknown route.
+    """
+    if len(pairs) < batch_size * accumulate:
+        raise UserError(
+            f"{len(pairs)} pairs are fewer than one batch of {batch_size * accumulate}; add pairs or lower batch_size."
+        )
+    if route not in ROUTES:
+        raise UserError(f"Unknown route '{route}'; use one of {', '.join(ROUTES)}.")
+    from transformers import PrinterCallback
+
+    folder = Path(folder)
+    model, tokenizer = models.load(model_name, device=device, dtype=dtype, four_bit=four_bit)
+    arguments = dpo_arguments(
+        folder / "checkpoints",
+        learning_rate=learning_rate,
+        beta=beta,
+        epochs=epochs,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        max_length=max_length,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+    )
+    data = pairs.add_column("ref_chosen_logps", reference[:, 0].tolist())
+    data = data.add_column("ref_rejected_logps", reference[:, 1].tolist())
+    trainer = _trainer(route)(
+        model=model, args=arguments, train_dataset=data, processing_class=tokenizer, peft_config=lora(rank)
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_progress_callback())
+    initial = models.fingerprint(trainer.model)[-1]
+    checkpoints = sorted((folder / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+    adapter = folder / "adapter"
+    trainer.model.save_pretrained(adapter)
+    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return {"adapter": adapter, "log": log, "initial_adapter": initial}
+
+
+def _trainer(route):
+    from mipo_nb.shared_prefix import SharedPrefixDPOTrainer
+
+    if route == "shared_prefix":
+        return SharedPrefixDPOTrainer
+    from trl import DPOTrainer
+
+    class StoredReferenceDPOTrainer(DPOTrainer):
+        """TRL's own path, reading reference log-probs that are already there."""
+
+        def _precompute_ref_logps(self, dataset, name, batch_size):
+            return dataset
+
+    return StoredReferenceDPOTrainer
+
+
+def _progress_callback():
+    from transformers import TrainerCallback
+
+    class Progress(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            report_progress("training", state.global_step, state.max_steps)
+
+    return Progress()
+
+
+def keep_adapter(adapter, folder, manifest, pairs):
+    """Copy an adapter to `folder` with a model card that says what it is and where its numbers come from."""
+    shutil.copytree(adapter, folder, dirs_exist_ok=True)
+    numbers = manifest["numbers"]
+    facts = {k: numbers[k] for k in ("negative", "learning_rate", "beta", "epochs", "batch_size", "lora_rank", "four_bit")}
+    lines = "\n".join(f"- {k.replace('_', ' ')}: {v}" for k, v in {"pairs": pairs, "seed": manifest["seed"], **facts}.items())
+    card = (
+        f"---\nlibrary_name: peft\ntags: [mipo, dpo, lora]\n---\n\n# MIPO adapter for {manifest['model']}\n\n"
+        f"Trained by Mutual Information Preference Optimization (arXiv 2603.19294) on responses of the base model itself: "
+        f"no labels, no judge.\n\n{lines}\n\n"
+        "For study. It follows the style of invented users and keeps every fault of its base model; text health has to be "
+        "measured beside any gain.\n"
+    )
+    (Path(folder) / "README.md").write_text(card, encoding="utf-8")
+
+
+def memory_budget(config, *, four_bit, dtype, rank, pairs_per_batch, prompt_tokens, completion_tokens):
+    """Bytes by part that one training step needs at its peak: a table worked out before anything is loaded.
+
+    `completion_tokens` is the longest response. Rows are [prompt, chosen, rejected]; logits exist for completion
+    tokens only, in the model's type and in float32 with their gradients.
+    """
+    h, layers, ff, vocab = config.hidden_size, config.num_hidden_layers, config.intermediate_size, config.vocab_size
+    kv = config.num_key_value_heads * (h // config.num_attention_heads)
+    size = 2 if dtype in ("bfloat16", "float16") else 4
+    linear = layers * (2 * h * h + 2 * h * kv + 3 * h * ff)
+    adapter = layers * rank * (2 * (h + h) + 2 * (h + kv) + 3 * (h + ff))
+    tokens = pairs_per_batch * (prompt_tokens + 2 * completion_tokens)
+    # Kept for the backward pass per token and layer: the inputs of each block, norms, projections and both feed-forward
+    # branches, about 14 h + 6 ff numbers with the adapter's own.
+    activations = layers * tokens * (14 * h + 4 * kv + 6 * ff) * size
+    logits = pairs_per_batch * 2 * completion_tokens * vocab
+    tied = getattr(config, "tie_word_embeddings", True)
+    return {
+        "weights": math.ceil(linear * (0.56 if four_bit else size)) + (1 if tied else 2) * vocab * h * size,
+        "adapter, gradient, Adam": adapter * 4 * 4,
+        "activations": activations,
+        "logits and gradient": logits * (2 * size + 3 * 4),
+    }
