@@ -40,6 +40,10 @@ def run(
 
     paths = runner.selected(notebooks or [])
     given = dict(_parameter(p) for p in parameter or [])
+    if publish and (profile != "laptop" or given):
+        raise settings.UserError(
+            "Committed outputs come from the laptop profile; use --publish with --profile laptop, no -p."
+        )
     runner.check_parameters(paths, profile, given)
     if profile == "auto":
         profile = settings.resolve("auto", paths[0].stem).profile

@@ -86,14 +86,15 @@ def candidate_contexts(rows, k, *, seed=0):
 
     Raises `UserError` when there are fewer than k different contexts.
     """
-    contexts = sorted({r["context"] for r in rows})
-    if k > len(contexts):
-        raise UserError(f"K is {k} but there are only {len(contexts)} different contexts; lower K or add users.")
+    owners = sorted({(r["context"], r["user_id"]) for r in rows})
     rng = random.Random(f"contexts-{seed}")
     drawn = []
     for row in rows:
-        others = rng.sample([c for c in contexts if c != row["context"]], k - 1)
-        drawn.append([row["context"], *others])
+        own = {c for c, u in owners if u == row["user_id"]}
+        others = sorted({c for c, _ in owners} - own)
+        if k - 1 > len(others):
+            raise UserError(f"K is {k} but there are only {len(others) + 1} different contexts; lower K or add users.")
+        drawn.append([row["context"], *rng.sample(others, k - 1)])
     return drawn
 
 

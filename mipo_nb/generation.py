@@ -26,14 +26,15 @@ class Sampling:
 
 
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)*]*(?=\s|$)|\n")
+_LONE_MARKER = re.compile(r"(?:^|\n)\s*(?:\d+[.)]|[-*•])$")
 
 
 def cut_to_sentence(text):
     """`text` up to its last complete sentence or line; "" if it has none. For responses cut off at the token limit."""
     ends = [m.end() for m in _SENTENCE_END.finditer(text)]
-    # A list marker such as "4." is not the end of a sentence.
     text = text[: ends[-1]].rstrip() if ends else ""
-    return re.sub(r"\n?\s*(?:\d+[.)]|[-*•])$", "", text).rstrip()
+    # A list marker such as "4." that stands alone on its line is not a sentence.
+    return _LONE_MARKER.sub("", text).rstrip()
 
 
 def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, description="sampling"):
@@ -63,7 +64,8 @@ def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, desc
             if file:
                 write_atomically(file, json.dumps(found, ensure_ascii=False))
         for i, response in zip(batch, found, strict=True):
-            responses[i] = response
+            text = response["text"] if response["finished"] else cut_to_sentence(response["text"])
+            responses[i] = {**response, "text": text}
     return Dataset.from_list(responses)
 
 
@@ -94,8 +96,14 @@ def _sample_batch(model, tokenizer, ids, sampling):
         stop = next((k for k, t in enumerate(row) if t in ends), None)
         text = tokenizer.decode(row[:stop], skip_special_tokens=True).strip()
         finished = stop is not None
-        responses.append({"text": text if finished else cut_to_sentence(text), "finished": finished})
+        responses.append({"text": text, "finished": finished})
     return responses
+
+
+def reply(model, tokenizer, conversation, *, max_tokens):
+    """The model's greedy answer to one conversation, as text, cut off after `max_tokens` tokens wherever that is."""
+    how = Sampling(temperature=0, max_new_tokens=max_tokens)
+    return _sample_batch(model, tokenizer, [prompts.prompt_ids(tokenizer, conversation)], how)[0]["text"]
 
 
 class SampleTopKThenTopP:
@@ -125,11 +133,17 @@ class Server:
     """A chat model behind an OpenAI-compatible server. `url` ends in /v1; the key comes from OPENAI_API_KEY, if any."""
 
     def __init__(self, url, model, *, timeout=60.0, retries=3):
+        from urllib.parse import urlsplit
+
         from openai import OpenAI
 
         if not url.startswith(("http://", "https://")):
             raise UserError(f"The server's address must start with http:// or https://, not '{url}'.")
-        key = os.environ.get("OPENAI_API_KEY", "none")
+        try:
+            urlsplit(url).port  # noqa: B018  raises for a port that is no number
+        except ValueError as e:
+            raise UserError(f"'{url}' is not an address ({e}); give one like http://127.0.0.1:8000/v1.") from None
+        key = os.environ.get("OPENAI_API_KEY") or "none"
         self.client = OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=retries)
         self.model = model
 
@@ -141,9 +155,10 @@ class Server:
             answer = self.client.chat.completions.create(
                 model=self.model, messages=conversation, temperature=temperature, max_tokens=max_tokens
             )
-        except OpenAIError as e:
+            return answer.choices[0].message.content or ""
+        except (OpenAIError, ValueError, AttributeError, TypeError, IndexError) as e:
+            # The client lets answers through that are not of the protocol: a web page, an empty list of choices.
             raise UserError(
-                f"The server at {self.client.base_url} did not answer for model '{self.model}' ({e}); check that it "
-                f"runs and serves this model."
+                f"The server at {self.client.base_url} gave no usable answer for model '{self.model}' ({e}); check that "
+                f"it runs, serves this model, and speaks the OpenAI chat format."
             ) from e
-        return answer.choices[0].message.content or ""

@@ -28,12 +28,10 @@ class LocalJudge:
     def __init__(self, model, tokenizer):
         self.model, self.tokenizer = model, tokenizer
 
-    def reply(self, conversation, *, temperature=0.0, max_tokens=16):
-        from mipo_nb.generation import Sampling, sample
+    def reply(self, conversation, *, max_tokens=16):
+        from mipo_nb import generation
 
-        how = Sampling(temperature=temperature, max_new_tokens=max_tokens, batch_size=1)
-        answer = sample(self.model, self.tokenizer, [conversation], how, seed=0, description="judging")[0]
-        return answer["text"]
+        return generation.reply(self.model, self.tokenizer, conversation, max_tokens=max_tokens)
 
 
 def rate(judge, rows, responses):
@@ -45,7 +43,9 @@ def rate(judge, rows, responses):
     for row, response in zip(progress(rows, "judging"), responses, strict=True):
         wishes = [p["text"] for p in row["preferences"]] or [f"is described so: {row['context']}"]
         asked = [_POINTWISE.format(prompt=row["prompt"], response=response, preference=w) for w in wishes]
-        digits = [_first(r"\b[1-5]\b", judge.reply([{"role": "user", "content": text}])) for text in asked]
+        digits = [
+            _first(r"^\W*([1-5])\b|\b([1-5])\W*$", judge.reply([{"role": "user", "content": text}])) for text in asked
+        ]
         found = [float(d) for d in digits if d]
         ratings.append(np.mean(found) if found else np.nan)
     return np.array(ratings)
@@ -61,12 +61,13 @@ def compare(judge, rows, responses, others):
         verdicts = []
         for a, b, ours in ((first, second, "A"), (second, first, "B")):
             text = _PAIRWISE.format(context=row["context"], prompt=row["prompt"], a=a, b=b)
-            letter = _first(r"\b[AB]\b", judge.reply([{"role": "user", "content": text}]))
+            letter = _first(r"^\W*([AB])\b(?! \w)|\b([AB])\W*$", judge.reply([{"role": "user", "content": text}]))
             verdicts.append(np.nan if letter is None else float(letter == ours))
         wins.append(np.mean(verdicts))
     return np.array(wins)
 
 
 def _first(pattern, text):
+    """The verdict where it opens or closes the reply; one in the middle of a sentence may mean anything."""
     match = re.search(pattern, text)
-    return match.group(0) if match else None
+    return next(g for g in match.groups() if g) if match else None

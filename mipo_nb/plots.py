@@ -98,3 +98,22 @@ def markdown_table(rows, columns=None):
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(str(row.get(c, "")) for c in columns) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def comparison_widget(prompts, contexts, compare):
+    """Two menus and a page: `compare(prompt, context)` gives the HTML to show for what is chosen. Displays itself."""
+    import ipywidgets
+    from IPython.display import display
+
+    wide = ipywidgets.Layout(width="95%")
+    person = ipywidgets.Dropdown(options=contexts, description="user", layout=wide)
+    prompt = ipywidgets.Dropdown(options=prompts, description="prompt", layout=wide)
+    button = ipywidgets.Button(description="answer")
+    page = ipywidgets.HTML()
+
+    def answer(_):
+        page.value = "<p>thinking ...</p>"
+        page.value = compare(prompt.value, person.value)
+
+    button.on_click(answer)
+    display(ipywidgets.VBox([person, prompt, button, page]))

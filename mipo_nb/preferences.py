@@ -5,28 +5,47 @@ at quality: a response can keep a preference and still be bad, which is why text
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
-_SPANISH = frozenset("el la los las de que y en un una por para con es tu su se no te lo más puedes como si o del al".split())
-_FRENCH = frozenset("le la les de des et en un une pour avec est vous votre que ne pas dans du au tu sur ou il ce à".split())
-_ENGLISH = frozenset("the a an of and to in is you your for it with that on can this be are as or have at".split())
+# Function words of one language only, and those that Spanish and French share.
+_SPANISH = frozenset(
+    (
+        "el los las y una por para con su lo más pero como del al muy hay está son puedes puede esto eso "
+        "donde cuando sin sobre también tus sus mi me ser algo cada"
+    ).split()
+)
+_FRENCH = frozenset(
+    (
+        "le les des et une pour avec est vous votre vos ne pas dans du au aux ou il ce cette ça avez pouvez "
+        "peut qui sur sont c d l j n s qu ton ta tes mais plus puis prends peux elle"
+    ).split()
+)
+_BOTH = frozenset("la de que en un tu te se es si a à no y".split())
+_ENGLISH = frozenset(
+    "the an of and to in is you your for it with that on can this be are as or have at will from if".split()
+)
 
+_NUMBER = (
+    r"(?:\d[\d.,]*|half an?|an?|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|"
+    r"forty-five|fifty|sixty|ninety|few|several|couple of)"
+)
 _METRIC = re.compile(
-    r"\d[\d.,]*\s?-?(?:°\s?c|(?:mm|cm|m|km|g|kg|ml|cl|l|kph)\b|km/h)"
-    r"|\b(?:\d[\d.,]*|one|two|three|four|five|six|seven|eight|nine|ten|half a|a|few|several)[\s-]+"
-    r"(?:milli|centi|kilo)?(?:met(?:re|er)|lit(?:re|er)|gram(?:me)?|kilo|kilogram)s?\b"
-    r"|\b(?:\d[\d.,]*)\s+degrees? (?:celsius|centigrade)",
+    r"\d[\d.,]*\s?-?(?:°\s?c\b|(?:mm|cm|m|km|mg|g|kg|ml|cl|dl|l|kph)\b|km/h)"
+    rf"|\b{_NUMBER}[\s-]+(?:square |cubic )?(?:milli|centi|deci|kilo)?(?:met(?:re|er)|lit(?:re|er)|gram(?:me)?|kilo)s?\b"
+    r"|\d\s+degrees? (?:celsius|centigrade|c)\b",
     re.IGNORECASE,
 )
+_NOT_METRIC = re.compile(r"\b[345]g\b", re.IGNORECASE)  # mobile networks
+# Imperial units count where they follow a number: feet, yards and cups are other things too.
 _IMPERIAL = re.compile(
-    r"\b(?:inch(?:es)?|feet|foot|yards?|miles?|ounces?|pounds?|lbs?|oz|gallons?|fahrenheit|cups?|tablespoons?)\b"
-    r"|°\s?f\b|\bmph\b",
+    rf"\b{_NUMBER}[\s-]*(?:inch(?:es)?|feet|foot|ft|yards?|miles?|ounces?|pounds?|lbs?|oz|gallons?|pints?|tablespoons?|"
+    r"mph)\b|\bfahrenheit\b|\d\s?°?\s?f\b",
     re.IGNORECASE,
 )
 _DURATION = re.compile(
-    r"\b(?:\d+(?:[.,]\d+)?(?:\s?(?:-|–|to)\s?\d+)?|an?|half an|one|two|three|four|five|six|eight|ten|fifteen|twenty|thirty|"
-    r"few|several)[\s-]+(?:minute|hour|min|hr)s?\b",
+    rf"\b{_NUMBER}(?:\s?(?:-|–|to|or)\s?{_NUMBER})?[\s-]+(?:of )?(?:minute|hour|min|hr)s?\b|\d\s?(?:min|mins|h|hrs?)\b|"
+    r"\bhalf[\s-](?:an )?hour\b",
     re.IGNORECASE,
 )
 
@@ -41,13 +60,14 @@ def _contains(pattern):
     return lambda response, preference, name: bool(compiled.search(response))
 
 
-def _in_language(own):
-    """More than a fifth of the words are function words of the language, and more of them than English ones."""
+def _in_language(own, other):
+    """A fifth of the words are function words of the language; more are its own than another's."""
 
     def rule(response, preference, name):
-        found = [w.lower() for w in words(response)]
-        here = sum(w in own for w in found)
-        return len(found) >= 3 and here >= 0.2 * len(found) and here > 2 * sum(w in _ENGLISH for w in found)
+        found = [w.lower() for w in re.findall(r"[^\W\d_]+", response)]
+        here, there, english = (sum(w in language for w in found) for language in (own, other, _ENGLISH))
+        both = sum(w in _BOTH for w in found)
+        return len(found) >= 3 and here + both >= 0.2 * len(found) and here > there and here + both > 2 * english
 
     return rule
 
@@ -62,21 +82,20 @@ def _at_most_words(response, preference, name):
 
 
 def _ends_with_question(response, preference, name):
-    return response.rstrip(" \n\t\"'”’)*").endswith("?")
+    # Quotation marks, brackets, emphasis and an emoji may follow the question mark.
+    return bool(re.search(r"\?[^\w.!,;:]*$", response))
 
 
 def _calls_by_name(response, preference, name):
-    return bool(re.search(rf"\b{re.escape(name)}\b", response, re.IGNORECASE))
+    return bool(name) and bool(re.search(rf"\b{re.escape(name)}\b", response, re.IGNORECASE))
 
 
 def _metric_units(response, preference, name):
-    return bool(_METRIC.search(response)) and not _IMPERIAL.search(response)
+    return bool(_METRIC.search(_NOT_METRIC.sub("", response))) and not _IMPERIAL.search(response)
 
 
 def _first_then_finally(response, preference, name):
-    text = response.lower()
-    at = [re.search(rf"\b{w}\b", text) for w in ("first(?:ly)?", "then", "finally")]
-    return all(at) and at[0].start() < at[1].start() < at[2].start()
+    return bool(re.search(r"\bfirst(?:ly)?\b.*\bthen\b.*\bfinally\b", response, re.IGNORECASE | re.DOTALL))
 
 
 @dataclass(frozen=True)
@@ -90,27 +109,36 @@ class Kind:
 
 KINDS = {
     "at_most_words": Kind(_at_most_words, "at most N words"),
-    "numbered_list": Kind(_lines_starting(r"\d+[.)]\s"), "a numbered list"),
+    "numbered_list": Kind(_lines_starting(r"\**\d+[.)]\**\s"), "a numbered list"),
     "dash_list": Kind(_lines_starting(r"[-–—]\s"), "bullet points that start with a dash"),
     "ends_with_question": Kind(_ends_with_question, "the answer ends with a question"),
     "calls_by_name": Kind(_calls_by_name, "the user is called by name"),
     "metric_units": Kind(_metric_units, "a figure in metric units, none in imperial ones"),
     "no_exclamation": Kind(lambda r, p, n: "!" not in r and bool(words(r)), "no exclamation mark"),
-    "mentions_cost": Kind(_contains(r"\$\s?\d|\d\s?(?:us )?dollars?\b|\bdollars\b"), "a cost in dollars"),
-    "starts_with_hello": Kind(lambda r, p, n: bool(re.match(r"\W*hello\b", r, re.IGNORECASE)), "the first word is Hello"),
-    "in_spanish": Kind(_in_language(_SPANISH), "the answer is in Spanish"),
+    "mentions_cost": Kind(_contains(r"\$\s?\d|\bdollars?\b|\d\s?USD\b"), "a cost in dollars"),
+    "starts_with_hello": Kind(
+        lambda r, p, n: bool(re.match(r"\W*hello\b", r, re.IGNORECASE)), "the first word is Hello"
+    ),
+    "in_spanish": Kind(_in_language(_SPANISH, _FRENCH), "the answer is in Spanish"),
     "for_example": Kind(_contains(r"\bfor example\b"), "the words 'for example'"),
     "mentions_science": Kind(
-        _contains(r"\b(?:scien\w+|research\w*|stud(?:y|ies) (?:have|has|show|suggest|found)\w*|studies|experiments?)\b"),
+        _contains(
+            r"\b(?:scien\w+|researchers?|(?:the |some |recent |new |to |in |that )research|research (?:shows?|suggests?|has|found|finds)|"
+            r"(?:a|one|recent|the|this) study (?:\w+ ){0,4}(?:found|shows?|showed|suggests?)|stud(?:y|ies) (?:have|has|shows?|suggests?|"
+            r"found|finds?)|studies|experiments)\b"
+        ),
         "science or research is mentioned",
     ),
     "mentions_time": Kind(_contains(_DURATION.pattern), "a duration in minutes or hours", seen=False),
     "mentions_safety": Kind(
-        _contains(r"\b(?:safe(?:ty|ly|r)?|danger(?:s|ous)?|hazard\w*|careful(?:ly)?|caution\w*|risk(?:s|y)?|injur\w+)\b"),
+        _contains(
+            r"\b(?:(?:un)?saf(?:e|ety|ely|er|est)|danger(?:s|ous|ously)?|hazard\w*|careful(?:ly)?|cautio(?:n|us|usly)\w*|risk(?:s|y)?|"
+            r"injur\w+)\b"
+        ),
         "safety or danger is mentioned",
         seen=False,
     ),
-    "in_french": Kind(_in_language(_FRENCH), "the answer is in French", seen=False),
+    "in_french": Kind(_in_language(_FRENCH, _SPANISH), "the answer is in French", seen=False),
     "first_then_finally": Kind(_first_then_finally, "first, then, finally, in this order", seen=False),
 }
 

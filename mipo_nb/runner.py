@@ -83,6 +83,8 @@ def execute(path, *, profile, parameters, output_dir, console, inject=True):
     known = parameter_names(path)
     injected = {"PROFILE": profile, "OUTPUT_DIR": str(output_dir), **parameters} if inject else parameters
     injected = {name: value for name, value in injected.items() if name in known}
+    for old in ("manifest.json", "results.json"):  # so that only this run's can be found afterwards
+        (folder / old).unlink(missing_ok=True)
     begun, error = time.time(), None
     with _shown_progress(folder / ".progress.json", path.stem, console):
         try:
@@ -98,11 +100,16 @@ def execute(path, *, profile, parameters, output_dir, console, inject=True):
                 execution_timeout=numbers["time_out"],
             )
         except PapermillExecutionError as e:
-            error = f"{path.stem}, cell {e.exec_count}: {e.ename}: {e.evalue}"
-            if e.ename == "UserError":
-                error = f"{path.stem}: {e.evalue}"
+            first = (e.evalue.strip().splitlines() or [""])[0]
+            error = (
+                f"{path.stem}: {first}"
+                if e.ename == "UserError"
+                else f"{path.stem}, cell {e.exec_count}: {e.ename}: {first}"
+            )
         except Exception as e:  # a dead kernel or a time-out
-            error = f"{path.stem}: {type(e).__name__}: {e}"
+            error = f"{path.stem}: {type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}"
+    if error is None and not (folder / "manifest.json").exists():
+        error = f"{path.stem} wrote its run to another folder than {folder}; leave PROFILE and OUTPUT_DIR to mipo-nb."
     if error is None:
         _stamp(partial, folder)
         os.replace(partial, final)

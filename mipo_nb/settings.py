@@ -142,6 +142,8 @@ def _checked(name, value, default):
         value = float(value)
     if kind is not type(value):
         raise UserError(f"{name} must be of type {kind.__name__} (like {default!r}), not {value!r}.")
-    if kind in (int, float) and (value < 0 or (value == 0 and default > 0)):
-        raise UserError(f"{name} must be greater than 0, not {value!r}.")
+    if kind in (int, float) and not (0 <= value < float("inf")) or (value == 0 and default):
+        raise UserError(f"{name} must be a finite number greater than 0, not {value!r}.")
+    if name == "top_p" and value > 1:
+        raise UserError(f"top_p is a probability and cannot be {value!r}; use a number up to 1.")
     return value

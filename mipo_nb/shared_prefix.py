@@ -33,7 +33,9 @@ class SharedPrefixDPOTrainer(DPOTrainer):
                 print("This model's attention cannot take the shared-prefix mask: training on TRL's own path.")
         if not self.shares_prefix:
             return model
-        return lambda **inputs: shared_prefix_forward(base, inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+        return lambda **inputs: shared_prefix_forward(
+            base, inputs["input_ids"], inputs["attention_mask"], inputs["labels"]
+        )
 
     def _compute_loss(self, model, inputs, return_outputs):
         return super()._compute_loss(self._forward(model), inputs, return_outputs)
@@ -44,6 +46,7 @@ class SharedPrefixDPOTrainer(DPOTrainer):
     def _precompute_ref_logps(self, dataset, name, batch_size):
         if "ref_chosen_logps" in dataset.column_names:
             return dataset
+        self.model.train()  # see `takes_mask`: no forward pass in evaluation mode before training
         return super()._precompute_ref_logps(dataset, name, batch_size)
 
 
@@ -178,8 +181,7 @@ def takes_mask(model):
     ids = torch.arange(5, 37, device=next(base.parameters()).device).repeat(2, 1)
     labels = ids.clone()
     labels[:, :8] = -100
-    training = base.training
-    base.eval()
+    # The model's mode is left alone: on a CPU, bitsandbytes repacks 4-bit weights at the first forward pass in evaluation
+    # mode, and gradients through repacked weights are wrong.
     chosen, rejected = shared_prefix_forward(base, ids, torch.ones_like(ids), labels).log_probs[:, 7:]
-    base.train(training)
     return bool((chosen - rejected).abs().mean() < 0.05 * chosen.abs().mean())

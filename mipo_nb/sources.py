@@ -7,9 +7,11 @@ A *personal prompt* is a row with `prompt`, `context`, `user_id`, and where know
 
 import hashlib
 import json
+import math
 import random
 from pathlib import Path
 
+from mipo_nb.preferences import KINDS
 from mipo_nb.settings import UserError, did_you_mean
 
 SPLITS = ("train", "dev", "test")
@@ -41,15 +43,31 @@ def read_jsonl(path, required=()):
 
 def _checked(row, required, where):
     if not isinstance(row, dict):
-        raise UserError(f"{where}: a row must be a JSON object like {{\"prompt\": ...}}, not {type(row).__name__}.")
+        raise UserError(f'{where}: a row must be a JSON object like {{"prompt": ...}}, not {type(row).__name__}.')
     for column in required:
         if column not in row:
             raise UserError(f"{where}: column '{column}' is missing; rows need {', '.join(required)}.")
         if not isinstance(row[column], str) or not row[column].strip():
             raise UserError(f"{where}: column '{column}' must be text that is not empty, not {row[column]!r}.")
+    if not isinstance(row.get("name") or "", str):
+        raise UserError(f"{where}: column 'name' must be text, not {row['name']!r}.")
+    if not isinstance(row.get("preferences") or [], list):
+        raise UserError(f"{where}: column 'preferences' must be a list of objects.")
+    for preference in row.get("preferences") or []:
+        _check_preference(preference, where)
     if row.get("split", "train") not in SPLITS:
         raise UserError(f"{where}: unknown split '{row['split']}'; {did_you_mean(row['split'], SPLITS)}")
     return row
+
+
+def _check_preference(preference, where):
+    if not isinstance(preference, dict) or not isinstance(preference.get("text"), str):
+        raise UserError(f'{where}: a preference must be an object like {{"text": ..., "kind": null, "value": null}}.')
+    kind = preference.get("kind")
+    if kind is not None and kind not in KINDS:
+        raise UserError(f"{where}: unknown kind of preference '{kind}'; {did_you_mean(kind, KINDS)}")
+    if kind == "at_most_words" and not isinstance(preference.get("value"), int):
+        raise UserError(f"{where}: 'at_most_words. needs a whole number as its value.")
 
 
 def data_folder():
@@ -71,7 +89,7 @@ def own_prompts(split):
 
 
 def personal_prompts(split, *, n, data=OWN, seed=0):
-    """A `datasets.Dataset` of at most `n` personal prompts of one split, spread evenly over users and prompts.
+    """A `datasets.Dataset` of at most `n` personal prompts of one split; the own ones spread evenly over users, prompts.
 
     `data` is "own", or the path of a JSONL file with columns `prompt`, `context`, `user_id` (and, if wanted, `name`,
     `preferences`, `split`, `reference_response`). Without a `split` column a fifth of the users go to `dev` and three
@@ -86,7 +104,9 @@ def personal_prompts(split, *, n, data=OWN, seed=0):
         raise UserError(f"Unknown split '{split}'; {did_you_mean(split, SPLITS)}")
     rows = _own_rows(split, n, seed) if data == OWN else _file_rows(data, split, n, seed)
     if not rows:
-        raise UserError(f"{data} has no '{split}' rows; add users (10 or more make all three splits) or a split column.")
+        raise UserError(
+            f"{data} has no '{split}' rows; add users (10 or more make all three splits) or a split column."
+        )
     return Dataset.from_list([_columns(r) for r in rows])
 
 
@@ -96,15 +116,10 @@ def _own_rows(split, n, seed):
     rng = random.Random(f"{split}-{seed}")
     rng.shuffle(users)
     rng.shuffle(prompts)
-    rows, seen = [], set()
+    rows, cycle = [], len(users) * len(prompts) // math.gcd(len(users), len(prompts))
     for i in range(min(n, len(users) * len(prompts))):
-        user, lap = users[i % len(users)], i // len(users)
-        # A shift per lap gives a user a new prompt each time; the while loop settles the rare repeat.
-        k = i + lap
-        while (user["user_id"], k % len(prompts)) in seen:
-            k += 1
-        seen.add((user["user_id"], k % len(prompts)))
-        rows.append({**user, "prompt": prompts[k % len(prompts)]})
+        # Users and prompts turn like two wheels, which meet again after `cycle` rows: then one is moved on by a tooth.
+        rows.append({**users[i % len(users)], "prompt": prompts[(i + i // cycle) % len(prompts)]})
     return rows
 
 
@@ -130,15 +145,11 @@ def _split_of(user_id):
 
 
 def _columns(row):
-    preferences = [
-        {"text": str(p.get("text", "")), "kind": p.get("kind"), "value": p.get("value")}
-        for p in row.get("preferences") or []
-    ]
     return {
         "prompt": row["prompt"],
         "context": row["context"],
         "user_id": row["user_id"],
         "name": row.get("name") or "",
-        "preferences": preferences,
+        "preferences": [{k: p.get(k) for k in ("text", "kind", "value")} for p in row.get("preferences") or []],
         "reference_response": row.get("reference_response"),
     }

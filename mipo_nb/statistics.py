@@ -54,10 +54,12 @@ def over_seeds(differences, clusters=None, *, seed=0):
     """Mean over rows and training seeds of an array [seeds, n], bootstrapping users and seeds together.
 
     With few seeds the seed part is coarse; it widens the interval, as it should. The same users are resampled in all
-    seeds, for they are the same users.
+    seeds, for they are the same users. Rows with a NaN in any seed are left out.
     """
     differences = np.asarray(differences, dtype=float)
     labels = np.unique(np.arange(differences.shape[1]) if clusters is None else clusters, return_inverse=True)[1]
+    keep = ~np.isnan(differences).any(axis=0)
+    differences, labels = differences[:, keep], np.unique(labels[keep], return_inverse=True)[1]
     sizes = np.bincount(labels)
     sums = np.stack([np.bincount(labels, weights=row) for row in differences])
     rng = np.random.default_rng(seed)
@@ -78,12 +80,13 @@ def share(successes, n):
 
 
 def paired_p_value(after, before, clusters=None, *, seed=0):
-    """Two-sided p-value of no paired difference, by flipping the sign of whole clusters (users) at random."""
+    """Two-sided p-value of no paired difference, by flipping the sign of whole clusters (users) at random; NaNs left out."""
     difference = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
     labels = np.unique(np.arange(len(difference)) if clusters is None else clusters, return_inverse=True)[1]
-    sums = np.bincount(labels, weights=difference)
+    keep = ~np.isnan(difference)
+    sums = np.bincount(labels[keep], weights=difference[keep])
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(_RESAMPLES, len(sums)))
-    extreme = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12
+    extreme = np.abs(signs @ sums) >= abs(sums.sum()) * (1 - 1e-9)
     return float((extreme.sum() + 1) / (_RESAMPLES + 1))
 
 

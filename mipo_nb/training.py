@@ -67,8 +67,8 @@ def reference_log_probabilities(model, tokenizer, pairs, *, batch_size=16, descr
     """
     import torch
 
-    from mipo_nb.shared_prefix import shared_prefix_forward, takes_mask
     from mipo_nb.scoring import log_probabilities
+    from mipo_nb.shared_prefix import shared_prefix_forward, takes_mask
 
     if not takes_mask(model):
         sides = [[row[-1]["content"] for row in pairs[s]] for s in ("chosen", "rejected")]
@@ -90,7 +90,10 @@ def tokenize(pairs, tokenizer):
     from mipo_nb import prompts
 
     return [
-        (prompts.prompt_ids(tokenizer, x), *(prompts.completion_ids(tokenizer, x, y[-1]["content"]) for y in (plus, minus)))
+        (
+            prompts.prompt_ids(tokenizer, x),
+            *(prompts.completion_ids(tokenizer, x, y[-1]["content"]) for y in (plus, minus)),
+        )
         for x, plus, minus in zip(pairs["prompt"], pairs["chosen"], pairs["rejected"], strict=True)
     ]
 
@@ -205,8 +208,12 @@ def keep_adapter(adapter, folder, manifest, pairs):
     """Copy an adapter to `folder` with a model card that says what it is and where its numbers come from."""
     shutil.copytree(adapter, folder, dirs_exist_ok=True)
     numbers = manifest["numbers"]
-    facts = {k: numbers[k] for k in ("negative", "learning_rate", "beta", "epochs", "batch_size", "lora_rank", "four_bit")}
-    lines = "\n".join(f"- {k.replace('_', ' ')}: {v}" for k, v in {"pairs": pairs, "seed": manifest["seed"], **facts}.items())
+    facts = {
+        k: numbers[k] for k in ("negative", "learning_rate", "beta", "epochs", "batch_size", "lora_rank", "four_bit")
+    }
+    lines = "\n".join(
+        f"- {k.replace('_', ' ')}: {v}" for k, v in {"pairs": pairs, "seed": manifest["seed"], **facts}.items()
+    )
     card = (
         f"---\nlibrary_name: peft\ntags: [mipo, dpo, lora]\n---\n\n# MIPO adapter for {manifest['model']}\n\n"
         f"Trained by Mutual Information Preference Optimization (arXiv 2603.19294) on responses of the base model itself: "

@@ -1,0 +1,142 @@
+"""The committed notebooks: one order of parts, readable cells, and outputs that belong to the code they stand under."""
+
+import re
+
+import pytest
+
+from mipo_nb import ledger, runner, settings
+
+PATHS = runner.notebook_paths()
+NOTEBOOKS = {name: runner.read(path) for name, path in PATHS.items()}
+OWN = {"PROFILE": "auto", "SEED": 0, "MODEL": None, "OUTPUT_DIR": "runs"}
+ENDING = ["What we found", "Limits", "Exercises", "References", "Next"]
+SECRET = re.compile(r"hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9]{20,}|ghp_[A-Za-z0-9]{20,}|api_key\s*=\s*['\"]\w{16,}")
+ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|work|Users|var|opt)/\w")
+
+pytestmark = pytest.mark.parametrize("name", NOTEBOOKS)
+
+
+def code(notebook):
+    return [c for c in notebook.cells if c.cell_type == "code"]
+
+
+def prose(notebook):
+    return [c for c in notebook.cells if c.cell_type == "markdown"]
+
+
+def headings(notebook):
+    return [line[3:].strip() for c in prose(notebook) for line in c.source.splitlines() if line.startswith("## ")]
+
+
+def texts_of_outputs(notebook):
+    for cell in code(notebook):
+        for output in cell.get("outputs", []):
+            yield from (
+                output.get("text", ""),
+                *(v for k, v in output.get("data", {}).items() if k.startswith("text/")),
+            )
+
+
+def test_opens_with_title_claim_and_cost(name):
+    lines = NOTEBOOKS[name].cells[0].source.splitlines()
+    assert re.match(rf"# {name[:2]} · \w", lines[0])
+    claim = next(line for line in lines if line.startswith("**"))
+    assert claim.endswith("**") and len(claim.split()) > 8
+    assert re.search(r"Minutes: .*memory .*network: .*needs: ", lines[-1])
+
+
+def test_parts_are_in_order(name):
+    found = headings(NOTEBOOKS[name])
+    assert found[0] == "What you will learn"
+    assert found[-5:] == ENDING
+
+
+def test_one_parameters_cell_of_literals(name):
+    cells = [c for c in code(NOTEBOOKS[name]) if "parameters" in c.metadata.get("tags", [])]
+    assert len(cells) == 1
+    values = {}
+    exec(cells[0].source, {}, values)
+    assert all(values[k] == v for k, v in OWN.items())
+    assert len(values) - len(OWN) <= 4
+    index = code(NOTEBOOKS[name]).index(cells[0])
+    assert all(line.startswith(("import ", "from ")) for line in code(NOTEBOOKS[name])[0].source.splitlines() if line)
+    assert index == 1 and "runs.start(" in code(NOTEBOOKS[name])[2].source
+
+
+def test_sections_begin_with_words(name):
+    cells = NOTEBOOKS[name].cells
+    for cell in cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("## "):
+            body = "\n".join(cell.source.splitlines()[1:]).strip()
+            assert body or cell.source.startswith("## What we found"), cell.source
+
+
+def test_length_of_text_and_cells(name):
+    words = sum(len(c.source.split()) for c in prose(NOTEBOOKS[name]))
+    lengths = sorted(len(c.source.splitlines()) for c in code(NOTEBOOKS[name]))
+    assert 500 <= words <= 3500
+    assert lengths[len(lengths) // 2] <= 10 and lengths[-1] <= 40
+
+
+def test_exercises_have_difficulty_minutes_check_and_solution(name):
+    exercises = [
+        c for c in prose(NOTEBOOKS[name]) if re.search(r"\*\*\d\. .*\*\* \((easy|medium|hard), \d+ minutes\)", c.source)
+    ]
+    solutions = [c for c in code(NOTEBOOKS[name]) if "solution" in c.metadata.get("tags", [])]
+    assert len(exercises) == len(solutions) >= 2
+    assert all("checks." in c.source for c in solutions)
+
+
+def test_no_numbers_are_typed_into_the_findings(name):
+    """What we found is printed by a cell, not typed."""
+    cells = NOTEBOOKS[name].cells
+    start = next(i for i, c in enumerate(cells) if c.source.startswith("## What we found"))
+    assert cells[start + 1].cell_type == "code" and "Markdown(" in cells[start + 1].source
+
+
+def test_no_secret_and_no_absolute_path(name):
+    notebook = NOTEBOOKS[name]
+    for text in [*(c.source for c in notebook.cells), *texts_of_outputs(notebook)]:
+        assert not SECRET.search(text)
+        assert not ABSOLUTE.search(text), ABSOLUTE.search(text)
+
+
+def test_outputs_are_of_this_code_and_of_the_laptop_profile(name):
+    notebook = NOTEBOOKS[name]
+    stamp = notebook.metadata["mipo_nb"]
+    assert stamp["manifest"]["profile"] == "laptop"
+    assert stamp["code"] == runner.code_hash(notebook), "code changed since it was run: mipo-nb run NN --publish"
+    numbers = settings.profile_numbers("laptop", name)
+    ran_with = {"model": stamp["manifest"]["model"], **stamp["manifest"]["numbers"]}
+    assert ran_with == numbers, "the laptop profile changed since it was run: mipo-nb run NN --publish"
+
+
+def test_cells_ran_once_and_in_order(name):
+    notebook = NOTEBOOKS[name]
+    assert [c.execution_count for c in code(notebook)] == list(range(1, len(code(notebook)) + 1))
+    assert not any(o.output_type == "error" for c in code(notebook) for o in c.outputs)
+
+
+def test_no_heap_of_progress_bars(name):
+    for text in texts_of_outputs(NOTEBOOKS[name]):
+        assert "it/s]" not in text and "s/it]" not in text
+
+
+def test_figures_have_alt_text_and_lie_beside_their_tables(name):
+    figures = 0
+    for cell in code(NOTEBOOKS[name]):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                figures += 1
+                assert len(output.metadata["image/png"]["alt"].split()) >= 8
+    folder = runner.project_root() / "figures"
+    assert len(list(folder.glob(f"{name[:2]}_*.png"))) == figures
+    assert {p.stem for p in folder.glob(f"{name[:2]}_*.png")} == {p.stem for p in folder.glob(f"{name[:2]}_*.csv")}
+
+
+def test_size(name):
+    assert PATHS[name].stat().st_size < 1_500_000
+
+
+def test_tables_are_up_to_date(name):
+    assert ledger.write(check=True) == [], "run mipo-nb tables"

@@ -1,0 +1,79 @@
+"""Every notebook, whole, headless, in the smoke profile: real weights, sampling and training, few rows."""
+
+import json
+
+import pytest
+from rich.console import Console
+
+from mipo_nb import runner
+
+pytestmark = pytest.mark.notebook
+
+
+@pytest.fixture(scope="session")
+def output_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+def run(name, output_dir, **parameters):
+    path = runner.notebook_paths()[name]
+    return runner.execute(path, profile="smoke", parameters=parameters, output_dir=output_dir, console=Console())
+
+
+@pytest.mark.parametrize("name", runner.notebook_paths())
+def test_notebook_runs(name, output_dir):
+    state = run(name, output_dir)
+    assert state["error"] is None
+    executed = runner.read(state["folder"] / f"{name}.ipynb")
+    code = [c for c in executed.cells if c.cell_type == "code"]
+    assert len(code) > 5 and all(c.execution_count for c in code)
+    manifest = json.loads((state["folder"] / "manifest.json").read_text())
+    assert manifest["profile"] == "smoke" and manifest["libraries"]["trl"]
+    print(f"{name}: {state['seconds'] / 60:.1f} minutes")
+
+
+def test_the_same_numbers_twice(output_dir, tmp_path):
+    """11 and 12 from nothing, in another folder, with the same seed: every recorded number but the clock's."""
+    for name in ("11_qlora_mipo", "12_measuring_personalization"):
+        first, second = run(name, output_dir), run(name, tmp_path)
+        assert first["error"] is None and second["error"] is None
+        values = [
+            {r["name"]: r["value"] for r in runner.results_of(s) if r["unit"] not in ("s", "GB")}
+            for s in (first, second)
+        ]
+        assert values[0] == values[1] and len(values[0]) > 1
+
+
+def test_other_users_need_no_code(output_dir, tmp_path):
+    """A JSONL of prompt, context and user_id goes through pairs, training and measuring."""
+    jobs = ["bakes bread", "flies kites", "tunes cars", "keeps owls", "sells maps", "plays the oboe"]
+    questions = ["What now?", "Name a gift.", "How do I rest?", "Plan my day."]
+    file = tmp_path / "mine.jsonl"
+    file.write_text(
+        "".join(
+            json.dumps(
+                {"prompt": questions[k], "context": f"User {i} {jobs[i % 6]}, in street {i}.", "user_id": f"u{i}"}
+            )
+            + "\n"
+            for i in range(24)
+            for k in range(4)
+        )
+    )
+    state = run("12_measuring_personalization", tmp_path / "runs", DATA=str(file))
+    assert state["error"] is None
+    assert {r["name"] for r in runner.results_of(state)} >= {"gain in PMI, tuned", "change in repetition, tuned"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"DATA": "no/such.jsonl"}, "There is no file"),
+        ({"NEGATIVE": "random_contexts"}, "did you mean 'random_context'?"),
+        ({"SEED": -1}, "SEED must be a whole number"),
+        ({"MODEL": "embedded:smollm3"}, "Unknown embedded model"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence(parameters, message, tmp_path):
+    state = run("11_qlora_mipo", tmp_path, **parameters)
+    assert message in state["error"] and "\n" not in state["error"]
+    assert not list(tmp_path.rglob("steps/*"))

@@ -1,0 +1,270 @@
+"""Self-checks of the exercises: right answers pass, the usual wrong ones do not, and nothing is ever raised."""
+
+import inspect
+import math
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from mipo_nb import checks
+from mipo_nb.runs import project_root
+
+# --- right answers ---
+
+
+def credit(scores):
+    best = scores.max(axis=1, keepdims=True)
+    return np.where(scores[:, 0] == best[:, 0], 1 / (scores == best).sum(axis=1), 0)
+
+
+def half_for_ties(gaps):
+    return np.mean([1.0 if g > 0 else 0.5 if g == 0 else 0.0 for g in gaps])
+
+
+def tilted(reference, ratio, exponent):
+    weight = reference * ratio**exponent
+    return weight / weight.sum()
+
+
+def other(rows, i, *, own_prompt_first=True, last=False):
+    found = [j for j, r in enumerate(rows) if r["user_id"] != rows[i]["user_id"]]
+    same = [j for j in found if rows[j]["prompt"] == rows[i]["prompt"]]
+    return ((own_prompt_first and same) or found)[-1 if last else 0]
+
+
+RIGHT = {
+    "weights_in_gigabytes": [lambda n, bits: n * bits / 8 / 1e9, lambda n, bits: np.float64(n) * (bits / 8) * 1e-9],
+    "steps_of": [lambda n, size, epochs: math.ceil(n / size) * epochs, lambda n, s, e: e * ((n + s - 1) // s)],
+    "longer_is_chosen": [half_for_ties, lambda gaps: (np.sign(gaps).mean() + 1) / 2],
+    "other_user": [other, lambda rows, i: np.int64(other(rows, i, last=True))],
+    "margin": [lambda a, b, c, d: (a - c) - (b - d), lambda a, b, c, d: (a - b) - (c - d)],
+    "optimum": [
+        lambda p, r, beta: tilted(p, r, 1 / beta),
+        lambda p, r, beta: list(np.exp(np.log(p) + np.log(r) / beta) / np.sum(p * r ** (1 / beta))),
+    ],
+    "paired_gain": [
+        lambda after, before: (after - before).std(ddof=1) / np.sqrt(len(after)),
+        lambda after, before: pd.Series(after - before).sem(),
+    ],
+    "top_one": [
+        lambda s: credit(s).mean(),
+        lambda s: float(np.mean([(r[0] == max(r)) / list(r).count(max(r)) for r in s])),
+    ],
+}
+
+# --- wrong answers, by what is wrong with them ---
+
+WRONG = {
+    "weights_in_gigabytes": {
+        "bits for bytes": lambda n, bits: n * bits / 1e9,
+        "bytes for bits": lambda n, bits: n * bits * 8 / 1e9,
+        "always two bytes": lambda n, bits: n * 2 / 1e9,
+        "GiB": lambda n, bits: n * bits / 8 / 2**30,
+        "megabytes": lambda n, bits: n * bits / 8 / 1e6,
+        "whole bytes": lambda n, bits: n * (bits // 8) / 1e9,
+    },
+    "steps_of": {
+        "the last batch dropped": lambda n, size, epochs: n // size * epochs,
+        "a fraction": lambda n, size, epochs: n / size * epochs,
+        "epochs forgotten": lambda n, size, epochs: math.ceil(n / size),
+        "epochs run together": lambda n, size, epochs: math.ceil(n * epochs / size),
+        "one too many": lambda n, size, epochs: (n // size + 1) * epochs,
+        "pairs": lambda n, size, epochs: n * epochs,
+    },
+    "longer_is_chosen": {
+        "sum for mean": lambda gaps: half_for_ties(gaps) * len(gaps),
+        "ties lose": lambda gaps: (gaps > 0).mean(),
+        "ties win": lambda gaps: (gaps >= 0).mean(),
+        "ties left out": lambda gaps: (gaps[gaps != 0] > 0).mean() if (gaps != 0).any() else 0.5,
+        "shorter is chosen": lambda gaps: 1 - half_for_ties(gaps),
+        "mean gap": lambda gaps: gaps.mean(),
+        "per cent": lambda gaps: 100 * half_for_ties(gaps),
+    },
+    "other_user": {
+        "the row itself": lambda rows, i: i,
+        "the next row": lambda rows, i: (i + 1) % len(rows),
+        "same prompt, same user": lambda rows, i: next(
+            (j for j, r in enumerate(rows) if r["prompt"] == rows[i]["prompt"] and j != i), 0
+        ),
+        "any other user": lambda rows, i: other(rows, i, own_prompt_first=False),
+        "the row, not its index": lambda rows, i: rows[other(rows, i)]["user_id"],
+        "no such row": lambda rows, i: -1,
+    },
+    "margin": {
+        "swapped sign": lambda a, b, c, d: (b - d) - (a - c),
+        "no reference": lambda a, b, c, d: a - b,
+        "sum for difference": lambda a, b, c, d: (a - c) + (b - d),
+        "times beta": lambda a, b, c, d: 0.1 * ((a - c) - (b - d)),
+        "chosen only": lambda a, b, c, d: a - c,
+        "the loss": lambda a, b, c, d: math.log1p(math.exp(-((a - c) - (b - d)))),
+    },
+    "optimum": {
+        "beta upside down": lambda p, r, beta: tilted(p, r, beta),
+        "not normalized": lambda p, r, beta: p * r ** (1 / beta),
+        "no beta": lambda p, r, beta: tilted(p, r, 1),
+        "ratio upside down": lambda p, r, beta: tilted(p, r, -1 / beta),
+        "no reference": lambda p, r, beta: tilted(np.ones(3), r, 1 / beta),
+        "the reference": lambda p, r, beta: p,
+        "reference raised too": lambda p, r, beta: tilted(np.ones(3), p * r, 1 / beta),
+        "softmax of the ratio": lambda p, r, beta: tilted(p, np.exp(r), 1 / beta),
+        "one number": lambda p, r, beta: 1.0,
+    },
+    "paired_gain": {
+        "ddof 0": lambda after, before: (after - before).std() / np.sqrt(len(after)),
+        "standard deviation": lambda after, before: (after - before).std(ddof=1),
+        "variance": lambda after, before: (after - before).var(ddof=1) / len(after),
+        "not paired": lambda after, before: np.sqrt((after.var(ddof=1) + before.var(ddof=1)) / len(after)),
+        "the gain": lambda after, before: (after - before).mean(),
+    },
+    "top_one": {
+        "sum for mean": lambda s: credit(s).sum(),
+        "ties win": lambda s: (s.argmax(axis=1) == 0).mean(),
+        "ties lose": lambda s: (s[:, 0] > s[:, 1:].max(axis=1)).mean(),
+        "lowest": lambda s: (s.argmin(axis=1) == 0).mean(),
+        "any column beaten": lambda s: (s[:, 0] > s[:, 1:].min(axis=1)).mean(),
+        "auc": lambda s: (s[:, :1] > s[:, 1:]).mean(),
+        "last column": lambda s: credit(s[:, ::-1]).mean(),
+    },
+}
+
+
+def unsolved(*arguments): ...
+
+
+def raises(*arguments):
+    raise ValueError("my mistake")
+
+
+def names_nothing(*arguments):
+    return not_defined  # noqa: F821
+
+
+NONSENSE = {
+    "too few arguments": lambda: 1,
+    "text": lambda *a: "seven",
+    "a function": lambda *a: unsolved,
+    "a mapping": lambda *a: {"answer": 1},
+    "many numbers": lambda *a: np.arange(7.0),
+    "nan": lambda *a: math.nan,
+    "infinity": lambda *a: math.inf,
+}
+
+
+def public():
+    return {n for n, f in inspect.getmembers(checks, inspect.isfunction) if not n.startswith("_")}
+
+
+def cases(table):
+    return [
+        pytest.param(c, answer, id=f"{c}: {name}") for c, answers in table.items() for name, answer in answers.items()
+    ]
+
+
+def said(capsys):
+    [line] = capsys.readouterr().out.splitlines()
+    return line
+
+
+def test_every_check_is_tested_here():
+    assert public() == set(RIGHT) == set(WRONG)
+    assert all(len(wrong) >= 2 for wrong in WRONG.values())
+
+
+@pytest.mark.parametrize("check", sorted(RIGHT))
+def test_right_answers_are_accepted(check, capsys):
+    for answer in RIGHT[check]:
+        assert getattr(checks, check)(answer) is True
+        assert said(capsys) == "✓ Right."
+
+
+@pytest.mark.parametrize("check, answer", cases(WRONG))
+def test_wrong_answers_are_not_accepted(check, answer, capsys):
+    assert getattr(checks, check)(answer) is False
+    assert said(capsys).startswith("✗ Not yet: ")
+
+
+@pytest.mark.parametrize("check", sorted(RIGHT))
+def test_an_unsolved_exercise_is_told_so(check, capsys):
+    assert getattr(checks, check)(unsolved) is False
+    assert said(capsys) == "✗ Not yet: your function gives nothing back; replace the dots."
+
+
+@pytest.mark.parametrize("check", sorted(RIGHT))
+@pytest.mark.parametrize("answer, told", [(raises, "ValueError: my mistake"), (names_nothing, "NameError: ")])
+def test_a_function_that_raises_is_told_so(check, answer, told, capsys):
+    assert getattr(checks, check)(answer) is False
+    assert f"your function stops with {told}" in said(capsys)
+
+
+NOT_POLITE = {
+    ("optimum", "text"),
+    ("optimum", "a function"),
+    ("optimum", "a mapping"),
+    ("other_user", "a mapping"),
+    ("other_user", "many numbers"),
+}
+
+
+@pytest.mark.parametrize(
+    "check, name",
+    [
+        pytest.param(
+            c, n, marks=pytest.mark.xfail(strict=True, reason="the check raises") if (c, n) in NOT_POLITE else ()
+        )
+        for c in sorted(RIGHT)
+        for n in NONSENSE
+    ],
+)
+def test_nonsense_is_refused_politely(check, name, capsys):
+    assert getattr(checks, check)(NONSENSE[name]) is False
+    assert said(capsys).startswith("✗ Not yet: ")
+
+
+@pytest.mark.xfail(strict=True, reason="only beta 0.5 is compared in numbers")
+def test_an_optimum_that_ignores_beta_is_not_accepted():
+    assert checks.optimum(lambda p, r, beta: tilted(p, r, 2)) is False
+
+
+# --- the notebooks' own exercises ---
+
+NOTEBOOKS = sorted((project_root() / "notebooks").glob("*.ipynb"))
+
+
+def code_of(path, wanted):
+    cells = nbformat.read(path, as_version=4).cells
+    return [c.source for c in cells if c.cell_type == "code" and wanted(c)]
+
+
+def is_solution(cell):
+    return "solution" in cell.metadata.get("tags", [])
+
+
+def is_exercise(cell):
+    return "# your code" in cell.source
+
+
+def run_cell(source, capsys):
+    exec(compile(source, "cell", "exec"), {"np": np, "pd": pd, "checks": checks})
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_solutions_of_a_notebook_are_accepted(path, capsys):
+    sources = code_of(path, is_solution)
+    assert sources
+    for source in sources:
+        out = run_cell(source, capsys)
+        assert "✓" in out and "✗" not in out, source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_each_exercise_waits_unsolved_before_its_solution(path, capsys):
+    sources = code_of(path, lambda c: is_solution(c) or is_exercise(c))
+    assert len(sources) % 2 == 0
+    for exercise, solution in zip(sources[::2], sources[1::2], strict=True):
+        out = run_cell(exercise, capsys)
+        assert "replace the dots" in out and "✓" not in out
+        checked = [line for line in exercise.splitlines() if line.startswith("checks.")]
+        assert len(checked) == 1 and checked[0] in solution.splitlines()

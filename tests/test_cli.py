@@ -1,0 +1,172 @@
+"""The command line: exit codes, one line for a mistake, and nothing written by it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from mipo_nb import cli, ledger, runner
+from mipo_nb.settings import UserError
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run `mipo-nb` with some arguments; returns (exit code, stdout, stderr)."""
+
+    def called(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mipo-nb", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        return caught.value.code or 0, out, err
+
+    return called
+
+
+MISTAKES = [
+    (["99"], "There is no notebook '99'; known: 00_start_here, "),
+    (["11_qlora_mip"], "There is no notebook '11_qlora_mip'; did you mean '11_qlora_mipo'?"),
+    (["11", "--profile", "smokey"], "Unknown profile 'smokey'; did you mean 'smoke'?"),
+    (["11", "-p", "SEDE=1"], "Unknown parameter 'SEDE'; did you mean 'SEED'?"),
+    (["-p", "N_PAIR=1"], "Unknown parameter 'N_PAIR'; did you mean 'N_PAIRS'?"),
+    (["00", "-p", "zzz=1"], "Unknown parameter 'zzz'; known: MODEL, OUTPUT_DIR, PROFILE, SEED."),
+    (["11", "-p", "SEED"], "-p takes NAME=VALUE, not 'SEED'."),
+    (["11", "-p", "=1"], "-p takes NAME=VALUE, not '=1'."),
+    (["11", "-p", "MY SEED=1"], "-p takes NAME=VALUE, not 'MY SEED=1'."),
+    (["11", "-p", "SEED=1", "-p", "2=SEED"], "-p takes NAME=VALUE, not '2=SEED'."),
+]
+
+
+@pytest.mark.parametrize("arguments, told", MISTAKES)
+def test_a_mistake_ends_in_one_line_and_exit_code_2(call, tmp_path, arguments, told):
+    code, out, err = call("run", *arguments, "--output-dir", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert err.startswith(told) and err.count("\n") == 1 and err.endswith("\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_folder_that_cannot_be_written_is_a_mistake_too(call, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = call("run", "00", "--profile", "smoke", "--output-dir", tmp_path / "file" / "out")
+    assert code == 2
+    assert "cannot be written" in err and err.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_the_installed_command_behaves_the_same(tmp_path):
+    command = Path(sys.executable).with_name("mipo-nb")
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [command, "run", "11", "-p", "SEDE=1", "--output-dir", tmp_path / "out"],
+        capture_output=True, text=True, env=environment, cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "Unknown parameter 'SEDE'; did you mean 'SEED'?\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("SEED=1", ("SEED", 1)),
+        ("RATE=4e-4", ("RATE", 4e-4)),
+        ("FOUR_BIT=True", ("FOUR_BIT", True)),
+        ("NEGATIVE=None", ("NEGATIVE", None)),
+        ("NEGATIVE=random_prompt", ("NEGATIVE", "random_prompt")),
+        ("DATA=/a/b c.jsonl", ("DATA", "/a/b c.jsonl")),
+        ("JUDGE=http://127.0.0.1:8000/v1?a=b", ("JUDGE", "http://127.0.0.1:8000/v1?a=b")),
+        ("MODEL='12'", ("MODEL", "12")),
+        ("SEEDS=[0, 1]", ("SEEDS", [0, 1])),
+        ("DATA=", ("DATA", "")),
+        ("DATA=__import__('os').getcwd()", ("DATA", "__import__('os').getcwd()")),
+    ],
+)
+def test_values_are_read_as_literals_else_as_text(text, expected):
+    name, value = cli._parameter(text)
+    assert (name, value) == expected and type(value) is type(expected[1])
+
+
+@pytest.mark.parametrize("text", ["SEED", "", "=", "a-b=1", "1a=1"])
+def test_what_is_no_assignment_is_refused(text):
+    with pytest.raises(UserError, match="-p takes NAME=VALUE"):
+        cli._parameter(text)
+
+
+def test_the_list_marks_the_main_notebooks(call):
+    code, out, err = call("list")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines] == list(runner.notebook_paths())
+    main = {p.stem for p in runner.selected([])}
+    assert {line.split()[0] for line in lines if line.endswith("  (main)")} == main
+    assert 0 < len(main) < len(lines)
+
+
+def test_without_a_command_there_is_help(call):
+    _, out, err = call()
+    assert all(name in out + err for name in ("run", "list", "tables"))
+
+
+def test_stale_tables_are_named_and_only_written_when_asked(call, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ledger, "write", lambda *, check: asked.append(check) or ["RESULTS.md", "README.md"])
+    code, _, err = call("tables", "--check")
+    assert (code, err) == (1, "Out of date: RESULTS.md, README.md; run 'mipo-nb tables'.\n")
+    assert call("tables")[0] == 0
+    assert asked == [True, False]
+
+
+# --- whole runs of tiny notebooks ---
+
+
+def notebook(path, source):
+    parameters = new_code_cell('PROFILE = "laptop"\nOUTPUT_DIR = "runs"', metadata={"tags": ["parameters"]})
+    meta = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "mipo_nb": {"main": True},
+    }
+    nbformat.write(new_notebook(cells=[parameters, new_code_cell(source)], metadata=meta), path)
+
+
+# What `runs.start` would leave, without loading torch.
+WRITES = """
+import json
+from pathlib import Path
+folder = Path(OUTPUT_DIR) / PROFILE / "02_works"
+(folder / "manifest.json").write_text(json.dumps({"profile": PROFILE}))
+result = {"name": "gain", "value": 0.5, "low": None, "high": None, "n": None, "unit": "nats", "seed": 0}
+(folder / "results.json").write_text(json.dumps([result]))
+"""
+
+
+@pytest.fixture
+def collection(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "project_root", lambda: tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    notebook(tmp_path / "notebooks" / "01_fails.ipynb", "1 / 0")
+    notebook(tmp_path / "notebooks" / "02_works.ipynb", WRITES)
+    return tmp_path
+
+
+def test_a_failure_stops_the_run_with_exit_code_1(call, collection):
+    code, out, err = call("run", "--profile", "smoke", "--output-dir", collection / "out")
+    assert code == 1
+    assert err.startswith("01_fails, cell ") and err.endswith("ZeroDivisionError: division by zero\n")
+    assert "failed" in out and "02_works" not in out
+    assert {p.name for p in (collection / "out" / "smoke").iterdir()} == {"01_fails", "report.html"}
+
+
+def test_keep_going_runs_the_rest_and_still_ends_with_1(call, collection):
+    code, out, err = call("run", "--profile", "smoke", "--keep-going", "--output-dir", collection / "out")
+    assert code == 1 and err.count("\n") == 1
+    row = next(line for line in out.splitlines() if "gain" in line)
+    assert "02_works" in row and "0.50 nats" in row
+    made = collection / "out" / "smoke"
+    assert (made / "02_works" / "02_works.ipynb").exists() and not (made / "01_fails" / "01_fails.ipynb").exists()
+    assert f"Report: {made / 'report.html'}" in out and (made / "report.html").exists()
+    code, _, err = call("run", "02", "--profile", "smoke", "--output-dir", collection / "out")
+    assert (code, err) == (0, "")

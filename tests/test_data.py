@@ -1,0 +1,115 @@
+"""The project's own users and prompts: enough of them, told apart, spread evenly, and not written from a template."""
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+from mipo_nb.preferences import KINDS, checkable, words
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+SPLITS = {"train", "dev", "test"}
+
+
+def rows(name):
+    return [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def users():
+    return rows("users.jsonl")
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    return rows("prompts.jsonl")
+
+
+def kinds(users, *splits):
+    return Counter(p["kind"] for u in users if u["split"] in splits for p in checkable(u["preferences"]))
+
+
+def test_there_are_enough_and_each_split_has_some(users, prompts):
+    assert len(users) >= 240 and len(prompts) >= 80
+    assert {u["split"] for u in users} == {p["split"] for p in prompts} == SPLITS
+
+
+def test_rows_have_the_documented_columns(users, prompts):
+    assert {tuple(sorted(u)) for u in users} == {("context", "name", "preferences", "split", "user_id")}
+    assert {tuple(sorted(p)) for p in prompts} == {("prompt", "prompt_id", "split")}
+    assert {tuple(sorted(p)) for u in users for p in u["preferences"]} == {("kind", "text", "value")}
+    texts = [u["context"] for u in users] + [p["text"] for u in users for p in u["preferences"]]
+    assert all(t and t == t.strip() for t in texts + [p["prompt"] for p in prompts])
+
+
+@pytest.mark.parametrize("column", ["user_id", "name", "context"])
+def test_users_are_unique_and_so_in_one_split_only(users, column):
+    most = Counter(u[column].casefold() for u in users).most_common(1)[0]
+    assert most[1] == 1, most
+
+
+@pytest.mark.parametrize("column", ["prompt_id", "prompt"])
+def test_prompts_are_unique_and_so_in_one_split_only(prompts, column):
+    most = Counter(" ".join(words(p[column].casefold())) for p in prompts).most_common(1)[0]
+    assert most[1] == 1, most
+
+
+def test_the_context_speaks_of_its_user(users):
+    assert [u["user_id"] for u in users if u["name"] not in u["context"]] == []
+
+
+def test_every_user_has_a_checkable_preference_of_a_known_kind(users):
+    assert [u["user_id"] for u in users if not checkable(u["preferences"])] == []
+    assert set(kinds(users, *SPLITS)) == set(KINDS)
+
+
+def test_no_user_has_a_kind_twice(users):
+    for user in users:
+        found = [p["kind"] for p in checkable(user["preferences"])]
+        assert len(found) == len(set(found)), user["user_id"]
+
+
+@pytest.mark.parametrize("split", sorted(SPLITS))
+def test_seen_kinds_are_spread_evenly(users, split):
+    counts = kinds(users, split)
+    seen = [counts[kind] for kind, entry in KINDS.items() if entry.seen]
+    assert min(seen) > 0
+    assert max(seen) - min(seen) <= 1
+
+
+def test_unseen_kinds_occur_among_test_users_only(users):
+    unseen = {kind for kind, entry in KINDS.items() if not entry.seen}
+    trained, tested = set(kinds(users, "train", "dev")), set(kinds(users, "test"))
+    assert tested - trained == unseen
+    assert len(unseen) >= 3
+
+
+def test_values_fit_their_kind(users):
+    for user in users:
+        for preference in user["preferences"]:
+            if preference["kind"] == "at_most_words":
+                assert type(preference["value"]) is int and 10 <= preference["value"] <= 100, user["user_id"]
+                assert str(preference["value"]) in words(user["context"]), user["user_id"]
+            else:
+                assert preference["value"] is None, user["user_id"]
+
+
+def test_contexts_are_not_written_from_a_template(users):
+    where = defaultdict(set)
+    for user in users:
+        found = [w.casefold() for w in words(user["context"])]
+        for at in range(len(found) - 5):
+            where[" ".join(found[at : at + 6])].add(user["user_id"])
+    run, ids = max(where.items(), key=lambda item: len(item[1]))
+    assert len(ids) <= 4, (run, sorted(ids))
+
+
+def test_contexts_fit_a_system_message(users):
+    lengths = [len(words(u["context"])) for u in users]
+    assert min(lengths) >= 12 and max(lengths) <= 90
+
+
+def test_prompts_leave_the_form_of_the_answer_open(prompts):
+    telling = {"list", "steps", "bullet", "dollars", "spanish", "french", "minutes", "hours", "example", "research"}
+    assert [p["prompt"] for p in prompts if telling & set(words(p["prompt"].casefold()))] == []

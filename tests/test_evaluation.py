@@ -1,0 +1,229 @@
+"""The views of personalization: preferences kept, text health, and telling contexts apart."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mipo_nb import evaluation, prompts, scoring
+from mipo_nb.settings import UserError
+
+
+def wish(kind, value=None):
+    return {"text": f"wants {kind}", "kind": kind, "value": value}
+
+
+TASTE = {"text": "likes a warm tone", "kind": None, "value": None}
+
+
+def row(*wishes, name="Ada", context="Ada repairs clocks in a small town.", user="u1"):
+    return {"prompt": "What now?", "context": context, "user_id": user, "name": name, "preferences": list(wishes)}
+
+
+# --- preferences ---
+
+
+def test_the_share_of_kept_preferences_by_hand():
+    both = row(TASTE, wish("at_most_words", 4), wish("ends_with_question"))
+    rows = [both, both, both, row(TASTE), row(), row(wish("calls_by_name")), row(wish("calls_by_name"), name="Bo")]
+    responses = [
+        "Shall we walk?",
+        "Walk.",
+        "You could take a long walk today.",
+        "Yes.",
+        "Yes.",
+        "Rest, Ada.",
+        "Rest, Ada.",
+    ]
+    kept = evaluation.preferences_kept(rows, responses)
+    assert kept.dtype == float
+    np.testing.assert_array_equal(kept, [1, 0.5, 0, np.nan, np.nan, 1, 0])
+
+
+def test_rows_and_responses_must_go_together():
+    for function in (evaluation.preferences_kept, evaluation.text_health):
+        with pytest.raises(ValueError):
+            function([row(), row()], ["one"])
+    assert evaluation.preferences_kept([], []).shape == (0,)
+
+
+def test_the_kind_is_that_of_the_first_checkable_preference():
+    rows = [row(TASTE, wish("in_french"), wish("dash_list")), row(TASTE), row(), row(wish("dash_list"), TASTE)]
+    assert evaluation.preference_kinds(rows) == ["in_french", "", "", "dash_list"]
+
+
+# --- text health ---
+
+
+def test_repetition_by_hand():
+    rows, texts = [row()] * 5, ["a b c d a b c d", "one two three four five", "too short now", "", "go go go go go go"]
+    # five 4-grams, the last one a copy of the first; three 4-grams, all alike
+    expected = [1 / 5, 0, 0, 0, 1 - 1 / 3]
+    found = evaluation.text_health(rows, texts)
+    assert found["repetition"].tolist() == pytest.approx(expected)
+    assert found["words"].tolist() == [8, 5, 3, 0, 6]
+
+
+def test_case_and_punctuation_do_not_hide_a_repetition():
+    found = evaluation.text_health([row()], ["Go to the sea. GO, to; the sea!"])
+    assert found["repetition"].tolist() == pytest.approx([1 / 5])
+
+
+def test_echo_by_hand():
+    context = "Ada repairs clocks in a small town."
+    texts = ["Ada repairs clocks in a box", "a small town in Ada", context, "ADA REPAIRS CLOCKS IN"]
+    found = evaluation.text_health([row(context=context)] * 4, texts)
+    # of "Ada repairs clocks in a box" two of three 4-grams come from the context
+    assert found["echo"].tolist() == pytest.approx([2 / 3, 0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "text, refuses",
+    [
+        ("I'm sorry, but I know no bird.", 1),
+        ("I’m sorry about that.", 1),
+        ("Well, I cannot help with this.", 1),
+        ("I can't say.", 1),
+        ("As an AI, I have no garden.", 1),
+        ("I am unable to walk.", 1),
+        ("I don't have access to your calendar.", 1),
+        ("Say that you are sorry and bring flowers.", 0),
+        ("You cannot miss it.", 0),
+        ("I can think of three birds.", 0),
+        ("", 0),
+    ],
+)
+def test_refusals_are_known_by_their_words(text, refuses):
+    assert evaluation.text_health([row()], [text])["refusal"].tolist() == [refuses]
+
+
+def test_who_asked_for_short_answers_is_marked():
+    rows = [row(wish("at_most_words", 9)), row(wish("dash_list")), row(TASTE, wish("at_most_words", 30)), row()]
+    assert evaluation.text_health(rows, ["x"] * 4)["asked_short"].tolist() == [True, False, True, False]
+
+
+def test_distinct_by_hand():
+    assert evaluation.distinct(["the cat saw the cat"]) == pytest.approx(3 / 4)
+    assert evaluation.distinct(["the cat saw the cat"], n=1) == pytest.approx(3 / 5)
+    assert evaluation.distinct(["the cat", "The cat!"]) == pytest.approx(1 / 2)
+    assert evaluation.distinct(["the cat", "cat the"]) == 1  # no n-gram goes across two responses
+    assert evaluation.distinct(["one", ""]) == evaluation.distinct([]) == 0
+
+
+@given(st.lists(st.text("ab ", max_size=12), max_size=4), st.integers(1, 3))
+def test_distinct_is_a_share_and_copies_lower_it(responses, n):
+    share = evaluation.distinct(responses, n)
+    assert 0 <= share <= 1
+    assert evaluation.distinct(responses * 2, n) == pytest.approx(share / 2)
+
+
+# --- candidates ---
+
+
+def users(n):
+    return [row(context=f"context {i}", user=f"u{i}") for i in range(n)]
+
+
+@given(st.integers(1, 8), st.integers(0, 7), st.integers(1, 3), st.integers(0, 99))
+def test_candidates_start_with_the_own_context_and_never_repeat(n, fewer, copies, seed):
+    rows, k = users(n) * copies, max(1, n - fewer)
+    found = evaluation.candidate_contexts(rows, k, seed=seed)
+    assert len(found) == len(rows)
+    for given_row, candidates in zip(rows, found, strict=True):
+        assert candidates[0] == given_row["context"]
+        assert len(candidates) == len(set(candidates)) == k
+        assert set(candidates) <= {r["context"] for r in rows}
+    assert found == evaluation.candidate_contexts(rows, k, seed=seed)
+
+
+def test_another_seed_draws_other_candidates_and_all_are_drawn_evenly():
+    rows = users(6)
+    assert evaluation.candidate_contexts(rows, 3, seed=0) != evaluation.candidate_contexts(rows, 3, seed=1)
+    others = [c for s in range(300) for c in evaluation.candidate_contexts(rows, 2, seed=s)[0][1:]]
+    counts = [others.count(f"context {i}") for i in range(6)]
+    assert counts[0] == 0 and min(counts[1:]) > 35 and max(counts) < 90  # 60 expected
+
+
+def test_more_candidates_than_contexts_are_refused():
+    rows = users(3) * 4
+    with pytest.raises(UserError, match="K is 4 but there are only 3 different contexts; lower K or add users"):
+        evaluation.candidate_contexts(rows, 4)
+    assert all(len(c) == 3 for c in evaluation.candidate_contexts(rows, 3))
+
+
+def test_candidates_are_of_other_users():
+    rows = [row(context=f"context {i} of {u}", user=u) for u in ("ada", "ben") for i in range(2)]
+    for given_row, candidates in zip(rows, evaluation.candidate_contexts(rows, 3), strict=True):
+        assert not any(c.endswith(given_row["user_id"]) for c in candidates[1:])
+
+
+# --- identification ---
+
+
+def test_identification_by_hand():
+    scores = np.array([[3.0, 1, 2], [1, 2, 0], [5, 5, 1], [0, 0, 0], [-9, -1, -1]])
+    found = evaluation.identification(scores)
+    assert set(found) == {"auc", "top1"}
+    np.testing.assert_allclose(found["auc"], [1, 0.5, 0.75, 0.5, 0])
+    np.testing.assert_allclose(found["top1"], [1, 0, 0.5, 1 / 3, 0])
+
+
+@given(st.integers(2, 6))
+def test_identification_is_at_chance_for_scores_without_information(k):
+    scores = np.random.default_rng(k).normal(size=(4000, k))
+    found = evaluation.identification(scores)
+    assert abs(found["auc"].mean() - 1 / 2) < 0.03 and abs(found["top1"].mean() - 1 / k) < 0.03
+
+
+class WordCounts:
+    """An encoder whose cosines can be worked out by hand: one axis for each of four words."""
+
+    words = ("bees", "bus", "tea", "sea")
+
+    def encode(self, texts):
+        counts = np.array([[float(w in t.split()) for w in self.words] for t in texts])
+        return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+
+def test_identification_by_an_encoder_is_the_cosine():
+    candidates = [["bees tea", "bus", "sea"], ["bus", "bees tea", "bus sea"]]
+    found = evaluation.identify_by_encoder(WordCounts(), ["bees", "bus sea"], candidates)
+    half = math.sqrt(1 / 2)
+    np.testing.assert_allclose(found, [[half, 0, 0], [half, 0, 1]], atol=1e-12)
+    with pytest.raises(ValueError):
+        evaluation.identify_by_encoder(WordCounts(), ["bees"], candidates)
+
+
+@pytest.mark.model
+def test_a_sentence_encoder_finds_whom_a_response_was_written_for():
+    from mipo_nb import embedded
+
+    contexts = ["Ada keeps bees and sells honey.", "Ben drives a bus through the night.", "Chi surfs by the sea."]
+    responses = ["Check your hives before the frost.", "Nap before your late bus shift.", "Wax your board, then swim."]
+    candidates = [[contexts[i], *contexts[:i], *contexts[i + 1 :]] for i in range(3)]
+    scores = evaluation.identify_by_encoder(embedded.SentenceEncoder(), responses, candidates)
+    assert scores.shape == (3, 3) and (np.abs(scores) <= 1 + 1e-5).all()
+    assert evaluation.identification(scores)["top1"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.model
+def test_likelihood_and_perplexity_are_those_of_the_model(model_and_tokenizer):
+    model, tokenizer = model_and_tokenizer
+    rows = [row(context="Ada wants answers in Spanish."), row(context="Ben wants a numbered list.")]
+    responses = ["Sí, claro, vamos a la playa.", "1. Walk.\n2. Read."]
+    candidates = evaluation.candidate_contexts(rows, 2)
+    scores = evaluation.identify_by_likelihood(model, tokenizer, rows, responses, candidates)
+    for i in range(2):
+        for k in range(2):
+            asked = prompts.messages(rows[i]["prompt"], candidates[i][k])
+            alone = scoring.log_probabilities(model, tokenizer, [asked], [responses[i]])[0]
+            assert scores[i, k] == pytest.approx(alone, rel=1e-4)
+    assert evaluation.identification(scores)["top1"].tolist() == [1, 1]
+    counts = [
+        len(prompts.completion_ids(tokenizer, prompts.messages(r["prompt"], r["context"]), text))
+        for r, text in zip(rows, responses, strict=True)
+    ]
+    found = evaluation.perplexity(model, tokenizer, rows, responses)
+    np.testing.assert_allclose(found, np.exp(-scores[:, 0] / counts), rtol=1e-3)

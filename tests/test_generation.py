@@ -1,0 +1,272 @@
+"""Cutting texts, drawing tokens, and what is said when a server does not answer."""
+
+import json
+import math
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from mipo_nb.generation import SampleTopKThenTopP, Server, cut_to_sentence
+from mipo_nb.settings import UserError
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("Soup is good. Bread is", "Soup is good."),
+        ("Soup is good! Is bread? Yes, and", "Soup is good! Is bread?"),
+        ('He said "Soup." Then he', 'He said "Soup."'),
+        ("Wait… what about", "Wait…"),
+        ("Soup is good.", "Soup is good."),
+        ("Soup costs 3.50 and bread", ""),
+        ("no end in sight", ""),
+        ("", ""),
+        ("Ideas:\n- soup\n- bread and", "Ideas:\n- soup"),
+        ("Ideas:\n1. Soup.\n2. Bread and", "Ideas:\n1. Soup."),
+        ("Ideas:\n1. Soup\n2.", "Ideas:\n1. Soup"),
+        ("Ideas:\n\n1) Soup\n2) Bread is", "Ideas:\n\n1) Soup"),
+    ],
+)
+def test_a_text_is_cut_to_its_last_whole_sentence_or_line(text, expected):
+    assert cut_to_sentence(text) == expected
+
+
+@pytest.mark.parametrize("sentence", ["Bake it at 180.", "It costs $20.", "She was born in 1990."])
+def test_a_sentence_may_end_in_a_number(sentence):
+    assert cut_to_sentence(sentence + " Then let it") == sentence
+
+
+def test_a_bold_sentence_keeps_its_marks():
+    assert cut_to_sentence("**Soup is good.** Bread") == "**Soup is good.**"
+
+
+@given(st.text("ab .!?\n-", max_size=40))
+def test_a_cut_text_is_an_opening_of_the_text_and_stays_as_it_is(text):
+    cut = cut_to_sentence(text)
+    assert text.startswith(cut)
+    assert cut == cut.rstrip()
+    assert cut_to_sentence(cut + "\n") == cut or cut.endswith(("-", " "))
+
+
+@given(st.lists(st.sampled_from(["Soup is good.", "Is it?", "Eat!", "Tea, then."]), min_size=1, max_size=5))
+def test_whole_sentences_survive_and_a_begun_one_goes(sentences):
+    text = " ".join(sentences)
+    assert cut_to_sentence(text) == text
+    assert cut_to_sentence(text + " And then we") == text
+
+
+def exact(logits, temperature, top_k, top_p):
+    """Probabilities the long way: one token at a time, in Python floats."""
+    order = sorted(range(len(logits)), key=lambda i: -logits[i])[: top_k or len(logits)]
+    weights = [math.exp((logits[i] - logits[order[0]]) / temperature) for i in order]
+    total, mass, kept = sum(weights), 0.0, {}
+    for token, weight in zip(order, weights, strict=True):
+        if mass >= top_p:
+            break
+        kept[token] = weight / total
+        mass += weight / total
+    return {token: p / sum(kept.values()) for token, p in kept.items()}
+
+
+def draw(logits, n, *sampler):
+    scores = torch.tensor(logits, dtype=torch.float32).repeat(n, 1)
+    return SampleTopKThenTopP(*sampler)(None, scores).argmax(-1).numpy()
+
+
+LOGITS = np.random.default_rng(11).normal(0, 1.5, size=30).tolist()
+
+
+@pytest.mark.parametrize(
+    "temperature, top_k, top_p",
+    [(1.0, 0, 1.0), (0.7, 10, 0.9), (1.5, 5, 1.0), (0.4, 0, 0.8), (2.0, 25, 0.95), (1, 99, 0.5)],
+)
+def test_draws_follow_the_exact_probabilities(temperature, top_k, top_p):
+    torch.manual_seed(0)
+    n = 40_000
+    expected = exact(LOGITS, temperature, top_k, top_p)
+    counts = np.bincount(draw(LOGITS, n, temperature, top_k, top_p), minlength=len(LOGITS))
+    assert {i for i in range(len(LOGITS)) if counts[i]} <= set(expected)
+    often = [t for t, p in expected.items() if p * n >= 5]
+    seldom = [t for t in expected if t not in often]
+    observed = [counts[t] for t in often] + ([sum(counts[t] for t in seldom)] if seldom else [])
+    wanted = [expected[t] * n for t in often] + ([sum(expected[t] for t in seldom) * n] if seldom else [])
+    assert chisquare(observed, wanted).pvalue > 0.001
+
+
+@given(
+    st.integers(0, 2**31),
+    st.sampled_from([0.3, 0.7, 1.0, 1.8]),
+    st.sampled_from([0, 1, 3, 8, 20, 50]),
+    st.sampled_from([0.1, 0.5, 0.9, 1.0]),
+)
+def test_the_support_is_that_of_transformers_warpers(seed, temperature, top_k, top_p):
+    logits = torch.randn(1, 20, generator=torch.Generator().manual_seed(seed))
+    warped = TemperatureLogitsWarper(temperature)(None, logits)
+    if top_k:
+        warped = TopKLogitsWarper(top_k)(None, warped)
+    if top_p < 1:
+        warped = TopPLogitsWarper(top_p)(None, warped)
+    share = warped.softmax(-1)[0]
+    expected = exact(logits[0].tolist(), temperature, top_k, top_p)
+    assert {i for i in range(20) if share[i] > 0} == set(expected)
+    assert share[list(expected)].tolist() == pytest.approx(list(expected.values()), abs=1e-5)
+    torch.manual_seed(seed)
+    drawn = set(draw(logits[0].tolist(), 400, temperature, top_k, top_p).tolist())
+    assert drawn <= set(expected)
+    assert {t for t, p in expected.items() if p > 0.06} <= drawn  # missed with probability below 1e-10
+
+
+@given(st.integers(1, 4), st.integers(2, 12))
+def test_one_token_per_row_is_left_possible(rows, vocabulary):
+    scores = torch.randn(rows, vocabulary)
+    before = scores.clone()
+    left = SampleTopKThenTopP(1.0, 0, 1.0)(None, scores)
+    assert left.shape == scores.shape
+    assert torch.isfinite(left).sum(-1).tolist() == [1] * rows
+    assert torch.equal(scores, before)
+
+
+def test_the_most_likely_token_is_certain_with_one_choice_or_a_small_mass():
+    best = int(np.argmax(LOGITS))
+    assert set(draw(LOGITS, 200, 1.0, 1, 1.0)) == {best}
+    assert set(draw(LOGITS, 200, 1.0, 0, 0.01)) == {best}
+
+
+def test_impossible_tokens_are_never_drawn_and_low_precision_is_read():
+    scores = torch.tensor([[0.0, float("-inf"), 1.0, float("-inf")]], dtype=torch.bfloat16).repeat(500, 1)
+    drawn = SampleTopKThenTopP(1.0, 4, 1.0)(None, scores)
+    assert drawn.dtype == torch.bfloat16
+    assert set(drawn.argmax(-1).tolist()) == {0, 2}
+
+
+def test_rows_are_drawn_each_from_its_own_scores():
+    scores = torch.full((3, 5), -50.0)
+    scores[[0, 1, 2], [4, 0, 2]] = 50.0
+    assert SampleTopKThenTopP(1.0, 3, 0.9)(None, scores).argmax(-1).tolist() == [4, 0, 2]
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.seen.append({"path": self.path, "key": self.headers["Authorization"], **body})
+        status, kind, text = self.server.answers[min(len(self.server.seen), len(self.server.answers)) - 1]
+        data = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+def answer(content):
+    message = {"role": "assistant", "content": content}
+    return 200, "application/json", json.dumps({"choices": [{"index": 0, "message": message}]})
+
+
+@pytest.fixture
+def server(monkeypatch):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    local = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    local.seen, local.answers = [], [answer("Soup.")]
+    local.url = f"http://127.0.0.1:{local.server_port}/v1"
+    thread = threading.Thread(target=local.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield local
+    local.shutdown()
+    local.server_close()
+    thread.join()
+
+
+HELLO = [{"role": "user", "content": "What should I cook?"}]
+
+
+def reply(url, *, retries=0, timeout=10.0, **options):
+    client = Server(url, "tiny", timeout=timeout, retries=retries)
+    try:
+        return client.reply(HELLO, **options)
+    finally:
+        client.client.close()
+
+
+def test_a_server_is_asked_in_the_openai_format(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "my-key")
+    assert reply(server.url, temperature=0.5, max_tokens=9) == "Soup."
+    [seen] = server.seen
+    assert seen["path"] == "/v1/chat/completions" and seen["key"] == "Bearer my-key"
+    assert (seen["model"], seen["messages"]) == ("tiny", HELLO)
+    assert (seen["temperature"], seen["max_tokens"]) == (0.5, 9)
+
+
+def test_no_key_is_needed_and_no_content_is_an_empty_text(server):
+    server.answers = [answer(None)]
+    assert reply(server.url) == ""
+
+
+@pytest.mark.parametrize(
+    "status, text, told",
+    [
+        (404, '{"error": {"message": "no such model"}}', "no such model"),
+        (401, '{"error": {"message": "bad key"}}', "bad key"),
+        (400, "not even JSON", "400"),
+        (500, "boom", "500"),
+    ],
+)
+def test_a_refusal_is_passed_on_with_what_to_check(server, status, text, told):
+    server.answers = [(status, "application/json", text)]
+    with pytest.raises(UserError, match="check that it runs, serves this model") as caught:
+        reply(server.url)
+    message = str(caught.value)
+    assert told in message and "'tiny'" in message and server.url in message
+    assert len(server.seen) == 1
+
+
+def test_a_server_that_stumbles_once_is_asked_again(server):
+    server.answers = [(503, "text/plain", "busy"), answer("Soup.")]
+    assert reply(server.url, retries=1) == "Soup."
+    assert len(server.seen) == 2
+
+
+def test_nobody_there_is_explained(server):
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(UserError, match="gave no usable answer for model 'tiny'"):
+        reply(server.url)
+
+
+def test_an_address_without_a_scheme_is_refused():
+    with pytest.raises(UserError, match="must start with http:// or https://, not 'localhost:8000/v1'"):
+        Server("localhost:8000/v1", "tiny")
+
+
+@pytest.mark.parametrize(
+    "kind, text",
+    [
+        ("text/html", "<html>a web page</html>"),
+        ("application/json", "{oops"),
+        ("application/json", '{"error": "x"}'),
+        ("application/json", '{"choices": []}'),
+    ],
+)
+def test_an_answer_that_is_no_completion_is_explained(server, kind, text):
+    server.answers = [(200, kind, text)]
+    with pytest.raises(UserError):
+        reply(server.url)
+
+
+@pytest.mark.parametrize("url, key", [("http://localhost:port/v1", "k"), ("http://localhost:1/v1", "")])
+def test_a_wrong_port_or_an_empty_key_is_explained(monkeypatch, url, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(UserError):
+        reply(url)

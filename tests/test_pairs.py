@@ -1,0 +1,192 @@
+"""Contrastive pairs: what each side is sampled from, which rows are usable, and the audits."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mipo_nb import pairs, prompts
+from mipo_nb.settings import UserError
+
+ROWS = [
+    {"prompt": f"Question {i % 4}?", "context": f"User {i // 2} likes soup no. {i // 2}.", "user_id": f"u{i // 2}"}
+    for i in range(12)
+]
+CHOSEN = [f"Soup number {i}, with beans and bread." for i in range(12)]
+REJECTED = [f"A walk of {i} miles." for i in range(12)]
+
+some_rows = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 4)).map(
+        lambda t: {"prompt": f"Question {t[0]}?", "context": f"User {t[1]} likes tea.", "user_id": f"u{t[1]}"}
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(some_rows)
+def test_the_chosen_side_sees_prompt_and_context(rows):
+    expected = [prompts.messages(r["prompt"], r["context"]) for r in rows]
+    assert pairs.positive_conversations(rows) == expected
+
+
+@given(some_rows)
+def test_a_missing_context_is_the_prompt_alone(rows):
+    expected = [prompts.messages(r["prompt"]) for r in rows]
+    assert pairs.negative_conversations(rows, "missing_context") == expected
+
+
+@given(some_rows.filter(lambda rows: len({r["user_id"] for r in rows}) > 1), st.integers(0, 3))
+def test_a_random_context_is_of_another_user_with_the_same_prompt(rows, seed):
+    for row, found in zip(rows, pairs.negative_conversations(rows, "random_context", seed=seed), strict=True):
+        options = [prompts.messages(row["prompt"], o["context"]) for o in rows if o["user_id"] != row["user_id"]]
+        assert found in options
+
+
+@given(some_rows.filter(lambda rows: len({r["prompt"] for r in rows}) > 1), st.integers(0, 3))
+def test_a_random_prompt_is_another_one_with_the_same_context(rows, seed):
+    for row, found in zip(rows, pairs.negative_conversations(rows, "random_prompt", seed=seed), strict=True):
+        options = [prompts.messages(o["prompt"], row["context"]) for o in rows if o["prompt"] != row["prompt"]]
+        assert found in options
+
+
+def test_another_context_of_the_same_user_or_the_same_text_of_another_is_not_random():
+    rows = [
+        {"prompt": "a", "context": "one", "user_id": "u1"},
+        {"prompt": "a", "context": "two", "user_id": "u1"},
+        {"prompt": "a", "context": "one", "user_id": "u2"},
+        {"prompt": "a", "context": "three", "user_id": "u3"},
+    ]
+    for seed in range(20):
+        first = pairs.negative_conversations(rows, "random_context", seed=seed)[0]
+        assert first == prompts.messages("a", "three")
+
+
+@pytest.mark.parametrize("negative", ["random_context", "random_prompt"])
+def test_the_random_choice_is_seeded_and_reaches_every_other(negative):
+    def take(seed):
+        return pairs.negative_conversations(ROWS, negative, seed=seed)
+
+    assert take(1) == take(1)
+    assert take(1) != take(2)
+    reached = {repr(take(seed)[0]) for seed in range(200)}
+    assert len(reached) == {"random_context": 5, "random_prompt": 3}[negative]
+
+
+def test_negatives_that_cannot_be_made_are_explained():
+    with pytest.raises(UserError, match="did you mean 'random_context'"):
+        pairs.negative_conversations(ROWS, "random_contxt")
+    for negative in ("random_context", "random_prompt"):
+        with pytest.raises(UserError, match=f"'{negative}' needs at least two different.*add rows"):
+            pairs.negative_conversations(ROWS[:1] * 3, negative)
+
+
+def build(tokenizer, chosen=CHOSEN, rejected=REJECTED, **options):
+    options = {"negative": "random_context", "max_length": 512} | options
+    return pairs.build(ROWS, chosen, rejected, tokenizer, **options)
+
+
+@pytest.mark.model
+def test_pairs_hold_the_real_prompt_and_both_sides(tokenizer):
+    made, counts = build(tokenizer)
+    assert counts == {"rows": 12, "empty": 0, "identical": 0, "over-long": 0, "pairs": 12}
+    assert list(made["prompt"]) == pairs.positive_conversations(ROWS)
+    assert pairs.texts(made, "chosen") == CHOSEN
+    assert pairs.texts(made, "rejected") == REJECTED
+    assert {m[0]["role"] for side in ("chosen", "rejected") for m in made[side]} == {"assistant"}
+    assert list(made["user_id"]) == [r["user_id"] for r in ROWS]
+    assert len(set(made["pair_id"])) == 12
+    assert set(made["negative"]) == {"random_context"}
+
+
+@pytest.mark.model
+def test_unusable_rows_are_counted_in_the_documented_order(tokenizer):
+    chosen, rejected = list(CHOSEN), list(REJECTED)
+    chosen[0] = "  \n"
+    rejected[1] = ""
+    chosen[2] = rejected[2] = ""  # empty comes before identical
+    chosen[3] = rejected[3] + "\n"
+    chosen[4] = rejected[4] = "word " * 600  # identical comes before over-long
+    chosen[5] = "word " * 600
+    rejected[6] = "word " * 600
+    made, counts = build(tokenizer, chosen, rejected)
+    assert counts == {"rows": 12, "empty": 3, "identical": 2, "over-long": 2, "pairs": 5}
+    assert pairs.texts(made, "chosen") == CHOSEN[7:]
+    full = build(tokenizer)[0]
+    assert list(made["pair_id"]) == list(full["pair_id"])[7:]  # an id says which row, whatever was left out
+
+
+@pytest.mark.model
+def test_the_length_limit_is_exact(tokenizer):
+    whole = [
+        len(tokenizer.apply_chat_template([*c, {"role": "assistant", "content": t}], return_dict=False))
+        for side in (CHOSEN, REJECTED)
+        for c, t in zip(pairs.positive_conversations(ROWS), side, strict=True)
+    ]
+    longest = max(whole)
+    assert build(tokenizer, max_length=longest)[1]["over-long"] == 0
+    assert build(tokenizer, max_length=longest - 1)[1]["over-long"] > 0
+
+
+@pytest.mark.model
+def test_too_few_pairs_are_explained(tokenizer):
+    with pytest.raises(UserError, match="Only 11 of 12 rows.*1 empty.*add rows or raise max_length"):
+        build(tokenizer, ["", *CHOSEN[1:]], at_least=12)
+    with pytest.raises(UserError, match="12 over-long"):
+        build(tokenizer, max_length=10)
+    assert build(tokenizer, at_least=12)[1]["pairs"] == 12
+
+
+@pytest.mark.model
+def test_sides_of_different_lengths_are_refused(tokenizer):
+    with pytest.raises(ValueError):
+        build(tokenizer, CHOSEN[1:])
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("n", [1, 2, 7, 12])
+def test_swapping_exchanges_half_and_twice_restores(tokenizer, n):
+    made = build(tokenizer)[0].select(range(n))
+    swapped = pairs.swap_sides(made, seed=3)
+    differ = [a != b for a, b in zip(made["chosen"], swapped["chosen"], strict=True)]
+    assert sum(differ) == n // 2
+    for before, after in zip(made, swapped, strict=True):
+        assert sorted([before["chosen"], before["rejected"]], key=str) == sorted(
+            [after["chosen"], after["rejected"]], key=str
+        )
+        assert before["prompt"] == after["prompt"] and before["pair_id"] == after["pair_id"]
+    assert pairs.swap_sides(swapped, seed=3).to_list() == made.to_list()
+
+
+@pytest.mark.model
+def test_every_pair_is_swapped_about_half_of_the_time(tokenizer):
+    made = build(tokenizer)[0]
+    times = Counter()
+    for seed in range(60):
+        swapped = pairs.texts(pairs.swap_sides(made, seed=seed), "chosen")
+        times.update(i for i in range(12) if swapped[i] == REJECTED[i])
+    assert len(times) == 12
+    assert min(times.values()) > 15 and max(times.values()) < 45  # 30 expected, standard deviation about 4
+
+
+@pytest.mark.model
+def test_the_audit_measures_length_overlap_and_opening(tokenizer):
+    chosen = ["I like red soup", "Try the new soup today, please", "Soup", *CHOSEN[3:]]
+    rejected = ["I LIKE green soup", "Try the new bread", "Bread", *REJECTED[3:]]
+    made, _ = build(tokenizer, chosen, rejected)
+    table = pairs.audit(made, tokenizer)
+    assert list(table["pair_id"]) == list(made["pair_id"])
+    assert table["overlap"][:3].tolist() == pytest.approx([3 / 5, 3 / 7, 0])
+    assert table["same_opening"][:3].tolist() == [False, True, False]
+    for side, texts in (("chosen", chosen), ("rejected", rejected)):
+        assert table[f"{side}_tokens"].tolist() == [len(tokenizer.tokenize(t)) for t in texts]
+    assert (table["gap"] == table["chosen_tokens"] - table["rejected_tokens"]).all()
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=20))
+def test_longer_is_chosen_is_an_accuracy(gaps):
+    found = pairs.longer_is_chosen(gaps)
+    assert found == pytest.approx(sum(1 if g > 0 else 0.5 if g == 0 else 0 for g in gaps) / len(gaps))
+    assert pairs.longer_is_chosen(-np.array(gaps)) == pytest.approx(1 - found)

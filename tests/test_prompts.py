@@ -1,0 +1,79 @@
+"""Messages and tokens: what is sampled, scored and trained is the same sequence."""
+
+import copy
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mipo_nb import prompts
+from mipo_nb.settings import UserError
+
+# Letters and marks that a person types; control characters are the tokenizer's business, not ours.
+sentences = st.text("abcdefgh ABC.,?!'éñ{}%0123\n-", min_size=1, max_size=60).filter(str.strip)
+
+
+@given(sentences, sentences)
+def test_the_context_goes_into_the_system_message_as_it_is(prompt, context):
+    system, user = prompts.messages(prompt, context)
+    assert (system["role"], user["role"]) == ("system", "user")
+    assert context in system["content"]
+    assert user["content"] == prompt
+    assert system["content"].startswith(prompts.SYSTEM)
+
+
+@given(sentences)
+def test_without_a_context_the_system_message_is_the_same_for_all(prompt):
+    assert prompts.messages(prompt) == [
+        {"role": "system", "content": prompts.SYSTEM},
+        {"role": "user", "content": prompt},
+    ]
+
+
+@pytest.mark.model
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sentences, sentences, sentences)
+def test_prompt_and_completion_make_up_the_whole_conversation(tokenizer, prompt, context, response):
+    conversation = prompts.messages(prompt, context)
+    start = prompts.prompt_ids(tokenizer, conversation)
+    end = prompts.completion_ids(tokenizer, conversation, response)
+    whole = [*conversation, {"role": "assistant", "content": response}]
+    assert tokenizer.decode(start + end) == tokenizer.apply_chat_template(whole, tokenize=False)
+    assert start + end == tokenizer.apply_chat_template(whole, return_dict=False)
+
+
+@pytest.mark.model
+def test_a_completion_is_the_response_and_its_end_of_turn(tokenizer):
+    conversation = prompts.messages("What should I cook?", "Ada likes soup.")
+    found = prompts.completion_ids(tokenizer, conversation, "Soup with beans.")
+    assert tokenizer.eos_token_id in found
+    assert tokenizer.decode(found, skip_special_tokens=True).strip() == "Soup with beans."
+
+
+@pytest.mark.model
+def test_the_prompt_ends_where_the_assistant_begins(tokenizer):
+    conversation = prompts.messages("What should I cook?", "Ada likes soup.")
+    text = tokenizer.decode(prompts.prompt_ids(tokenizer, conversation))
+    assert text.index("Ada likes soup.") < text.index("What should I cook?") < text.rindex("assistant")
+    assert text.rstrip().endswith("assistant")
+
+
+@pytest.mark.model
+def test_a_template_that_changes_the_prompt_is_refused(tokenizer):
+    changed = copy.deepcopy(tokenizer)
+    changed.chat_template = (
+        "{{ messages|length }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    with pytest.raises(UserError, match="use a model or template"):
+        prompts.completion_ids(changed, prompts.messages("Hi", "Ada"), "Hello.")
+
+
+@pytest.mark.model
+def test_length_is_checked_to_the_token_and_names_the_row(tokenizer):
+    short, long = prompts.messages("Hi"), prompts.messages("Hi", "Ada likes soup, bread, tea and long walks.")
+    n = len(prompts.prompt_ids(tokenizer, long))
+    assert len(prompts.prompt_ids(tokenizer, short)) < n
+    assert prompts.check_length(tokenizer, [short, long], 10, n + 10) is None
+    with pytest.raises(UserError, match=rf"row 1 has {n} tokens.*lower max_new_tokens"):
+        prompts.check_length(tokenizer, [short, long], 10, n + 9)

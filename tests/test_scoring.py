@@ -1,0 +1,116 @@
+"""Log-probabilities of responses: against a token-by-token loop, and independent of batching and padding."""
+
+import numpy as np
+import pytest
+import torch
+
+from mipo_nb import generation, prompts, scoring
+
+pytestmark = pytest.mark.model
+
+CONTEXT = "Ada repairs clocks in a small town. She wants answers of at most 20 words."
+ROWS = [
+    ("What should I do today?", CONTEXT, "Take a walk."),
+    ("How do I sleep better?", None, "Go to bed at the same time every night, and keep the room cool and dark."),
+    ("Name a bird.", CONTEXT, "A heron"),
+    ("What is a good gift for a friend who has everything and lives far away?", None, "A letter."),
+]
+
+
+@pytest.fixture(scope="module")
+def conversations():
+    return [prompts.messages(p, c) for p, c, _ in ROWS]
+
+
+@pytest.fixture(scope="module")
+def responses():
+    return [r for _, _, r in ROWS]
+
+
+def test_equals_a_loop_over_tokens(model_and_tokenizer, conversations, responses):
+    model, tokenizer = model_and_tokenizer
+    found = scoring.token_log_probabilities(model, tokenizer, conversations, responses)
+    for conversation, response, row in zip(conversations, responses, found, strict=True):
+        ids = prompts.prompt_ids(tokenizer, conversation)
+        expected = []
+        for token in prompts.completion_ids(tokenizer, conversation, response):
+            with torch.inference_mode():
+                logits = model(torch.tensor([ids])).logits[0, -1].double()
+            expected.append((logits[token] - logits.logsumexp(-1)).item())
+            ids = [*ids, token]
+        np.testing.assert_allclose(row, expected, atol=2e-4)
+
+
+def test_a_row_is_scored_the_same_alone_and_in_any_batch(model_and_tokenizer, conversations, responses):
+    model, tokenizer = model_and_tokenizer
+    together = scoring.log_probabilities(model, tokenizer, conversations, responses, batch_size=4)
+    for size in (1, 3):
+        found = scoring.log_probabilities(model, tokenizer, conversations, responses, batch_size=size)
+        np.testing.assert_allclose(found, together, rtol=1e-4)
+
+
+def test_order_of_rows_does_not_matter(model_and_tokenizer, conversations, responses):
+    model, tokenizer = model_and_tokenizer
+    straight = scoring.log_probabilities(model, tokenizer, conversations, responses)
+    backwards = scoring.log_probabilities(model, tokenizer, conversations[::-1], responses[::-1])
+    np.testing.assert_allclose(backwards[::-1], straight, rtol=1e-4)
+
+
+def test_end_of_turn_counts_as_a_token(model_and_tokenizer, conversations):
+    _, tokenizer = model_and_tokenizer
+    ids = prompts.completion_ids(tokenizer, conversations[0], "Yes.")
+    assert tokenizer.eos_token_id in ids
+
+
+def test_context_matrix_holds_the_single_scores(model_and_tokenizer):
+    model, tokenizer = model_and_tokenizer
+    contexts = [[CONTEXT, "Ben sells fish.", None]]
+    matrix = scoring.context_matrix(model, tokenizer, ["Name a bird."], contexts, ["A heron"])
+    alone = [
+        scoring.log_probabilities(model, tokenizer, [prompts.messages("Name a bird.", c)], ["A heron"])[0]
+        for c in contexts[0]
+    ]
+    np.testing.assert_allclose(matrix[0], alone, rtol=1e-4)
+
+
+def test_context_information_is_a_difference_of_two_scores(model_and_tokenizer):
+    model, tokenizer = model_and_tokenizer
+    pmi = scoring.context_information(model, tokenizer, ["Name a bird."], [CONTEXT], ["A heron"])
+    with_context, without = (
+        scoring.log_probabilities(model, tokenizer, [prompts.messages("Name a bird.", c)], ["A heron"])[0]
+        for c in (CONTEXT, None)
+    )
+    assert pmi[0] == pytest.approx(with_context - without, abs=1e-3)
+
+
+def test_greedy_text_does_not_depend_on_its_neighbours(model_and_tokenizer, conversations):
+    """Left padding in generation: a short prompt in a batch with longer ones continues as it does alone."""
+    model, tokenizer = model_and_tokenizer
+    how = generation.Sampling(temperature=0, max_new_tokens=12, batch_size=4)
+    together = generation.sample(model, tokenizer, conversations, how, seed=0)["text"]
+    for conversation, text in zip(conversations, together, strict=True):
+        assert generation.sample(model, tokenizer, [conversation], how, seed=0)[0]["text"] == text
+
+
+def test_grouped_attention_gives_the_text_of_plain_attention(model_and_tokenizer, conversations):
+    model, tokenizer = model_and_tokenizer
+    how = generation.Sampling(temperature=0, max_new_tokens=12)
+    assert model.config._attn_implementation == "grouped_sdpa"
+    grouped = list(generation.sample(model, tokenizer, conversations, how, seed=0)["text"])
+    try:
+        model.set_attn_implementation("sdpa")
+        plain = list(generation.sample(model, tokenizer, conversations, how, seed=0)["text"])
+    finally:
+        model.set_attn_implementation("grouped_sdpa")
+    assert grouped == plain
+
+
+def test_sampling_resumes_from_finished_batches(model_and_tokenizer, conversations, tmp_path):
+    model, tokenizer = model_and_tokenizer
+    how = generation.Sampling(max_new_tokens=6, batch_size=2)
+    whole = list(generation.sample(model, tokenizer, conversations, how, seed=3, folder=tmp_path)["text"])
+    (tmp_path / "batch-0001.json").unlink()
+    first = (tmp_path / "batch-0000.json").stat().st_mtime_ns
+    again = list(generation.sample(model, tokenizer, conversations, how, seed=3, folder=tmp_path)["text"])
+    assert again == whole
+    assert (tmp_path / "batch-0000.json").stat().st_mtime_ns == first

@@ -1,0 +1,145 @@
+"""Profiles and settings of a run, and what is said about wrong ones."""
+
+import copy
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mipo_nb import settings
+from mipo_nb.settings import UserError
+
+PLAIN = settings.Hardware(2, 8 * 1024**3, None, 0, False, "Linux x86_64")
+
+
+@pytest.fixture
+def plain_machine(monkeypatch):
+    monkeypatch.setattr(settings, "hardware", lambda: PLAIN)
+
+
+def resolve(**options):
+    return settings.resolve("laptop", "01_test", **options)
+
+
+@pytest.mark.parametrize("profile", settings.profile_names())
+def test_every_profile_has_positive_numbers_and_resolves(profile):
+    numbers = settings.profile_numbers(profile, "no such notebook")
+    assert numbers["n_pairs"] > 0 and 0 < numbers["top_p"] <= 1
+    assert all(v > 0 for v in numbers.values() if type(v) in (int, float) and v)
+    found = settings.resolve(profile, "no such notebook")
+    assert found.profile == profile
+    assert found.model == numbers.pop("model")
+    assert found.numbers == numbers
+
+
+def test_the_laptop_profile_is_there():
+    assert "laptop" in settings.profile_names()
+
+
+@given(st.integers(1, 10**6), st.floats(1e-6, 10))
+def test_overrides_replace_a_number_and_nothing_else(n, rate):
+    before, after = resolve(), resolve(n_pairs=n, learning_rate=rate)
+    assert (after.n_pairs, after.learning_rate) == (n, rate)
+    assert {k: v for k, v in after.numbers.items() if k not in ("n_pairs", "learning_rate")} == {
+        k: v for k, v in before.numbers.items() if k not in ("n_pairs", "learning_rate")
+    }
+
+
+def test_none_is_no_override_and_a_whole_number_serves_as_a_fraction():
+    assert resolve(n_pairs=None, beta=None) == resolve()
+    found = resolve(beta=1).beta
+    assert found == 1.0 and type(found) is float
+
+
+def test_overrides_do_not_leak_into_the_next_run():
+    before = resolve().n_pairs
+    resolve(n_pairs=before + 1)
+    assert resolve().n_pairs == before
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"n_pair": 3}, "Unknown parameter 'n_pair'; did you mean 'n_pairs'"),
+        ({"zzz": 3}, "Unknown parameter 'zzz'; known: "),
+        ({"n_pairs": "3"}, "n_pairs must be of type int"),
+        ({"n_pairs": 2.0}, "n_pairs must be of type int"),
+        ({"n_pairs": True}, "n_pairs must be of type int"),
+        ({"four_bit": 1}, "four_bit must be of type bool"),
+        ({"n_pairs": 0}, "n_pairs must be a finite number greater than 0"),
+        ({"beta": -0.1}, "beta must be a finite number greater than 0"),
+        ({"seed": -1}, "SEED must be a whole number"),
+        ({"seed": 2**31}, "SEED must be a whole number"),
+        ({"seed": 1.0}, "SEED must be a whole number"),
+        ({"seed": True}, "SEED must be a whole number"),
+        ({"device": "tpu"}, "Unknown device 'tpu'; use 'cpu' or 'cuda'"),
+    ],
+)
+def test_wrong_parameters_are_explained(options, message):
+    with pytest.raises(UserError, match=message):
+        resolve(**options)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_must_be_finite(value):
+    with pytest.raises(UserError):
+        resolve(learning_rate=value)
+
+
+def test_an_unknown_profile_is_explained():
+    with pytest.raises(UserError, match="Unknown profile 'laptob'; did you mean 'laptop'"):
+        settings.resolve("laptob", "01_test")
+
+
+def test_cuda_that_is_not_there_is_refused(plain_machine):
+    with pytest.raises(UserError, match="no CUDA device is visible; use device='cpu'"):
+        resolve(device="cuda")
+    assert resolve(device="cpu").device == resolve().device == "cpu"
+
+
+def test_a_machine_without_a_gpu_gets_the_laptop_profile(plain_machine):
+    assert settings.resolve("auto", "01_test").profile == "laptop"
+
+
+@pytest.mark.parametrize(
+    "cuda, bf16, device, dtype",
+    [
+        (None, False, "cpu", "float32"),
+        (None, True, "cpu", "bfloat16"),
+        ("T4", False, "cuda", "float16"),
+        ("A100", True, "cuda", "bfloat16"),
+    ],
+)
+def test_the_machine_decides_device_and_type(cuda, bf16, device, dtype):
+    machine = settings.Hardware(2, 1, cuda, 0, bf16, "")
+    assert (machine.device, machine.dtype) == (device, dtype)
+
+
+def test_the_machine_is_described():
+    machine = settings.hardware()
+    assert machine.cores >= 1 and machine.memory > 2**28
+    assert (machine.cuda is None) == (machine.cuda_memory == 0)
+
+
+def test_the_model_can_be_chosen():
+    assert resolve(model="some/model").model == "some/model"
+    assert "model" not in resolve().numbers
+
+
+def test_a_number_that_is_not_there_says_what_is():
+    found = resolve()
+    with pytest.raises(AttributeError, match="did you mean 'n_pairs'"):
+        _ = found.n_pair
+    assert not hasattr(found, "nothing_like_it")
+
+
+def test_settings_can_be_copied_and_sent_to_another_process():
+    found = resolve()
+    assert pickle.loads(pickle.dumps(found)) == copy.deepcopy(found) == found
+
+
+def test_the_nearest_name_is_offered_else_all():
+    assert settings.did_you_mean("tran", ["train", "dev"]) == "did you mean 'train'?"
+    assert settings.did_you_mean("xyz", ["train", "dev"]) == "known: dev, train."
+    assert settings.did_you_mean(3, {"b": 1, "a": 2}) == "known: a, b."

@@ -1,0 +1,223 @@
+"""Laws of the intervals and tests for paired measurements."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mipo_nb import statistics
+
+numbers = st.integers(-1000, 1000).map(lambda i: i / 8)
+samples = st.lists(numbers, min_size=1, max_size=30)
+
+
+def interval(estimate):
+    return pytest.approx((estimate.value, estimate.low, estimate.high), abs=1e-9)
+
+
+def triple(estimate):
+    return estimate.value, estimate.low, estimate.high
+
+
+@given(samples)
+def test_mean_is_the_average_inside_its_interval_inside_the_range(values):
+    found = statistics.mean(values)
+    assert found.value == pytest.approx(sum(values) / len(values))
+    assert found.n == len(values)
+    assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
+
+
+@given(numbers, st.integers(1, 20))
+def test_equal_values_have_an_interval_of_no_width(value, n):
+    assert triple(statistics.mean([value] * n)) == pytest.approx((value, value, value))
+
+
+def test_width_agrees_with_the_normal_approximation():
+    values = np.random.default_rng(1).normal(3, 2, size=400)
+    found = statistics.mean(values)
+    half = 1.96 * values.std() / math.sqrt(400)
+    assert found.low == pytest.approx(values.mean() - half, abs=0.08 * half)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.08 * half)
+
+
+def test_interval_covers_the_truth_about_nineteen_times_in_twenty():
+    rng = np.random.default_rng(2)
+    covered = 0
+    for trial in range(200):
+        users = rng.normal(size=40)
+        values = np.repeat(users, 3) + rng.normal(size=120)
+        found = statistics.mean(values, np.repeat(np.arange(40), 3), seed=trial)
+        covered += found.low <= 0 <= found.high
+    assert 178 <= covered <= 199  # 190 expected, standard deviation about 3
+
+
+@given(samples, st.sampled_from([-4.0, -0.5, 0.25, 3.0]), numbers)
+def test_mean_follows_a_change_of_unit(values, factor, shift):
+    before = statistics.mean(values)
+    after = statistics.mean([factor * v + shift for v in values])
+    scaled = before * factor
+    assert triple(after) == pytest.approx((scaled.value + shift, scaled.low + shift, scaled.high + shift), abs=1e-8)
+
+
+@given(samples, st.integers(1, 5))
+def test_copies_within_a_user_add_nothing(values, copies):
+    users = np.arange(len(values))
+    once = statistics.mean(values, users)
+    many = statistics.mean(np.repeat(values, copies), np.repeat(users, copies))
+    assert triple(many) == interval(once)
+
+
+def test_copies_taken_for_independent_rows_narrow_the_interval():
+    values = np.repeat(np.random.default_rng(3).normal(size=30), 9)
+    naive = statistics.mean(values)
+    honest = statistics.mean(values, np.repeat(np.arange(30), 9))
+    assert (honest.high - honest.low) / (naive.high - naive.low) == pytest.approx(3, rel=0.15)
+
+
+@given(samples)
+def test_every_row_its_own_user_is_the_same_as_no_users(values):
+    assert statistics.mean(values, [f"{i:03d}" for i in range(len(values))]) == statistics.mean(values)
+
+
+@given(samples, st.data())
+def test_missing_values_are_left_out_with_their_label(values, data):
+    gaps = data.draw(st.lists(st.integers(0, len(values)), max_size=4))
+    users = list(range(len(values)))
+    full = statistics.mean(values, users)
+    for at in gaps:
+        values, users = values[:at] + [math.nan] + values[at:], users[:at] + [999] + users[at:]
+    assert statistics.mean(values, users) == full
+
+
+@pytest.mark.parametrize("values", [[], [math.nan], [math.nan, math.nan]])
+def test_mean_of_nothing_is_refused(values):
+    with pytest.raises(ValueError, match="No value"):
+        statistics.mean(values)
+
+
+def test_the_seed_decides_the_interval():
+    values = np.random.default_rng(4).normal(size=25)
+    assert statistics.mean(values, seed=5) == statistics.mean(values, seed=5)
+    assert statistics.mean(values, seed=5).low != statistics.mean(values, seed=6).low
+
+
+@given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=20))
+def test_paired_difference_is_antisymmetric_and_the_mean_of_differences(rows):
+    after, before = zip(*rows, strict=True)
+    forward = statistics.paired_difference(after, before)
+    assert triple(forward) == interval(statistics.mean([a - b for a, b in rows]))
+    assert triple(statistics.paired_difference(before, after)) == interval(forward * -1)
+
+
+def test_pairing_removes_what_both_sides_share():
+    rng = np.random.default_rng(5)
+    common, gain = rng.normal(0, 100, size=50), rng.normal(1, 0.1, size=50)
+    found = statistics.paired_difference(common + gain, common)
+    assert 0.9 < found.low < found.high < 1.1
+
+
+@given(st.lists(st.lists(numbers, min_size=6, max_size=6), min_size=1, max_size=5))
+def test_over_seeds_averages_everything(rows):
+    found = statistics.over_seeds(rows)
+    assert found.value == pytest.approx(np.mean(rows))
+    assert found.n == 6
+    assert np.min(rows) - 1e-9 <= found.low <= found.high <= np.max(rows) + 1e-9
+
+
+@given(st.lists(numbers, min_size=2, max_size=12), st.integers(1, 4))
+def test_seeds_that_agree_add_nothing(row, seeds):
+    users = [i // 2 for i in range(len(row))]
+    assert triple(statistics.over_seeds([row] * seeds, users)) == interval(statistics.mean(row, users))
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    row = np.random.default_rng(6).normal(size=50)
+    agree = statistics.over_seeds([row, row, row])
+    differ = statistics.over_seeds([row - 1, row, row + 1])
+    assert differ.value == pytest.approx(agree.value)
+    assert differ.low < agree.low and differ.high > agree.high
+
+
+@given(st.integers(1, 200), st.data())
+def test_share_is_wilsons_interval(n, data):
+    k = data.draw(st.integers(0, n))
+    z, p = 1.959963984540054, k / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    found = statistics.share(k, n)
+    assert triple(found) == pytest.approx((p, centre - half, centre + half), abs=1e-9)
+    mirrored = statistics.share(n - k, n)
+    assert (1 - mirrored.high, 1 - mirrored.low) == pytest.approx((found.low, found.high))
+
+
+def test_share_of_nothing_is_refused():
+    with pytest.raises(ValueError):
+        statistics.share(0, 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_p_value_agrees_with_all_sign_flips_counted(seed):
+    after, before = np.random.default_rng(seed).normal([[0.5], [0]], 1, size=(2, 9))
+    difference = after - before
+    flips = np.array(list(itertools.product([-1, 1], repeat=9)))
+    exact = np.mean(np.abs(flips @ difference) >= abs(difference.sum()) - 1e-9)
+    found = statistics.paired_p_value(after, before)
+    assert found == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 4000) + 1 / 4000)
+
+
+@given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=15))
+def test_p_value_is_two_sided(rows):
+    after, before = zip(*rows, strict=True)
+    forward = statistics.paired_p_value(after, before)
+    assert 0 < forward <= 1
+    assert statistics.paired_p_value(before, after) == forward
+
+
+def test_p_value_extremes():
+    rng = np.random.default_rng(7)
+    before = rng.normal(size=40)
+    assert statistics.paired_p_value(before, before) == 1.0
+    assert statistics.paired_p_value(before + 1, before) < 0.001
+    assert statistics.paired_p_value(before + 1, before, np.zeros(40)) == 1.0  # one user proves nothing
+
+
+def test_p_values_without_an_effect_are_spread_evenly():
+    rng = np.random.default_rng(8)
+    found = [
+        statistics.paired_p_value(np.repeat(rng.normal(size=12), 4), np.zeros(48), np.repeat(np.arange(12), 4), seed=i)
+        for i in range(200)
+    ]
+    assert np.mean(np.array(found) < 0.05) < 0.1
+    assert np.mean(found) == pytest.approx(0.5, abs=0.08)
+
+
+def test_a_missing_value_is_no_evidence():
+    gap = statistics.paired_p_value([1, -1, math.nan], [0, 0, 0])
+    assert gap == pytest.approx(statistics.paired_p_value([1, -1], [0, 0]), abs=0.05)
+
+
+def test_holm_on_a_worked_example():
+    assert statistics.corrected([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.corrected([0.2]) == pytest.approx([0.2])
+    assert statistics.corrected([0.6, 0.7]) == pytest.approx([1.0, 1.0])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.randoms())
+def test_holm_lies_between_nothing_and_bonferroni_and_keeps_the_order(p, random):
+    adjusted = statistics.corrected(p)
+    assert np.all(adjusted >= np.array(p))
+    assert np.all(adjusted <= np.minimum(1, np.array(p) * len(p)) + 1e-12)
+    assert np.all(np.diff(adjusted[np.argsort(p)]) >= 0)
+    assert min(p) * len(p) >= 1 or adjusted.min() == pytest.approx(min(p) * len(p))
+    order = random.sample(range(len(p)), len(p))
+    assert statistics.corrected([p[i] for i in order]) == pytest.approx(adjusted[order])
+
+
+def test_estimates_print_and_scale():
+    estimate = statistics.Estimate(0.5, 0.25, 0.625, 8)
+    assert f"{estimate:.1%}" == "50.0% [25.0%, 62.5%]"
+    assert f"{estimate}" == "0.50 [0.25, 0.62]"
+    assert estimate * -2 == statistics.Estimate(-1.0, -1.25, -0.5, 8)

@@ -1,0 +1,230 @@
+"""DPO training: the shared-prefix route against TRL's own, with and without 4-bit weights; resume; bad input."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from peft import get_peft_model
+from transformers import TrainerCallback
+
+from mipo_nb import models, objectives, pairs, scoring, settings, shared_prefix, training
+from mipo_nb.settings import UserError
+
+NAME = "embedded:smollm2-135m"
+NUMBERS = {"learning_rate": 1e-3, "beta": 0.1, "epochs": 1, "max_length": 256, "rank": 4, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def some_pairs(tokenizer):
+    users = ["Ana keeps bees. She wants answers in Spanish.", "Ben drives a bus at night. He wants a numbered list."]
+    rows = [
+        {"prompt": p, "context": users[i % 2], "user_id": f"u{i % 2}"}
+        for i, p in enumerate(
+            ["What now?", "Name a gift.", "How do I rest?", "Plan my day.", "Cook what?", "Go where?"]
+        )
+    ]
+    chosen = [
+        "Sí, claro.",
+        "1. A book.\n2. A pen.",
+        "Duerme más.",
+        "1. Walk.\n2. Read.",
+        "Una sopa.",
+        "1. To the sea, by train.",
+    ]
+    rejected = [
+        "I do not know.",
+        "A gift is nice for everybody.",
+        "Rest.",
+        "You could do a lot of things today.",
+        "Rice",
+        "Out",
+    ]
+    data, _ = pairs.build(rows, chosen, rejected, tokenizer, negative="random_context", max_length=256)
+    return data
+
+
+@pytest.fixture(scope="module")
+def reference(model_and_tokenizer, some_pairs):
+    model, tokenizer = model_and_tokenizer
+    return training.reference_log_probabilities(model, tokenizer, some_pairs, batch_size=4)
+
+
+def adapter_of(result):
+    from safetensors.torch import load_file
+
+    return load_file(result["adapter"] / "adapter_model.safetensors")
+
+
+@pytest.mark.model
+def test_shared_prefix_scores_equal_separate_rows(model_and_tokenizer, some_pairs, reference):
+    model, tokenizer = model_and_tokenizer
+    for column, side in enumerate(("chosen", "rejected")):
+        apart = scoring.log_probabilities(model, tokenizer, list(some_pairs["prompt"]), pairs.texts(some_pairs, side))
+        np.testing.assert_allclose(reference[:, column], apart, rtol=1e-4)
+
+
+@pytest.mark.model
+def test_model_obeys_the_mask(model_and_tokenizer):
+    assert shared_prefix.takes_mask(model_and_tokenizer[0])
+
+
+@pytest.mark.model
+def test_a_model_that_ignores_the_mask_is_found_out(model_and_tokenizer, monkeypatch):
+    monkeypatch.setattr(shared_prefix, "_in_form_for", lambda model, mask: torch.ones_like(mask).tril())
+    assert not shared_prefix.takes_mask(model_and_tokenizer[0])
+
+
+@pytest.mark.model
+def test_gradients_equal_those_of_separate_rows(some_pairs):
+    """The head's gradient is made in the forward pass; autograd over full logits must give the same."""
+    model, tokenizer = models.load(NAME, dtype="float32")
+    torch.manual_seed(0)
+    policy = get_peft_model(model, training.lora(4))
+    for name, parameter in policy.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    rows = training.tokenize(some_pairs.select(range(3)), tokenizer)
+    weights = torch.tensor([0.3, -1.0, 0.7, 1.0, -0.2, 0.5])
+
+    def gradients(sums):
+        policy.zero_grad()
+        (sums * weights).sum().backward()
+        return torch.cat([p.grad.flatten() for p in policy.parameters() if p.requires_grad])
+
+    inputs = training.collate(rows, tokenizer.pad_token_id, "cpu")
+    shared = gradients(shared_prefix.shared_prefix_forward(policy, *inputs).log_probs.sum(1))
+    logits = policy(input_ids=inputs[0], attention_mask=inputs[1]).logits[:, :-1].log_softmax(-1)
+    labels = inputs[2][:, 1:]
+    picked = logits.gather(-1, labels.clamp(min=0)[..., None])[..., 0] * (labels != -100)
+    plain = gradients(picked.sum(1))
+    assert torch.linalg.norm(shared - plain) < 1e-4 * torch.linalg.norm(plain)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("four_bit", [False, True], ids=["float32", "nf4"])
+def test_both_routes_train_alike(some_pairs, tokenizer, tmp_path, four_bit):
+    model, _ = models.load(NAME, dtype="float32", four_bit=four_bit)
+    reference = training.reference_log_probabilities(model, tokenizer, some_pairs)
+    results = {
+        route: training.train(
+            NAME, some_pairs, reference, batch_size=2, dtype="float32", four_bit=four_bit, route=route,
+            folder=tmp_path / route, **NUMBERS,
+        )
+        for route in training.ROUTES
+    }  # fmt: skip
+    shared, trl = (results[route]["log"] for route in training.ROUTES)
+    assert len(shared) == 3
+    for ours, theirs in zip(shared, trl, strict=True):
+        for metric in ("loss", "logps/chosen", "logps/rejected", "entropy", "logits/chosen", "mean_token_accuracy"):
+            assert ours[metric] == pytest.approx(theirs[metric], rel=1e-4 if not four_bit else 2e-3), metric
+    assert shared[0]["loss"] == pytest.approx(math.log(2), rel=1e-4)
+    assert results["trl"]["initial_adapter"] == results["shared_prefix"]["initial_adapter"]
+
+
+@pytest.mark.model
+def test_loss_by_hand_is_the_loss_that_trl_logs(model_and_tokenizer, some_pairs, reference, tmp_path):
+    """After the last step the loss of the whole set, written out, agrees with TRL's evaluation of it."""
+    _, tokenizer = model_and_tokenizer
+    result = training.train(
+        NAME, some_pairs, reference, batch_size=6, dtype="float32", route="trl", folder=tmp_path, **NUMBERS
+    )
+    logged = result["log"][0]
+    by_hand = objectives.dpo_loss(*torch.tensor(np.concatenate([reference, reference], axis=1)).T, beta=0.1)
+    assert logged["loss"] == pytest.approx(by_hand.mean().item(), rel=1e-4)
+    assert logged["rewards/margins"] == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.model
+def test_training_goes_on_from_its_last_checkpoint(some_pairs, reference, tmp_path, monkeypatch):
+    many = some_pairs.select([0, 1, 2, 3, 4, 5, 0, 1, 2, 3])
+    stored = reference[[0, 1, 2, 3, 4, 5, 0, 1, 2, 3]]
+    call = {"batch_size": 1, "dtype": "float32", **NUMBERS}
+    whole = training.train(NAME, many, stored, folder=tmp_path / "whole", **call)
+
+    class Interrupt(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 9:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "_progress_callback", Interrupt)
+        training.train(NAME, many, stored, folder=tmp_path / "partial", **call)
+    assert not (tmp_path / "partial" / "adapter").exists()
+    resumed = training.train(NAME, many, stored, folder=tmp_path / "partial", **call)
+    assert [e["loss"] for e in resumed["log"]] == [e["loss"] for e in whole["log"]]
+    for name, tensor in adapter_of(whole).items():
+        assert torch.equal(tensor, adapter_of(resumed)[name]), name
+
+
+@pytest.mark.model
+def test_fewer_pairs_than_a_batch_is_refused(some_pairs, reference, tmp_path):
+    with pytest.raises(UserError, match="fewer than one batch of 8"):
+        training.train(NAME, some_pairs, reference, batch_size=8, folder=tmp_path, **NUMBERS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_route_is_refused(tmp_path):
+    with pytest.raises(UserError, match="shared_prefix, trl"):
+        training.train(NAME, [None] * 8, None, batch_size=8, route="fast", folder=tmp_path, **NUMBERS)
+
+
+@pytest.mark.parametrize("profile", settings.profile_names())
+def test_every_profile_makes_a_valid_configuration(profile, tmp_path):
+    n = settings.profile_numbers(profile, "11_qlora_mipo")
+    made = training.dpo_arguments(
+        tmp_path,
+        learning_rate=n["learning_rate"],
+        beta=n["beta"],
+        epochs=n["epochs"],
+        batch_size=n["batch_size"],
+        accumulate=n["accumulate"],
+        max_length=n["max_length"],
+        seed=0,
+        device="cpu",
+        dtype="bfloat16",
+    )
+    assert made.beta == n["beta"] and made.adam_beta2 == 0.95
+
+
+def test_two_prompts_cannot_share_a_prefix():
+    ids = torch.arange(16).reshape(2, 8)
+    labels = ids.clone()
+    labels[:, :4] = -100
+    with pytest.raises(ValueError, match="different prompts"):
+        shared_prefix.pack(ids, torch.ones_like(ids), labels)
+
+
+def test_pack_hides_chosen_from_rejected():
+    ids = torch.tensor([[1, 2, 3, 4, 5], [1, 2, 7, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    labels = torch.tensor([[-100, -100, 3, 4, 5], [-100, -100, 7, -100, -100]])
+    packed = shared_prefix.pack(ids, mask, labels)
+    assert packed.tokens.tolist() == [[1, 2, 3, 4, 5, 7]]
+    assert packed.positions.tolist() == [[0, 1, 2, 3, 4, 2]]
+    assert packed.mask[0, 0, 5].tolist() == [True, True, False, False, False, True]
+    assert packed.column.tolist() == [1, 2, 3, 1]  # the first token of either side is predicted by the prompt's last
+    assert packed.target.tolist() == [3, 4, 5, 7]
+
+
+def budget(**changes):
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model(
+        "llama", hidden_size=576, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3,
+        intermediate_size=1536, vocab_size=49152, tie_word_embeddings=True,
+    )  # fmt: skip
+    numbers = {"four_bit": False, "dtype": "bfloat16", "rank": 16, "pairs_per_batch": 8}
+    numbers |= {"prompt_tokens": 90, "completion_tokens": 72}
+    return training.memory_budget(config, **{**numbers, **changes})
+
+
+def test_memory_budget_of_weights_is_their_number_times_two_bytes():
+    assert budget()["weights"] == pytest.approx(134.5e6 * 2, rel=0.01)
+
+
+def test_memory_budget_moves_the_right_way():
+    assert budget(four_bit=True)["weights"] < budget()["weights"]
+    assert budget(dtype="float32")["weights"] == 2 * budget()["weights"]
+    assert budget(pairs_per_batch=16)["activations"] == 2 * budget()["activations"]
+    assert budget(rank=32)["adapter, gradient, Adam"] == 2 * budget()["adapter, gradient, Adam"]
