@@ -80,7 +80,9 @@ class Run:
     """One execution of one notebook. Made by `start`."""
 
     def __init__(self, settings, folder):
-        self.settings, self.folder, self.steps, self.results, self.figures = settings, folder, [], [], {}
+        self.settings, self.folder = settings, folder
+        self.steps, self.results = [], []
+        self.facts = {}  # what else the manifest should say, such as the hash of an initial adapter
         self.started = time.time()
 
     @property
@@ -144,6 +146,7 @@ class Run:
             "git": git_state(project_root()),
             "seconds": round(time.time() - self.started, 1),
             "peak_memory": peak_memory(),
+            "facts": self.facts,
             "steps": self.steps,
         }
 

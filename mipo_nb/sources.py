@@ -112,7 +112,9 @@ def personal_prompts(split, *, n, data=OWN, seed=0):
 
 def _own_rows(split, n, seed):
     """n rows in which each user occurs equally often (to within one) and so does each prompt."""
-    users, prompts = own_users(split), own_prompts(split)
+    # The model is told the user's story and their standing wish, which is worded alike for all users of a kind.
+    users = [{**u, "context": f"{u['context']} {u['standing_wish']}"} for u in own_users(split)]
+    prompts = own_prompts(split)
     rng = random.Random(f"{split}-{seed}")
     rng.shuffle(users)
     rng.shuffle(prompts)

@@ -36,11 +36,21 @@ def test_there_are_enough_and_each_split_has_some(users, prompts):
 
 
 def test_rows_have_the_documented_columns(users, prompts):
-    assert {tuple(sorted(u)) for u in users} == {("context", "name", "preferences", "split", "user_id")}
+    assert {tuple(sorted(u)) for u in users} == {("context", "name", "preferences", "split", "standing_wish", "user_id")}
     assert {tuple(sorted(p)) for p in prompts} == {("prompt", "prompt_id", "split")}
     assert {tuple(sorted(p)) for u in users for p in u["preferences"]} == {("kind", "text", "value")}
     texts = [u["context"] for u in users] + [p["text"] for u in users for p in u["preferences"]]
     assert all(t and t == t.strip() for t in texts + [p["prompt"] for p in prompts])
+
+
+def test_standing_wishes_of_a_kind_are_worded_alike(users):
+    """One wording a kind, once the name and the number of words are taken out."""
+    wordings = {}
+    for user in users:
+        kind, value = next((p["kind"], p["value"]) for p in user["preferences"] if p["kind"])
+        wish = user["standing_wish"].removeprefix(user["name"])
+        wordings.setdefault(kind, set()).add(wish.replace(str(value), "N") if value else wish)
+    assert all(len(w) == 1 for w in wordings.values()) and len(wordings) == 16
 
 
 @pytest.mark.parametrize("column", ["user_id", "name", "context"])

@@ -158,12 +158,12 @@ def test_a_folder_is_itself_and_a_missing_one_is_explained(tmp_path, monkeypatch
 
 
 @pytest.fixture(scope="module")
-def embedded():
+def own_folder():
     return embedded.embedded_folder("smollm2-135m")
 
 
-def hub_folder(embedded, folder, *, without=()):
-    """A folder with links to the embedded model's files, as the hub's own cache has them."""
+def hub_folder(own_folder, folder, *, without=()):
+    """A folder with links to the own_folder model's files, as the hub's own cache has them."""
     folder.mkdir(exist_ok=True)
     for file in embedded.iterdir():
         if file.name not in without:
@@ -172,8 +172,8 @@ def hub_folder(embedded, folder, *, without=()):
 
 
 @pytest.fixture
-def tiny(embedded, tmp_path):
-    """A model of one layer, with the embedded model's tokenizer."""
+def tiny(own_folder, tmp_path):
+    """A model of one layer, with the own_folder model's tokenizer."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(3)
@@ -181,7 +181,7 @@ def tiny(embedded, tmp_path):
     model = LlamaForCausalLM(LlamaConfig(vocab_size=49152, num_key_value_heads=2, tie_word_embeddings=True, **size))
     model.save_pretrained(tmp_path / "tiny")
     return hub_folder(
-        embedded, tmp_path / "tiny", without=("model.safetensors", "config.json", "generation_config.json")
+        own_folder, tmp_path / "tiny", without=("model.safetensors", "config.json", "generation_config.json")
     )
 
 
@@ -189,17 +189,17 @@ SCORED = [prompts.messages("Name a bird.", "Ada repairs clocks."), prompts.messa
 
 
 @pytest.mark.model
-def test_a_folder_gives_the_same_numbers_as_the_embedded_model(embedded, model_and_tokenizer, tmp_path):
+def test_a_folder_gives_the_same_numbers_as_the_embedded_model(own_folder, model_and_tokenizer, tmp_path):
     expected = scoring.log_probabilities(*model_and_tokenizer, *SCORED)
-    model, tokenizer = models.load(str(hub_folder(embedded, tmp_path / "model")), dtype="float32")
+    model, tokenizer = models.load(str(hub_folder(own_folder, tmp_path / "model")), dtype="float32")
     assert not model.training and tokenizer.padding_side == "left" and tokenizer.pad_token_id is not None
     np.testing.assert_array_equal(scoring.log_probabilities(model, tokenizer, *SCORED), expected)
     assert models.revision_of(model) == models.revision_of(model_and_tokenizer[0])
 
 
 @pytest.mark.model
-def test_a_model_without_chat_template_is_refused(embedded, tmp_path):
-    folder = str(hub_folder(embedded, tmp_path / "base", without=("chat_template.jinja",)))
+def test_a_model_without_chat_template_is_refused(own_folder, tmp_path):
+    folder = str(hub_folder(own_folder, tmp_path / "base", without=("chat_template.jinja",)))
     for ask in (models.load_tokenizer, models.load):
         with pytest.raises(UserError, match="has no chat template; choose an instruct model") as caught:
             ask(folder)

@@ -84,7 +84,7 @@ def test_own_rows_are_distinct_and_even_over_users(split, n, seed):
     assert len(set(zip(rows["user_id"], rows["prompt"], strict=True))) == len(rows)
     assert spread(rows["user_id"], len(users)) <= 1
     assert set(rows["prompt"]) <= set(asked)
-    contexts = {u["user_id"]: u["context"] for u in users}
+    contexts = {u["user_id"]: f"{u['context']} {u['standing_wish']}" for u in users}
     assert all(contexts[u] == c for u, c in zip(rows["user_id"], rows["context"], strict=True))
 
 
