@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from mipo_nb import preferences, prompts, scoring
+from mipo_nb import preferences, scoring
 from mipo_nb.information import area_under_curve, identified
 from mipo_nb.settings import UserError
 
@@ -72,13 +72,6 @@ def distinct(responses, n=2):
         found = [w.lower() for w in preferences.words(response)]
         grams += [tuple(found[i : i + n]) for i in range(len(found) - n + 1)]
     return len(set(grams)) / len(grams) if grams else 0.0
-
-
-def perplexity(model, tokenizer, rows, responses, *, batch_size=16):
-    """Array [n]: exp of the mean negative log-probability per token of each response under `model`, given (x, c)."""
-    conversations = [prompts.messages(r["prompt"], r["context"]) for r in rows]
-    tokens = scoring.token_log_probabilities(model, tokenizer, conversations, responses, batch_size=batch_size)
-    return np.array([np.exp(-row.mean()) for row in tokens])
 
 
 def candidate_contexts(rows, k, *, seed=0):

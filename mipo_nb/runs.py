@@ -112,13 +112,16 @@ class Run:
                 kwargs["folder"] = folder
             begun = time.time()
             value = function(*args, **kwargs)
-            entry = {"seconds": round(time.time() - begun, 2), "value": encode(value, folder)}
+            entry = {
+                "seconds": round(time.time() - begun, 2),
+                "peak_memory": peak_memory(),
+                "value": encode(value, folder),
+            }
             write_atomically(file, json.dumps(entry))
         # Read back also what was just made, so that a resumed run sees exactly what the first one saw.
         entry = json.loads(file.read_text(encoding="utf-8"))
-        self.steps.append(
-            {"name": name, "key": key, "seconds": entry["seconds"], "found": found, "peak_memory": peak_memory()}
-        )
+        measured = {"seconds": entry["seconds"], "peak_memory": entry.get("peak_memory")}
+        self.steps.append({"name": name, "key": key, "found": found, **measured})
         self.save()
         return decode(entry["value"], folder)
 
