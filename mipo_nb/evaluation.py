@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from mipo_nb import preferences, scoring
+from mipo_nb import preferences
 from mipo_nb.information import area_under_curve, identified
 from mipo_nb.settings import UserError
 
@@ -89,14 +89,6 @@ def candidate_contexts(rows, k, *, seed=0):
             raise UserError(f"K is {k} but there are only {len(others) + 1} different contexts; lower K or add users.")
         drawn.append([row["context"], *rng.sample(others, k - 1)])
     return drawn
-
-
-def identify_by_likelihood(model, tokenizer, rows, responses, candidates, *, batch_size=16):
-    """Array [n, K]: log p(response | prompt, candidate context) under `model`; the true context is column 0."""
-    texts = [r["prompt"] for r in rows]
-    return scoring.context_matrix(
-        model, tokenizer, texts, candidates, responses, batch_size=batch_size, description="identification"
-    )
 
 
 def identify_by_encoder(encoder, responses, candidates):

@@ -36,7 +36,9 @@ def test_there_are_enough_and_each_split_has_some(users, prompts):
 
 
 def test_rows_have_the_documented_columns(users, prompts):
-    assert {tuple(sorted(u)) for u in users} == {("context", "name", "preferences", "split", "standing_wish", "user_id")}
+    assert {tuple(sorted(u)) for u in users} == {
+        ("context", "name", "preferences", "split", "standing_wish", "user_id")
+    }
     assert {tuple(sorted(p)) for p in prompts} == {("prompt", "prompt_id", "split")}
     assert {tuple(sorted(p)) for u in users for p in u["preferences"]} == {("kind", "text", "value")}
     texts = [u["context"] for u in users] + [p["text"] for u in users for p in u["preferences"]]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipo_nb import evaluation, prompts, scoring
+from mipo_nb import evaluation
 from mipo_nb.settings import UserError
 
 
@@ -206,24 +206,3 @@ def test_a_sentence_encoder_finds_whom_a_response_was_written_for():
     scores = evaluation.identify_by_encoder(embedded.SentenceEncoder(), responses, candidates)
     assert scores.shape == (3, 3) and (np.abs(scores) <= 1 + 1e-5).all()
     assert evaluation.identification(scores)["top1"].tolist() == [1, 1, 1]
-
-
-@pytest.mark.model
-def test_likelihood_and_perplexity_are_those_of_the_model(model_and_tokenizer):
-    model, tokenizer = model_and_tokenizer
-    rows = [row(context="Ada wants answers in Spanish."), row(context="Ben wants a numbered list.")]
-    responses = ["Sí, claro, vamos a la playa.", "1. Walk.\n2. Read."]
-    candidates = evaluation.candidate_contexts(rows, 2)
-    scores = evaluation.identify_by_likelihood(model, tokenizer, rows, responses, candidates)
-    for i in range(2):
-        for k in range(2):
-            asked = prompts.messages(rows[i]["prompt"], candidates[i][k])
-            alone = scoring.log_probabilities(model, tokenizer, [asked], [responses[i]])[0]
-            assert scores[i, k] == pytest.approx(alone, rel=1e-4)
-    assert evaluation.identification(scores)["top1"].tolist() == [1, 1]
-    counts = [
-        len(prompts.completion_ids(tokenizer, prompts.messages(r["prompt"], r["context"]), text))
-        for r, text in zip(rows, responses, strict=True)
-    ]
-    found = evaluation.perplexity(model, tokenizer, rows, responses)
-    np.testing.assert_allclose(found, np.exp(-scores[:, 0] / counts), rtol=1e-3)

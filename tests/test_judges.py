@@ -141,7 +141,9 @@ def test_a_comparison_is_nan_when_either_order_has_no_letter(judge):
     np.testing.assert_array_equal(wins, [np.nan, np.nan, 1])
 
 
-@pytest.mark.parametrize("wrapping", ["{}", "Answer {}", "**{}**", "{}.", "I choose {}.", "Answer: {}\n", "{}, clearly."])
+@pytest.mark.parametrize(
+    "wrapping", ["{}", "Answer {}", "**{}**", "{}.", "I choose {}.", "Answer: {}\n", "{}, clearly."]
+)
 def test_a_letter_is_found_in_the_usual_wrappings(judge, wrapping):
     judge.local.verdict = lambda text: wrapping.format(soup_wins(text))
     assert judges.compare(judge, [row()], ["soup"], ["bread"]).tolist() == [1]
