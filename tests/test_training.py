@@ -118,7 +118,9 @@ def test_both_routes_train_alike(some_pairs, tokenizer, tmp_path, four_bit):
     for ours, theirs in zip(shared, trl, strict=True):
         for metric in ("loss", "logps/chosen", "logps/rejected", "entropy", "logits/chosen", "mean_token_accuracy"):
             assert ours[metric] == pytest.approx(theirs[metric], rel=1e-4 if not four_bit else 2e-3), metric
-    assert shared[0]["loss"] == pytest.approx(math.log(2), rel=1e-4)
+    # On a CPU, bitsandbytes scores 4-bit weights in evaluation mode with another kernel than it trains them with: the
+    # stored reference is then a few hundredths of a nat off.
+    assert shared[0]["loss"] == pytest.approx(math.log(2), rel=1e-4 if not four_bit else 1e-2)
     assert results["trl"]["initial_adapter"] == results["shared_prefix"]["initial_adapter"]
 
 
