@@ -7,6 +7,9 @@ from mipo_nb.plots import markdown_table
 from mipo_nb.runs import project_root, write_atomically
 
 _GLANCE = (
+    "gain in preferences kept, all kinds, tuned",
+    "gain in preferences kept, all kinds, control",
+    "gain in preferences kept, all kinds, tuned, without copied phrases",
     "gain in preferences kept, seen kinds, tuned",
     "gain in preferences kept, seen kinds, control",
     "gain in preferences kept, unseen kinds, tuned",
