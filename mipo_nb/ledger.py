@@ -64,12 +64,17 @@ def _notebook_table(stamped):
             {
                 "notebook": f"[{name}](notebooks/{name}.ipynb)",
                 "`make run`": "yes" if _stamp(notebook).get("main") else "",
-                "minutes": f"{manifest['seconds'] / 60:.1f}" if manifest else "",
+                "minutes": f"{_seconds_alone(manifest) / 60:.0f}" if manifest else "",
                 "memory": f"{manifest['peak_memory'] / 1e9:.1f} GB" if manifest else "",
                 "what it shows": _claim(notebook),
             }
         )
     return markdown_table(rows)
+
+
+def _seconds_alone(manifest):
+    """What the notebook would have taken had no earlier one left it any step, in seconds."""
+    return manifest["seconds"] + sum(step["seconds"] for step in manifest["steps"] if step["found"])
 
 
 def _glance(stamped):
