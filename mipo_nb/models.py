@@ -100,10 +100,11 @@ def _from_hub(cls, name, source, **options):
 
 
 @functools.lru_cache
-def _folder_digest(folder):
+def _weights_digest(files):
+    """Hash of safetensors; `files` holds (path, size, time of change), so that a changed file is read again."""
     digest = hashlib.sha256()
-    for file in sorted(Path(folder).glob("*.safetensors")):
-        with file.open("rb") as opened:
+    for path, _, _ in files:
+        with open(path, "rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()[:16]
 
@@ -113,7 +114,8 @@ def revision_of(model):
     commit = getattr(model.config, "_commit_hash", None)
     if commit:
         return commit
-    return _folder_digest(model.config._name_or_path)
+    files = sorted(Path(model.config._name_or_path).glob("*.safetensors"))
+    return _weights_digest(tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files))
 
 
 def fingerprint(model):

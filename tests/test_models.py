@@ -163,9 +163,9 @@ def own_folder():
 
 
 def hub_folder(own_folder, folder, *, without=()):
-    """A folder with links to the own_folder model's files, as the hub's own cache has them."""
+    """A folder with links to the embedded model's files, as the hub's own cache has them."""
     folder.mkdir(exist_ok=True)
-    for file in embedded.iterdir():
+    for file in own_folder.iterdir():
         if file.name not in without:
             (folder / file.name).symlink_to(file)
     return folder
@@ -173,7 +173,7 @@ def hub_folder(own_folder, folder, *, without=()):
 
 @pytest.fixture
 def tiny(own_folder, tmp_path):
-    """A model of one layer, with the own_folder model's tokenizer."""
+    """A model of one layer, with the embedded model's tokenizer."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(3)
