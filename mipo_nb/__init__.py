@@ -9,8 +9,8 @@ import importlib
 __version__ = "0.1.0"
 
 _MODULES = (
-    "information objectives statistics settings provenance runs prompts preferences sources embedded models generation "
-    "scoring pairs training judges evaluation plots checks runner ledger cli"
+    "information objectives statistics settings provenance runs prompts preferences sources embedded models packing decoding "
+    "generation scoring pairs training judges evaluation plots checks runner ledger cli"
 ).split()
 __all__ = ["__version__", *_MODULES]
 

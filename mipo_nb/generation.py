@@ -41,7 +41,7 @@ def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, desc
     """A `datasets.Dataset` with one row per conversation (message lists): `text`, and `finished`.
 
     A response that reaches `max_new_tokens` is cut back to its last complete sentence and has `finished` False.
-    Conversations are sorted by length and sampled in batches; batch i is seeded with (seed, i). With a `folder` each
+    Conversations that begin alike are sampled in one batch; batch i is seeded with (seed, i). With a `folder` each
     finished batch is kept there, so a killed run loses one batch at most and goes on to the same texts.
     """
     import torch
@@ -51,7 +51,7 @@ def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, desc
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit:
         prompts.check_length(tokenizer, conversations, sampling.max_new_tokens, limit)
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    order = sorted(range(len(ids)), key=lambda i: ids[i])  # neighbours share what they begin with
     batches = [order[k : k + sampling.batch_size] for k in range(0, len(order), sampling.batch_size)]
     responses = [None] * len(ids)
     for number, batch in enumerate(progress(batches, description)):
@@ -70,63 +70,49 @@ def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, desc
 
 
 def _sample_batch(model, tokenizer, ids, sampling):
+    from mipo_nb.decoding import decode
+    from mipo_nb.packing import shares_prefixes
+
+    ends = model.generation_config.eos_token_id
+    ends = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
+    how = decode if shares_prefixes(model) else generate
+    return [
+        {"text": tokenizer.decode(tokens, skip_special_tokens=True).strip(), "finished": finished}
+        for tokens, finished in how(model, ids, sampling, ends)
+    ]
+
+
+def generate(model, ids, sampling, ends):
+    """What `decoding.decode` returns, by transformers' own `generate`: the reference, and the way of other models."""
     import torch
-    from transformers import LogitsProcessorList
 
     width = max(map(len, ids))
-    pad = tokenizer.pad_token_id
+    pad = min(ends)
     tokens = torch.tensor([[pad] * (width - len(i)) + i for i in ids], device=model.device)
     mask = torch.tensor([[0] * (width - len(i)) + [1] * len(i) for i in ids], device=model.device)
-    processors = LogitsProcessorList()
-    if sampling.temperature > 0:
-        processors.append(SampleTopKThenTopP(sampling.temperature, sampling.top_k, sampling.top_p))
+    drawn = {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
     with torch.inference_mode():
         out = model.generate(
             tokens,
             attention_mask=mask,
-            do_sample=False,  # the draw is made by our processor
-            logits_processor=processors,
+            do_sample=sampling.temperature > 0,
+            **(drawn if sampling.temperature > 0 else {}),
+            repetition_penalty=1.0,  # some models' files ask for another; then it would not be the model's distribution
             max_new_tokens=sampling.max_new_tokens,
+            eos_token_id=sorted(ends),
             pad_token_id=pad,
         )[:, width:]
-    ends = model.generation_config.eos_token_id
-    ends = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
-    responses = []
+    found = []
     for row in out.tolist():
         stop = next((k for k, t in enumerate(row) if t in ends), None)
-        text = tokenizer.decode(row[:stop], skip_special_tokens=True).strip()
-        finished = stop is not None
-        responses.append({"text": text, "finished": finished})
-    return responses
+        found.append((row[:stop], stop is not None))
+    return found
 
 
 def reply(model, tokenizer, conversation, *, max_tokens):
     """The model's greedy answer to one conversation, as text, cut off after `max_tokens` tokens wherever that is."""
     how = Sampling(temperature=0, max_new_tokens=max_tokens)
     return _sample_batch(model, tokenizer, [prompts.prompt_ids(tokenizer, conversation)], how)[0]["text"]
-
-
-class SampleTopKThenTopP:
-    """Temperature, then the k most likely tokens, then the smallest set of them that holds probability `top_p`.
-
-    Draws the next token itself and leaves it as the only possible one, so that generate's greedy choice takes it: the
-    distribution of transformers' own warpers in this order, but the sort and the random numbers are over k tokens
-    instead of the whole vocabulary. Takes scores [rows, vocabulary]; `top_k=0` means all.
-    """
-
-    def __init__(self, temperature, top_k, top_p):
-        self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
-
-    def __call__(self, input_ids, scores):
-        import torch
-
-        k = min(self.top_k or scores.shape[-1], scores.shape[-1])
-        top, index = scores.float().topk(k, dim=-1)
-        share = (top / self.temperature).softmax(-1)
-        before = share.cumsum(-1) - share
-        drawn = share.masked_fill(before >= self.top_p, 0.0).multinomial(1)
-        only = torch.full_like(scores, float("-inf"))
-        return only.scatter_(-1, index.gather(-1, drawn), 0.0)
 
 
 class Server:

@@ -50,6 +50,7 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, adapter=None):
     import torch
     from transformers import AutoModelForCausalLM
 
+    _keep_freed_memory()
     tokenizer = load_tokenizer(name)
     source, revision = resolve(name)
     options = {"dtype": getattr(torch, dtype), "revision": revision, "use_safetensors": True}
@@ -68,6 +69,23 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, adapter=None):
             raise UserError(f"There is no adapter in {adapter}; run notebook 11 first, or give the adapter's folder.")
         model = PeftModel.from_pretrained(model, adapter)
     return model.eval(), tokenizer
+
+
+@functools.cache
+def _keep_freed_memory():
+    """Have glibc hand freed blocks out again instead of returning them to the system, where it is the C library.
+
+    A layer's results are as large as the last layer's, and new pages cost more than the arithmetic done in them.
+    """
+    import ctypes
+    import platform
+
+    if platform.libc_ver()[0] == "glibc":
+        trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # names in malloc.h
+        library = ctypes.CDLL(None)
+        library.mallopt(mmap_threshold, 2**25)  # the most it takes
+        library.mallopt(trim_threshold, 2**31 - 1)
+        library.mallopt(top_pad, 2**26)
 
 
 def nf4(dtype="bfloat16"):

@@ -9,28 +9,45 @@ from mipo_nb.runs import progress
 def token_log_probabilities(model, tokenizer, conversations, responses, *, batch_size=16, description="scoring"):
     """List of float arrays, one per row: log p(token | everything before it) for each token of the response.
 
-    The response's tokens are those of `prompts.completion_ids`. Rows are sorted by length, padded on the right, and
-    logits are computed for response positions only.
+    The response's tokens are those of `prompts.completion_ids`. What rows share before the response (a conversation, or
+    one user's context) is computed once, rows run without padding, and logits are computed for response tokens only.
     """
     import torch
 
+    from mipo_nb import packing
+
     starts = [prompts.prompt_ids(tokenizer, c) for c in conversations]
     ends = [prompts.completion_ids(tokenizer, c, r) for c, r in zip(conversations, responses, strict=True)]
-    order = sorted(range(len(starts)), key=lambda i: len(starts[i]) + len(ends[i]))
-    batches = [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
     found = [None] * len(starts)
+    packs = packing.shares_prefixes(model)
+    groups, order = packing.group([s + e for s, e in zip(starts, ends, strict=True)], list(map(len, starts)))
     with torch.inference_mode():
-        for batch in progress(batches, description):
-            values = completion_log_probabilities(model, [starts[i] for i in batch], [ends[i] for i in batch])
-            for i, row in zip(batch, values, strict=True):
-                found[i] = row.double().cpu().numpy()
+        for batch, rows in progress(_batches(groups, order, batch_size), description):
+            if packs:
+                scored = packing.completion_scores(model, batch)[0]
+            else:
+                scored = padded_log_probabilities(model, [starts[i] for i in rows], [ends[i] for i in rows])
+            for i, values in zip(rows, scored.split([len(ends[i]) for i in rows]), strict=True):
+                found[i] = values.double().cpu().numpy()
     return found
 
 
-def completion_log_probabilities(model, starts, ends):
-    """List of tensors: log-probabilities of the tokens `ends[i]` after `starts[i]`; differentiable.
+def _batches(groups, order, size):
+    """Groups gathered to about `size` branches each: [(groups, the rows they hold)]."""
+    batches, rows = [([], [])], iter(order)
+    for one in groups:
+        if batches[-1][1] and len(batches[-1][1]) + len(one.branches) > size:
+            batches.append(([], []))
+        batches[-1][0].append(one)
+        batches[-1][1].extend(next(rows) for _ in one.branches)
+    return batches
 
-    `starts` and `ends` are lists of token ids. Float32 softmax whatever the weights are.
+
+def padded_log_probabilities(model, starts, ends):
+    """Log-probabilities [tokens] of `ends[i]` after `starts[i]`, row after row, each row computed apart; differentiable.
+
+    `starts` and `ends` are lists of token ids. Float32 softmax whatever the weights are. The plain way, which any model
+    takes and tests compare with.
     """
     import torch
 
@@ -47,8 +64,7 @@ def completion_log_probabilities(model, starts, ends):
     decoder, head = model.get_decoder(), model.get_output_embeddings()
     hidden = decoder(input_ids=tokens.to(model.device), attention_mask=mask.to(model.device), use_cache=False)[0]
     logits = head(hidden[rows, columns]).float()
-    values = -torch.nn.functional.cross_entropy(logits, targets.to(model.device), reduction="none")
-    return list(values.split([len(e) for e in ends]))
+    return -torch.nn.functional.cross_entropy(logits, targets.to(model.device), reduction="none")
 
 
 def log_probabilities(model, tokenizer, conversations, responses, *, batch_size=16, description="scoring"):

@@ -4,10 +4,8 @@ import math
 import shutil
 from pathlib import Path
 
-import numpy as np
-
 from mipo_nb import models
-from mipo_nb.runs import progress, report_progress
+from mipo_nb.runs import report_progress
 from mipo_nb.settings import UserError
 
 ROUTES = ("shared_prefix", "trl")
@@ -65,24 +63,18 @@ def reference_log_probabilities(model, tokenizer, pairs, *, batch_size=16, descr
     `model` is the untrained model (or a PEFT model with its adapter off). Computed once: beta, learning rate and seed
     do not change it.
     """
-    import torch
-
+    from mipo_nb.pairs import texts
     from mipo_nb.scoring import log_probabilities
-    from mipo_nb.shared_prefix import shared_prefix_forward, takes_mask
 
-    if not takes_mask(model):
-        sides = [[row[-1]["content"] for row in pairs[s]] for s in ("chosen", "rejected")]
-        scored = [log_probabilities(model, tokenizer, pairs["prompt"], s, batch_size=batch_size) for s in sides]
-        return np.stack(scored, axis=1)
-    rows = tokenize(pairs, tokenizer)
-    order = sorted(range(len(rows)), key=lambda i: sum(map(len, rows[i])))
-    out = np.zeros((len(rows), 2))
-    with torch.inference_mode():
-        for batch in progress([order[k : k + batch_size] for k in range(0, len(order), batch_size)], description):
-            inputs = collate([rows[i] for i in batch], tokenizer.pad_token_id, model.device)
-            sums = shared_prefix_forward(model, *inputs).log_probs.double().sum(1).cpu().numpy()
-            out[batch] = sums.reshape(2, len(batch)).T
-    return out
+    scored = log_probabilities(
+        model,
+        tokenizer,
+        [*pairs["prompt"]] * 2,
+        texts(pairs, "chosen") + texts(pairs, "rejected"),
+        batch_size=2 * batch_size,
+        description=description,
+    )
+    return scored.reshape(2, -1).T
 
 
 def tokenize(pairs, tokenizer):
@@ -96,21 +88,6 @@ def tokenize(pairs, tokenizer):
         )
         for x, plus, minus in zip(pairs["prompt"], pairs["chosen"], pairs["rejected"], strict=True)
     ]
-
-
-def collate(rows, pad, device):
-    """(input_ids, attention_mask, labels), each [2B, L], in the order TRL has them: all chosen rows, all rejected."""
-    import torch
-
-    whole = [p + c for p, c, _ in rows] + [p + r for p, _, r in rows]
-    starts = [len(p) for p, _, _ in rows] * 2
-    width = max(map(len, whole))
-    ids = torch.tensor([w + [pad] * (width - len(w)) for w in whole], device=device)
-    mask = torch.tensor([[1] * len(w) + [0] * (width - len(w)) for w in whole], device=device)
-    labels = ids.masked_fill(mask == 0, -100)
-    for row, start in enumerate(starts):
-        labels[row, :start] = -100
-    return ids, mask, labels
 
 
 def train(

@@ -1,19 +1,14 @@
-"""Cutting texts, drawing tokens, and what is said when a server does not answer."""
+"""Cutting texts, and what is said when a server does not answer."""
 
 import json
-import math
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chisquare
-from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from mipo_nb.generation import SampleTopKThenTopP, Server, cut_to_sentence
+from mipo_nb.generation import Server, cut_to_sentence
 from mipo_nb.settings import UserError
 
 
@@ -60,96 +55,6 @@ def test_whole_sentences_survive_and_a_begun_one_goes(sentences):
     text = " ".join(sentences)
     assert cut_to_sentence(text) == text
     assert cut_to_sentence(text + " And then we") == text
-
-
-def exact(logits, temperature, top_k, top_p):
-    """Probabilities the long way: one token at a time, in Python floats."""
-    order = sorted(range(len(logits)), key=lambda i: -logits[i])[: top_k or len(logits)]
-    weights = [math.exp((logits[i] - logits[order[0]]) / temperature) for i in order]
-    total, mass, kept = sum(weights), 0.0, {}
-    for token, weight in zip(order, weights, strict=True):
-        if mass >= top_p:
-            break
-        kept[token] = weight / total
-        mass += weight / total
-    return {token: p / sum(kept.values()) for token, p in kept.items()}
-
-
-def draw(logits, n, *sampler):
-    scores = torch.tensor(logits, dtype=torch.float32).repeat(n, 1)
-    return SampleTopKThenTopP(*sampler)(None, scores).argmax(-1).numpy()
-
-
-LOGITS = np.random.default_rng(11).normal(0, 1.5, size=30).tolist()
-
-
-@pytest.mark.parametrize(
-    "temperature, top_k, top_p",
-    [(1.0, 0, 1.0), (0.7, 10, 0.9), (1.5, 5, 1.0), (0.4, 0, 0.8), (2.0, 25, 0.95), (1, 99, 0.5)],
-)
-def test_draws_follow_the_exact_probabilities(temperature, top_k, top_p):
-    torch.manual_seed(0)
-    n = 40_000
-    expected = exact(LOGITS, temperature, top_k, top_p)
-    counts = np.bincount(draw(LOGITS, n, temperature, top_k, top_p), minlength=len(LOGITS))
-    assert {i for i in range(len(LOGITS)) if counts[i]} <= set(expected)
-    often = [t for t, p in expected.items() if p * n >= 5]
-    seldom = [t for t in expected if t not in often]
-    observed = [counts[t] for t in often] + ([sum(counts[t] for t in seldom)] if seldom else [])
-    wanted = [expected[t] * n for t in often] + ([sum(expected[t] for t in seldom) * n] if seldom else [])
-    assert chisquare(observed, wanted).pvalue > 0.001
-
-
-@given(
-    st.integers(0, 2**31),
-    st.sampled_from([0.3, 0.7, 1.0, 1.8]),
-    st.sampled_from([0, 1, 3, 8, 20, 50]),
-    st.sampled_from([0.1, 0.5, 0.9, 1.0]),
-)
-def test_the_support_is_that_of_transformers_warpers(seed, temperature, top_k, top_p):
-    logits = torch.randn(1, 20, generator=torch.Generator().manual_seed(seed))
-    warped = TemperatureLogitsWarper(temperature)(None, logits)
-    if top_k:
-        warped = TopKLogitsWarper(top_k)(None, warped)
-    if top_p < 1:
-        warped = TopPLogitsWarper(top_p)(None, warped)
-    share = warped.softmax(-1)[0]
-    expected = exact(logits[0].tolist(), temperature, top_k, top_p)
-    assert {i for i in range(20) if share[i] > 0} == set(expected)
-    assert share[list(expected)].tolist() == pytest.approx(list(expected.values()), abs=1e-5)
-    torch.manual_seed(seed)
-    drawn = set(draw(logits[0].tolist(), 400, temperature, top_k, top_p).tolist())
-    assert drawn <= set(expected)
-    assert {t for t, p in expected.items() if p > 0.06} <= drawn  # missed with probability below 1e-10
-
-
-@given(st.integers(1, 4), st.integers(2, 12))
-def test_one_token_per_row_is_left_possible(rows, vocabulary):
-    scores = torch.randn(rows, vocabulary)
-    before = scores.clone()
-    left = SampleTopKThenTopP(1.0, 0, 1.0)(None, scores)
-    assert left.shape == scores.shape
-    assert torch.isfinite(left).sum(-1).tolist() == [1] * rows
-    assert torch.equal(scores, before)
-
-
-def test_the_most_likely_token_is_certain_with_one_choice_or_a_small_mass():
-    best = int(np.argmax(LOGITS))
-    assert set(draw(LOGITS, 200, 1.0, 1, 1.0)) == {best}
-    assert set(draw(LOGITS, 200, 1.0, 0, 0.01)) == {best}
-
-
-def test_impossible_tokens_are_never_drawn_and_low_precision_is_read():
-    scores = torch.tensor([[0.0, float("-inf"), 1.0, float("-inf")]], dtype=torch.bfloat16).repeat(500, 1)
-    drawn = SampleTopKThenTopP(1.0, 4, 1.0)(None, scores)
-    assert drawn.dtype == torch.bfloat16
-    assert set(drawn.argmax(-1).tolist()) == {0, 2}
-
-
-def test_rows_are_drawn_each_from_its_own_scores():
-    scores = torch.full((3, 5), -50.0)
-    scores[[0, 1, 2], [4, 0, 2]] = 50.0
-    assert SampleTopKThenTopP(1.0, 3, 0.9)(None, scores).argmax(-1).tolist() == [4, 0, 2]
 
 
 class Handler(BaseHTTPRequestHandler):

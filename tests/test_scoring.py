@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mipo_nb import generation, prompts, scoring
+from mipo_nb import generation, packing, prompts, scoring
 
 pytestmark = pytest.mark.model
 
@@ -92,17 +92,32 @@ def test_greedy_text_does_not_depend_on_its_neighbours(model_and_tokenizer, conv
         assert generation.sample(model, tokenizer, [conversation], how, seed=0)[0]["text"] == text
 
 
-def test_grouped_attention_gives_the_text_of_plain_attention(model_and_tokenizer, conversations):
+def test_packed_rows_give_the_text_and_the_scores_of_plain_attention(model_and_tokenizer, conversations, responses):
     model, tokenizer = model_and_tokenizer
     how = generation.Sampling(temperature=0, max_new_tokens=12)
-    assert model.config._attn_implementation == "grouped_sdpa"
-    grouped = list(generation.sample(model, tokenizer, conversations, how, seed=0)["text"])
+
+    def both():
+        texts = list(generation.sample(model, tokenizer, conversations, how, seed=0)["text"])
+        return texts, scoring.log_probabilities(model, tokenizer, conversations, responses)
+
+    assert packing.shares_prefixes(model)
+    packed = both()
     try:
         model.set_attn_implementation("sdpa")
-        plain = list(generation.sample(model, tokenizer, conversations, how, seed=0)["text"])
+        assert not packing.shares_prefixes(model)
+        plain = both()
     finally:
         model.set_attn_implementation("grouped_sdpa")
-    assert grouped == plain
+    assert packed[0] == plain[0]
+    np.testing.assert_allclose(packed[1], plain[1], rtol=1e-4)
+
+
+def test_a_matrix_of_prompts_and_responses_is_what_single_scores_are(model_and_tokenizer, conversations, responses):
+    model, tokenizer = model_and_tokenizer
+    every = [(c, r) for c in conversations for r in responses]
+    matrix = scoring.log_probabilities(model, tokenizer, *map(list, zip(*every, strict=True)), batch_size=5)
+    alone = [scoring.log_probabilities(model, tokenizer, [c], [r])[0] for c, r in every]
+    np.testing.assert_allclose(matrix, alone, rtol=1e-4)
 
 
 def test_sampling_resumes_from_finished_batches(model_and_tokenizer, conversations, tmp_path):

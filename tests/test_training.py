@@ -64,15 +64,16 @@ def test_shared_prefix_scores_equal_separate_rows(model_and_tokenizer, some_pair
         np.testing.assert_allclose(reference[:, column], apart, rtol=1e-4)
 
 
-@pytest.mark.model
-def test_model_obeys_the_mask(model_and_tokenizer):
-    assert shared_prefix.takes_mask(model_and_tokenizer[0])
-
-
-@pytest.mark.model
-def test_a_model_that_ignores_the_mask_is_found_out(model_and_tokenizer, monkeypatch):
-    monkeypatch.setattr(shared_prefix, "_in_form_for", lambda model, mask: torch.ones_like(mask).tril())
-    assert not shared_prefix.takes_mask(model_and_tokenizer[0])
+def collate(rows, pad):
+    """(input_ids, attention_mask, labels), each [2B, L], in the order TRL has them: all chosen rows, all rejected."""
+    whole = [p + c for p, c, _ in rows] + [p + r for p, _, r in rows]
+    width = max(map(len, whole))
+    ids = torch.tensor([w + [pad] * (width - len(w)) for w in whole])
+    mask = torch.tensor([[1] * len(w) + [0] * (width - len(w)) for w in whole])
+    labels = ids.masked_fill(mask == 0, -100)
+    for row, (start, _, _) in enumerate(rows * 2):
+        labels[row, : len(start)] = -100
+    return ids, mask, labels
 
 
 @pytest.mark.model
@@ -92,7 +93,7 @@ def test_gradients_equal_those_of_separate_rows(some_pairs):
         (sums * weights).sum().backward()
         return torch.cat([p.grad.flatten() for p in policy.parameters() if p.requires_grad])
 
-    inputs = training.collate(rows, tokenizer.pad_token_id, "cpu")
+    inputs = collate(rows, tokenizer.pad_token_id)
     shared = gradients(shared_prefix.shared_prefix_forward(policy, *inputs).log_probs.sum(1))
     logits = policy(input_ids=inputs[0], attention_mask=inputs[1]).logits[:, :-1].log_softmax(-1)
     labels = inputs[2][:, 1:]
@@ -194,19 +195,7 @@ def test_two_prompts_cannot_share_a_prefix():
     labels = ids.clone()
     labels[:, :4] = -100
     with pytest.raises(ValueError, match="different prompts"):
-        shared_prefix.pack(ids, torch.ones_like(ids), labels)
-
-
-def test_pack_hides_chosen_from_rejected():
-    ids = torch.tensor([[1, 2, 3, 4, 5], [1, 2, 7, 0, 0]])
-    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
-    labels = torch.tensor([[-100, -100, 3, 4, 5], [-100, -100, 7, -100, -100]])
-    packed = shared_prefix.pack(ids, mask, labels)
-    assert packed.tokens.tolist() == [[1, 2, 3, 4, 5, 7]]
-    assert packed.positions.tolist() == [[0, 1, 2, 3, 4, 2]]
-    assert packed.mask[0, 0, 5].tolist() == [True, True, False, False, False, True]
-    assert packed.column.tolist() == [1, 2, 3, 1]  # the first token of either side is predicted by the prompt's last
-    assert packed.target.tolist() == [3, 4, 5, 7]
+        shared_prefix.shared_prefix_forward(None, ids, torch.ones_like(ids), labels)
 
 
 def budget(**changes):
