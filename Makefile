@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROFILE ?= laptop
+FLAGS ?=
 
 .PHONY: run test lab env
 
 run: env
-	$(BIN)/mipo-nb run --profile $(PROFILE)
+	$(BIN)/mipo-nb run --profile $(PROFILE) $(FLAGS)
 
 test: env
 	$(BIN)/python -m pytest -q

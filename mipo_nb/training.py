@@ -1,5 +1,6 @@
 """DPO with LoRA or QLoRA, through TRL: arguments, reference log-probs, training, and the memory it takes."""
 
+import gc
 import math
 import shutil
 from pathlib import Path
@@ -152,6 +153,9 @@ def train(
     adapter = folder / "adapter"
     trainer.model.save_pretrained(adapter)
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    trainer.accelerator.free_memory()
+    del trainer, model  # they hold one another: without a collection every training would leave its memory behind
+    gc.collect()
     return {"adapter": adapter, "log": log, "initial_adapter": initial}
 
 
