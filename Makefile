@@ -1,11 +1,11 @@
-# make run | test | lab | env: each makes the environment first.
+# make run | test | lab | bench | env: each makes the environment first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROFILE ?= laptop
 FLAGS ?=
 
-.PHONY: run test lab env
+.PHONY: run test lab bench env
 
 run: env
 	$(BIN)/mipo-nb run --profile $(PROFILE) $(FLAGS)
@@ -15,6 +15,9 @@ test: env
 
 lab: env
 	$(BIN)/jupyter lab --notebook-dir=.
+
+bench: env
+	$(BIN)/mipo-nb bench
 
 env: $(VENV)/.complete
 

@@ -1,4 +1,4 @@
-"""The command line: `mipo-nb run`, `list`, `tables`."""
+"""The command line: `mipo-nb run`, `list`, `bench`, `tables`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -83,6 +83,15 @@ def list_notebooks():
     for name, path in runner.notebook_paths().items():
         main = runner.read(path).metadata.get("mipo_nb", {}).get("main")
         typer.echo(f"{name}{'  (main)' if main else ''}")
+
+
+@app.command()
+def bench(repetitions: Annotated[int, typer.Option(min=1, help="How often each route runs, in turn.")] = 5):
+    """Time training, sampling and scoring against plain TRL and transformers; writes figures/bench.csv and plots."""
+    from mipo_nb import benchmarks, runs
+
+    runs.quieten()
+    benchmarks.run(repetitions)
 
 
 @app.command()

@@ -42,8 +42,12 @@ def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, desc
 
     A response that reaches `max_new_tokens` is cut back to its last complete sentence and has `finished` False.
     Conversations that begin alike are sampled in one batch; batch i is seeded with (seed, i). With a `folder` each
-    finished batch is kept there, so a killed run loses one batch at most and goes on to the same texts.
+    finished batch is kept there, so a killed run loses one batch at most and goes on to the same texts. `model` may be
+    a `Server`; it gets `batch_size` requests at a time, and each answer is kept. Raises `UserError` for a conversation
+    longer than the model takes, or a server that gives up.
     """
+    if isinstance(model, Server):
+        return model.sample(conversations, sampling, seed=seed, folder=folder, description=description)
     import torch
     from datasets import Dataset
 
@@ -133,15 +137,55 @@ class Server:
         self.client = OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=retries)
         self.model = model
 
+    def fingerprint(self):
+        """What identifies the model for a step's key; the server alone knows which weights it serves."""
+        return [str(self.client.base_url), self.model]
+
     def reply(self, conversation, *, temperature=0.0, max_tokens=16):
         """The server's answer to one conversation, as text. Raises `UserError` when it cannot be had."""
+        return self._choice(conversation, temperature=temperature, max_tokens=max_tokens).message.content or ""
+
+    def sample(self, conversations, sampling, *, seed, folder=None, description="sampling"):
+        """What `generation.sample` gives, `sampling.batch_size` requests at a time.
+
+        Answers that came are kept in `folder`, also when a later one does not come. `top_k` is not in the protocol and
+        stays with the server. Failed requests are tried again by the client, waiting longer each time.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        from datasets import Dataset
+
+        def one(number):
+            file = Path(folder) / f"answer-{number:05d}.json" if folder else None
+            if file and file.exists():
+                return json.loads(file.read_text(encoding="utf-8"))
+            choice = self._choice(
+                conversations[number],
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_new_tokens,
+                seed=(seed * 1_000_003 + number) % 2**31,
+            )
+            text, finished = (choice.message.content or "").strip(), choice.finish_reason != "length"
+            found = {"text": text if finished else cut_to_sentence(text), "finished": finished}
+            if file:
+                write_atomically(file, json.dumps(found, ensure_ascii=False))
+            return found
+
+        pool = ThreadPoolExecutor(sampling.batch_size)
+        try:
+            waiting = [pool.submit(one, number) for number in range(len(conversations))]
+            return Dataset.from_list([answer.result() for answer in progress(waiting, description)])
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _choice(self, conversation, **options):
         from openai import OpenAIError
 
         try:
-            answer = self.client.chat.completions.create(
-                model=self.model, messages=conversation, temperature=temperature, max_tokens=max_tokens
-            )
-            return answer.choices[0].message.content or ""
+            answer = self.client.chat.completions.create(model=self.model, messages=conversation, **options)
+            answer.choices[0].message.content  # noqa: B018  raises where the answer is not of the protocol
+            return answer.choices[0]
         except (OpenAIError, ValueError, AttributeError, TypeError, IndexError) as e:
             # The client lets answers through that are not of the protocol: a web page, an empty list of choices.
             raise UserError(

@@ -1,5 +1,6 @@
 """RESULTS.md and the tables of the README, written from what the committed notebooks recorded."""
 
+import csv
 import re
 
 from mipo_nb import runner
@@ -30,6 +31,7 @@ def write(*, check=False):
     readme = (root / "README.md").read_text(encoding="utf-8")
     wanted = {"RESULTS.md": _results(stamped)}
     readme = _between(readme, "notebooks", _notebook_table(stamped))
+    readme = _between(readme, "bench", _bench(root / "figures" / "bench.csv"))
     wanted["README.md"] = _between(readme, "results", _glance(stamped))
     stale = []
     for name, text in wanted.items():
@@ -83,6 +85,19 @@ def _glance(stamped):
         [{"measure": name, "result": runner.formatted(found[name])} for name in _GLANCE if name in found]
         or [{"measure": "none yet", "result": ""}]
     )
+
+
+def _bench(file):
+    """What `mipo-nb bench` wrote: rates of both routes, their ratio, and the device they were measured on."""
+    if not file.exists():
+        return "Not measured yet: run `make bench`."
+    rows = []
+    for row in csv.DictReader(file.open(encoding="utf-8")):
+        rates = {k: f"{float(row[k]):.3g} {row['unit']}" if row[k] else "" for k in ("ours", "reference")}
+        ratio = f"{float(row['ratio']):.1f}" if row["ratio"] else ""
+        share = f"{float(row['share_of_peak']):.0%}" if row["share_of_peak"] else ""
+        rows.append({"what": row["what"], **rates, "times": ratio, "share of peak": share, "device": row["device"]})
+    return markdown_table(rows)
 
 
 def _results(stamped):

@@ -34,8 +34,9 @@ def fingerprint(value):
         return [str(value.dtype), value.shape, hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]
     if isinstance(value, Path):
         return str(value)
-    kind = type(value).__module__
-    if kind.startswith("datasets."):
+    if hasattr(value, "fingerprint"):
+        return fingerprint(value.fingerprint())
+    if type(value).__module__.startswith("datasets."):
         return digest([value.column_names, value.to_dict()])
     if hasattr(value, "apply_chat_template"):
         return ["tokenizer", len(value), hashlib.sha256((value.chat_template or "").encode()).hexdigest()]

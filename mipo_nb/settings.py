@@ -68,6 +68,15 @@ def hardware():
     return Hardware(cores, pages, name, memory, bf16, f"{platform.system()} {platform.machine()}")
 
 
+def processor():
+    """The processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+
+
 def _multiplies_bf16_faster():
     """Whether matrix products in bf16 beat float32 on this processor.
 

@@ -20,3 +20,35 @@ def model_and_tokenizer():
     from mipo_nb import models
 
     return models.load("embedded:smollm2-135m", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def some_pairs(tokenizer):
+    """Six short pairs."""
+    from mipo_nb import pairs
+
+    users = ["Ana keeps bees. She wants answers in Spanish.", "Ben drives a bus at night. He wants a numbered list."]
+    rows = [
+        {"prompt": p, "context": users[i % 2], "user_id": f"u{i % 2}"}
+        for i, p in enumerate(
+            ["What now?", "Name a gift.", "How do I rest?", "Plan my day.", "Cook what?", "Go where?"]
+        )
+    ]
+    chosen = [
+        "Sí, claro.",
+        "1. A book.\n2. A pen.",
+        "Duerme más.",
+        "1. Walk.\n2. Read.",
+        "Una sopa.",
+        "1. To the sea, by train.",
+    ]
+    rejected = [
+        "I do not know.",
+        "A gift is nice for everybody.",
+        "Rest.",
+        "You could do a lot of things today.",
+        "Rice",
+        "Out",
+    ]
+    data, _ = pairs.build(rows, chosen, rejected, tokenizer, negative="random_context", max_length=256)
+    return data

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipo_nb.generation import Server, cut_to_sentence
+from mipo_nb.generation import Sampling, Server, cut_to_sentence, sample
+from mipo_nb.provenance import fingerprint
 from mipo_nb.settings import UserError
 
 
@@ -73,9 +74,9 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def answer(content):
-    message = {"role": "assistant", "content": content}
-    return 200, "application/json", json.dumps({"choices": [{"index": 0, "message": message}]})
+def answer(content, reason="stop"):
+    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": reason}
+    return 200, "application/json", json.dumps({"choices": [choice]})
 
 
 @pytest.fixture
@@ -141,6 +142,35 @@ def test_a_server_that_stumbles_once_is_asked_again(server):
     server.answers = [(503, "text/plain", "busy"), answer("Soup.")]
     assert reply(server.url, retries=1) == "Soup."
     assert len(server.seen) == 2
+
+
+def test_a_server_samples_like_a_model_several_requests_at_a_time(server, tmp_path):
+    server.answers = [answer("Soup. And then", "length")]
+    client = Server(server.url, "tiny", retries=0)
+    how = Sampling(temperature=0.7, top_p=0.9, max_new_tokens=5, batch_size=4)
+    rows = sample(client, None, [HELLO] * 9, how, seed=2, folder=tmp_path)
+    assert rows["text"] == ["Soup."] * 9 and rows["finished"] == [False] * 9
+    assert {(r["temperature"], r["top_p"], r["max_tokens"]) for r in server.seen} == {(0.7, 0.9, 5)}
+    assert len({r["seed"] for r in server.seen}) == 9
+    assert sample(client, None, [HELLO] * 9, how, seed=2, folder=tmp_path)["text"] == rows["text"]
+    assert len(server.seen) == 9  # found, not asked for again
+    assert fingerprint(client) == [f"{server.url}/", "tiny"]
+    client.client.close()
+
+
+def test_answers_that_came_before_a_server_gave_up_are_kept(server, tmp_path):
+    server.answers = [answer("Soup.")] * 3 + [(500, "text/plain", "boom")]
+    client = Server(server.url, "tiny", retries=0)
+    how = Sampling(batch_size=1)
+    with pytest.raises(UserError, match="gave no usable answer"):
+        sample(client, None, [HELLO] * 6, how, seed=0, folder=tmp_path)
+    kept = len(list(tmp_path.glob("answer-*.json")))
+    assert kept == 3
+    asked = len(server.seen)
+    server.answers = [answer("Bread.")]
+    rows = sample(client, None, [HELLO] * 6, how, seed=0, folder=tmp_path)
+    assert rows["text"] == ["Soup."] * 3 + ["Bread."] * 3 and len(server.seen) == asked + 3
+    client.client.close()
 
 
 def test_nobody_there_is_explained(server):

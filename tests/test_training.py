@@ -16,35 +16,6 @@ NUMBERS = {"learning_rate": 1e-3, "beta": 0.1, "epochs": 1, "max_length": 256, "
 
 
 @pytest.fixture(scope="module")
-def some_pairs(tokenizer):
-    users = ["Ana keeps bees. She wants answers in Spanish.", "Ben drives a bus at night. He wants a numbered list."]
-    rows = [
-        {"prompt": p, "context": users[i % 2], "user_id": f"u{i % 2}"}
-        for i, p in enumerate(
-            ["What now?", "Name a gift.", "How do I rest?", "Plan my day.", "Cook what?", "Go where?"]
-        )
-    ]
-    chosen = [
-        "Sí, claro.",
-        "1. A book.\n2. A pen.",
-        "Duerme más.",
-        "1. Walk.\n2. Read.",
-        "Una sopa.",
-        "1. To the sea, by train.",
-    ]
-    rejected = [
-        "I do not know.",
-        "A gift is nice for everybody.",
-        "Rest.",
-        "You could do a lot of things today.",
-        "Rice",
-        "Out",
-    ]
-    data, _ = pairs.build(rows, chosen, rejected, tokenizer, negative="random_context", max_length=256)
-    return data
-
-
-@pytest.fixture(scope="module")
 def reference(model_and_tokenizer, some_pairs):
     model, tokenizer = model_and_tokenizer
     return training.reference_log_probabilities(model, tokenizer, some_pairs, batch_size=4)
@@ -95,6 +66,11 @@ def test_gradients_equal_those_of_separate_rows(some_pairs):
 
     inputs = collate(rows, tokenizer.pad_token_id)
     shared = gradients(shared_prefix.shared_prefix_forward(policy, *inputs).log_probs.sum(1))
+    policy.train()
+    policy.gradient_checkpointing_enable({"use_reentrant": False})
+    checkpointed = gradients(shared_prefix.shared_prefix_forward(policy, *inputs).log_probs.sum(1))
+    policy.gradient_checkpointing_disable()
+    torch.testing.assert_close(checkpointed, shared, rtol=1e-4, atol=1e-6)
     logits = policy(input_ids=inputs[0], attention_mask=inputs[1]).logits[:, :-1].log_softmax(-1)
     labels = inputs[2][:, 1:]
     picked = logits.gather(-1, labels.clamp(min=0)[..., None])[..., 0] * (labels != -100)
@@ -103,19 +79,26 @@ def test_gradients_equal_those_of_separate_rows(some_pairs):
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("four_bit", [False, True], ids=["float32", "nf4"])
-def test_both_routes_train_alike(some_pairs, tokenizer, tmp_path, four_bit):
+@pytest.mark.parametrize("four_bit, accumulate", [(False, 2), (True, 1)], ids=["float32, accumulated", "nf4"])
+def test_both_routes_train_alike_for_twelve_steps(some_pairs, tokenizer, tmp_path, four_bit, accumulate):
     model, _ = models.load(NAME, dtype="float32", four_bit=four_bit)
     reference = training.reference_log_probabilities(model, tokenizer, some_pairs)
+    call = {**NUMBERS, "learning_rate": 2e-4, "epochs": 2 * accumulate, "batch_size": 1, "accumulate": accumulate}
     results = {
         route: training.train(
-            NAME, some_pairs, reference, batch_size=2, dtype="float32", four_bit=four_bit, route=route,
-            folder=tmp_path / route, **NUMBERS,
+            NAME,
+            some_pairs,
+            reference,
+            dtype="float32",
+            four_bit=four_bit,
+            route=route,
+            folder=tmp_path / route,
+            **call,
         )
         for route in training.ROUTES
-    }  # fmt: skip
+    }
     shared, trl = (results[route]["log"] for route in training.ROUTES)
-    assert len(shared) == 3
+    assert len(shared) == 12
     for ours, theirs in zip(shared, trl, strict=True):
         for metric in ("loss", "logps/chosen", "logps/rejected", "entropy", "logits/chosen", "mean_token_accuracy"):
             assert ours[metric] == pytest.approx(theirs[metric], rel=1e-4 if not four_bit else 2e-3), metric

@@ -1,0 +1,223 @@
+"""`mipo-nb bench`: ours against the straightforward TRL and transformers route, on this machine.
+
+Both routes run in one process, in turn, several times over; the ratio of medians is what can be compared between
+machines. The share of peak is the arithmetic that the task needs (each shared prefix once, no padding, logits of scored
+tokens only) per second, over the fastest matrix product measured beside it.
+"""
+
+import statistics
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from mipo_nb import decoding, generation, models, packing, plots, prompts, scoring, settings, sources, training
+from mipo_nb.routes import CHOSEN, MODEL, PROMPT, one_by_one, operations, some_pairs, texts, training_step
+from mipo_nb.runs import project_root, write_atomically
+
+PARTS = ("train", "sample", "score")
+NOT_YET = "not measured yet"
+COLUMNS = ("what", "ours", "reference", "unit", "ratio", "share_of_peak", "device", "n")
+BATCH = 8  # pairs in a training step
+
+
+def peak_rate(dtype, device, *, size=2048, repeats=7):
+    """Floating-point operations per second of a square matrix product, the best of `repeats`."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return 2 * size**3 / min(_seconds(lambda: a @ b.T, device) for _ in range(repeats + 2))
+
+
+def _seconds(task, device):
+    if device == "cuda":
+        torch.cuda.synchronize()
+    begun = time.perf_counter()
+    task()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+def in_turn(ours, reference, repetitions, device="cpu"):
+    """(median seconds of ours, of the reference): one call each to warm up, then alternating."""
+    for task in (ours, reference):
+        task()
+    times = [[_seconds(task, device) for task in (ours, reference)] for _ in range(repetitions)]
+    return tuple(statistics.median(column) for column in zip(*times, strict=True))
+
+
+def bench_training(dtype, device, peak, repetitions):
+    """Pairs per second of a step, against TRL at its defaults: bf16, gradient checkpointing, a reference pass each step.
+
+    Where weights are not held in bf16 here, also against TRL in the type they are held in, without checkpointing; with
+    CUDA, also with NF4 weights on both sides.
+    """
+    model, tokenizer = models.load(MODEL, device=device, dtype=dtype)
+    pairs = some_pairs(tokenizer, BATCH)
+    rows = training.tokenize(pairs, tokenizer)
+    tokens, scored = sum(len(p) + len(a) + len(b) for p, a, b in rows), sum(len(a) + len(b) for _, a, b in rows)
+    work = operations(model, tokens, scored, backward=True)
+    cases = {"train": ("bfloat16", True, False), "train, reference without checkpointing": (dtype, False, False)}
+    if device == "cuda":
+        cases["train, NF4"] = (dtype, True, True)
+    out = []
+    for what, (reference_dtype, checkpointing, four_bit) in cases.items():
+        ours = training_step("ours", pairs, dtype, device, four_bit)
+        changes = {"precompute_ref_log_probs": False, "gradient_checkpointing": checkpointing}
+        reference = training_step("trl", pairs, reference_dtype, device, four_bit, **changes)
+        found = in_turn(ours, reference, repetitions, device)
+        out.append(_row(what, BATCH, "pairs/s", found, work / found[0] / peak, repetitions))
+    return out
+
+
+def bench_sampling(dtype, device, peak, repetitions, *, batch=64):
+    """Tokens per second of a batch of users' prompts, against `model.generate` with temperature and top-p."""
+    model, tokenizer = models.load(MODEL, device=device, dtype=dtype)
+    rows = sources.personal_prompts("train", n=batch, seed=0)
+    ids = [prompts.prompt_ids(tokenizer, prompts.messages(r["prompt"], r["context"])) for r in rows]
+    shared = [prompts.prompt_ids(tokenizer, prompts.messages(r["prompt"])) for r in rows]
+    how, ends = generation.Sampling(batch_size=batch), {tokenizer.eos_token_id}
+    plain = models.load(MODEL, device=device, dtype=dtype)[0]
+    plain.set_attn_implementation("sdpa")
+    out = []
+    for what, conversations in (("sample", ids), ("sample, shared bare prompts", shared)):
+        made = {"ours": [], "reference": []}  # tokens of each call: what is finished early differs between draws
+
+        def run(kind, sampler, policy, asked=conversations, made=made):
+            made[kind].append(sum(len(t) + done for t, done in sampler(policy, asked, how, ends)))
+
+        torch.manual_seed(0)
+        seconds = in_turn(
+            lambda run=run: run("ours", decoding.decode, model),
+            lambda run=run: run("reference", generation.generate, plain),
+            repetitions,
+            device,
+        )
+        tokens = [statistics.mean(made[k]) for k in ("ours", "reference")]
+        groups, _ = packing.group(conversations, list(map(len, conversations)))
+        prefill = sum(len(g.prefix) + sum(map(len, g.branches)) for g in groups)
+        work = operations(model, prefill + tokens[0], tokens[0])
+        per_token = (seconds[0], seconds[1] * tokens[0] / tokens[1])
+        out.append(_row(what, tokens[0], "tokens/s", per_token, work / seconds[0] / peak, repetitions))
+    return out
+
+
+def bench_scoring(dtype, device, peak, repetitions, *, k=8):
+    """Sequences per second: one response under K contexts, K responses under one, a K x K matrix."""
+    model, tokenizer = models.load(MODEL, device=device, dtype=dtype)
+    asked = [prompts.messages("What shall I do with a free evening?", t) for t in texts(tokenizer, [PROMPT - 32] * k)]
+    responses = texts(tokenizer, [CHOSEN] * k)
+    cases = {
+        f"score, 1 response x {k} contexts": [(c, responses[0]) for c in asked],
+        f"score, {k} responses x 1 context": [(asked[0], r) for r in responses],
+        f"score, {k} x {k} matrix": [(c, r) for c in asked for r in responses],
+    }
+    out = []
+    for what, pairs in cases.items():
+        conversations, ends = (list(x) for x in zip(*pairs, strict=True))
+        ids = [
+            (prompts.prompt_ids(tokenizer, c), prompts.completion_ids(tokenizer, c, r))
+            for c, r in zip(conversations, ends, strict=True)
+        ]
+        groups, _ = packing.group([s + e for s, e in ids], [len(s) for s, _ in ids])
+        work = operations(
+            model,
+            sum(len(g.prefix) + sum(map(len, g.branches)) for g in groups),
+            sum(sum(g.scored) for g in groups),
+        )
+        found = in_turn(
+            lambda c=conversations, r=ends: scoring.log_probabilities(model, tokenizer, c, r),
+            lambda ids=ids: one_by_one(model, ids),
+            repetitions,
+            device,
+        )
+        out.append(_row(what, len(pairs), "responses/s", found, work / found[0] / peak, repetitions))
+    return out
+
+
+def _row(what, amount, unit, seconds, share, n):
+    ours, reference = seconds
+    return {
+        "what": what,
+        "ours": amount / ours,
+        "reference": amount / reference,
+        "unit": unit,
+        "ratio": reference / ours,
+        "share_of_peak": share,
+        "n": n,
+    }
+
+
+def scaling(dtype, device):
+    """Seconds of a training step against pairs and prompt length, and of scoring against K contexts: one row each."""
+    model, tokenizer = models.load(MODEL, device=device, dtype=dtype)
+    rows = []
+    for axis, sizes in (("pairs", (1, 2, 4, 8)), ("prompt tokens", (48, 96, 192, 384)), ("contexts", (1, 2, 4, 8, 16))):
+        for size in sizes:
+            if axis == "contexts":
+                asked = [prompts.messages("Name a bird.", t) for t in texts(tokenizer, [PROMPT - 32] * size)]
+                task = lambda asked=asked: scoring.log_probabilities(model, tokenizer, asked, ["A heron."] * len(asked))  # noqa: E731
+            else:
+                pairs = some_pairs(
+                    tokenizer, size if axis == "pairs" else 2, prompt=PROMPT if axis == "pairs" else size
+                )
+                task = training_step("ours", pairs, dtype, device)
+            task()
+            rows.append({"axis": axis, "size": size, "seconds": min(_seconds(task, device) for _ in range(3))})
+    return rows
+
+
+def run(repetitions=5, *, folder=None, parts=PARTS):
+    """Run the benchmarks; write bench.csv, bench_scaling.csv and their plots to `folder` (default: figures/).
+
+    Rows of other devices that are there already are kept, so that one file holds a laptop's and a GPU's figures.
+    """
+    machine = settings.hardware()
+    device, dtype = machine.device, machine.dtype
+    folder = Path(folder or project_root() / "figures")
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{machine.cuda or f'{machine.cores} cores, {settings.processor()}'}, {dtype}"
+    peak = peak_rate(getattr(torch, dtype), device)
+    rows = [{"what": "matrix product (the peak)", "ours": peak / 1e9, "unit": "GFLOP/s", "device": name}]
+    for part in parts:
+        for row in BENCHES[part](dtype, device, peak, repetitions):
+            rows.append({**row, "device": name})
+            print("{what}: {ours:.3g} against {reference:.3g} {unit}, {ratio:.1f} times".format(**row), flush=True)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    file = folder / "bench.csv"
+    if file.exists():
+        old = pd.read_csv(file)
+        old = old[(old["device"] != name) & ~old["device"].str.startswith(NOT_YET)]
+        table = pd.concat([table, old])
+    if not table["device"].str.contains("NVIDIA").any():
+        missing = [{"what": part, "device": f"{NOT_YET} with CUDA"} for part in ("train", "sample", "score")]
+        table = pd.concat([table, pd.DataFrame(missing)])
+    write_atomically(file, table.to_csv(index=False, float_format="%.4g"))
+    _plot_ratios(folder / "bench.png", rows[1:], name)
+    if parts == PARTS:
+        points = pd.DataFrame(scaling(dtype, device))
+        write_atomically(folder / "bench_scaling.csv", points.to_csv(index=False, float_format="%.4g"))
+        _plot_scaling(folder / "bench_scaling.png", points)
+    return table
+
+
+def _plot_ratios(file, rows, name):
+    fig, ax = plots.figure(width=8, height=0.5 * len(rows) + 1.2)
+    ax.barh([row["what"] for row in rows], [row["ratio"] for row in rows], color=plots.COLOURS[0])
+    ax.axvline(1, color="0.4", ls="--", lw=1)
+    ax.invert_yaxis()
+    ax.set(xlabel="times as fast as the straightforward route (dashed: equal)", title=name)
+    fig.savefig(file, metadata={"Software": None})
+
+
+def _plot_scaling(file, points):
+    titles = {"pairs": "A training step", "prompt tokens": "A step of 2 pairs", "contexts": "Scoring under K contexts"}
+    fig, axes = plots.figure(len(titles))
+    for ax, (axis, title) in zip(axes, titles.items(), strict=True):
+        some = points[points["axis"] == axis]
+        ax.plot(some["size"], some["seconds"], "o-", color=plots.COLOURS[0])
+        ax.set(xlabel=axis, ylabel="seconds", ylim=(0, None), xlim=(0, None), title=title)
+    fig.savefig(file, metadata={"Software": None})
+
+
+BENCHES = {"train": bench_training, "sample": bench_sampling, "score": bench_scoring}

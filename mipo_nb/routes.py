@@ -1,0 +1,90 @@
+"""What the benchmarks time: one training step by either route, scores by independent passes, and the work there is."""
+
+import tempfile
+
+import torch
+
+from mipo_nb import models, prompts, sources, training
+
+MODEL = "embedded:smollm2-135m"
+PROMPT, CHOSEN, REJECTED = 84, 68, 76  # tokens, as in the trial that set the targets
+
+
+def operations(model, tokens, scored, *, backward=False):
+    """Arithmetic of `tokens` through the layers and `scored` through the head; attention's own products left out.
+
+    With frozen weights the backward pass costs as much as the forward one.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    head = base.get_output_embeddings().weight.numel()
+    layers = sum(
+        p.numel() for n, p in base.named_parameters() if p.ndim == 2 and "embed" not in n and "lm_head" not in n
+    )
+    return (2 if backward else 1) * 2 * (tokens * layers + scored * head)
+
+
+def texts(tokenizer, lengths):
+    """Texts of about so many tokens each, cut from the project's own users."""
+    words = tokenizer(" ".join(u["context"] for u in sources.own_users("train")))["input_ids"]
+    starts = [(997 * k) % (len(words) - max(lengths)) for k in range(len(lengths))]
+    return [tokenizer.decode(words[a : a + n]) for a, n in zip(starts, lengths, strict=True)]
+
+
+def some_pairs(tokenizer, n, *, prompt=PROMPT, chosen=CHOSEN, rejected=REJECTED):
+    """`n` pairs of the given lengths in tokens, the chat template's own included."""
+    from datasets import Dataset
+
+    written = texts(tokenizer, [prompt - 32, chosen - 2, rejected - 2] * n)
+    sides = [{"role": "assistant", "content": t} for t in written]
+    asked = [prompts.messages("What shall I do with a free evening?", t) for t in written[::3]]
+    return Dataset.from_dict(
+        {
+            "prompt": asked,
+            "chosen": [[s] for s in sides[1::3]],
+            "rejected": [[s] for s in sides[2::3]],
+        }
+    )
+
+
+def training_step(route, pairs, dtype, device, four_bit=False, **changes):
+    """A function that runs one step (forward and backward) of a route on all the pairs."""
+    from trl import DPOTrainer
+
+    from mipo_nb.shared_prefix import SharedPrefixDPOTrainer
+
+    model, tokenizer = models.load(MODEL, device=device, dtype=dtype, four_bit=four_bit)
+    if route == "ours":
+        pairs = pairs.add_column("ref_chosen_logps", [0.0] * len(pairs))
+        pairs = pairs.add_column("ref_rejected_logps", [0.0] * len(pairs))
+    else:
+        model.set_attn_implementation("sdpa")  # what transformers takes by itself
+    arguments = training.dpo_arguments(
+        tempfile.gettempdir(), learning_rate=1e-4, beta=0.1, epochs=1, batch_size=len(pairs), max_length=None, seed=0,
+        device=device, dtype=dtype,
+    )  # fmt: skip
+    for name, value in changes.items():
+        setattr(arguments, name, value)
+    trainer = {"ours": SharedPrefixDPOTrainer, "trl": DPOTrainer}[route](
+        model=model, args=arguments, train_dataset=pairs, processing_class=tokenizer, peft_config=training.lora()
+    )
+    if arguments.gradient_checkpointing:
+        trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    trainer.model.train()
+
+    def step():
+        with trainer.compute_loss_context_manager():
+            loss = trainer.compute_loss(trainer.model, dict(batch))
+        loss.backward()
+        trainer.model.zero_grad()
+
+    return step
+
+
+def one_by_one(model, ids):
+    """Independent passes, the straightforward way: all logits of each sequence, then the response's log-probs."""
+    with torch.inference_mode():
+        for start, end in ids:
+            tokens = torch.tensor([start + end], device=model.device)
+            logits = model(tokens).logits[0, len(start) - 1 : -1].float().log_softmax(-1)
+            logits.gather(-1, tokens[0, len(start) :, None]).sum()

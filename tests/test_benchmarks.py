@@ -1,0 +1,53 @@
+"""The benchmarks' own arithmetic, and one of them run small; times are never tested."""
+
+from functools import partial
+
+import pandas as pd
+import pytest
+
+from mipo_nb import benchmarks, routes, training
+
+pytestmark = pytest.mark.model
+
+
+def test_routes_run_in_turn_after_one_call_each_to_warm_up():
+    calls = []
+    found = benchmarks.in_turn(lambda: calls.append("a"), lambda: calls.append("b"), 3)
+    assert calls == ["a", "b"] * 4 and len(found) == 2
+
+
+def test_work_is_two_operations_per_weight_and_token(model_and_tokenizer):
+    model, _ = model_and_tokenizer
+    head = model.get_output_embeddings().weight.numel()
+    layers = sum(p.numel() for p in model.parameters()) - head
+    assert routes.operations(model, 10, 0) == pytest.approx(20 * layers, rel=1e-3)  # but for the norms
+    assert routes.operations(model, 0, 5, backward=True) == 20 * head
+
+
+def test_pairs_have_the_lengths_asked_for(tokenizer):
+    rows = training.tokenize(routes.some_pairs(tokenizer, 4), tokenizer)
+    for tokens, wanted in zip(zip(*rows, strict=True), (84, 68, 76), strict=True):
+        assert all(abs(len(t) - wanted) <= 6 for t in tokens), [len(t) for t in tokens]
+
+
+def test_both_training_steps_have_gradients_and_the_same_loss(tokenizer):
+    pairs = routes.some_pairs(tokenizer, 2, prompt=48, chosen=12, rejected=10)
+    for route, changes in (("ours", {}), ("trl", {"precompute_ref_log_probs": False, "gradient_checkpointing": True})):
+        routes.training_step(route, pairs, "float32", "cpu", **changes)()
+
+
+def test_a_benchmark_writes_its_table_and_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(benchmarks.BENCHES, "score", partial(benchmarks.bench_scoring, k=2))
+    elsewhere = {"what": "train", "ours": 9.0, "device": "NVIDIA of another day, bfloat16"}
+    pd.DataFrame([elsewhere], columns=benchmarks.COLUMNS).to_csv(tmp_path / "bench.csv", index=False)
+    benchmarks.run(1, folder=tmp_path, parts=("score",))
+    table = pd.read_csv(tmp_path / "bench.csv")
+    assert tuple(table.columns) == benchmarks.COLUMNS
+    assert {elsewhere["device"]} < set(table["device"]) and not table["device"].str.startswith("not measured").any()
+    scored = table[table["what"].str.startswith("score")]
+    assert len(scored) == 3 and (scored["ratio"] > 0).all() and scored["share_of_peak"].between(0, 1.5).all()
+    (tmp_path / "bench.csv").unlink()
+    benchmarks.run(1, folder=tmp_path, parts=("score",))
+    table = pd.read_csv(tmp_path / "bench.csv")
+    assert table["device"].str.startswith("not measured yet").sum() == 3
+    assert (tmp_path / "bench.png").stat().st_size > 1000

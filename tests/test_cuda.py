@@ -1,0 +1,56 @@
+"""On a CUDA device: training, sampling and scoring give what they give on a CPU. Skipped where there is none."""
+
+import pytest
+import torch
+
+from mipo_nb import decoding, generation, models, packing, prompts, scoring, training
+
+NAME = "embedded:smollm2-135m"
+NUMBERS = {"learning_rate": 1e-3, "beta": 0.1, "epochs": 1, "max_length": 256, "rank": 4, "seed": 1}
+
+pytestmark = [pytest.mark.model, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
+
+
+@pytest.fixture(scope="module")
+def on_cuda():
+    return models.load(NAME, device="cuda", dtype="float32")
+
+
+def test_scores_are_those_of_a_cpu(on_cuda, model_and_tokenizer, some_pairs):
+    assert packing.shares_prefixes(on_cuda[0])
+    there, here = (training.reference_log_probabilities(m, t, some_pairs) for m, t in (on_cuda, model_and_tokenizer))
+    assert there == pytest.approx(here, rel=1e-3)
+
+
+def test_greedy_tokens_are_those_of_generate(on_cuda):
+    model, tokenizer = on_cuda
+    asked = [prompts.prompt_ids(tokenizer, prompts.messages(q)) for q in ("Name a bird.", "How does rain form?")]
+    how = generation.Sampling(temperature=0, max_new_tokens=24)
+    ends = {tokenizer.eos_token_id}
+    assert decoding.decode(model, asked, how, ends) == generation.generate(model, asked, how, ends)
+
+
+@pytest.mark.parametrize("dtype, four_bit", [("float32", False), ("bfloat16", False), ("bfloat16", True)])
+def test_both_routes_train_alike(on_cuda, some_pairs, tmp_path, dtype, four_bit):
+    model, tokenizer = models.load(NAME, device="cuda", dtype=dtype, four_bit=four_bit)
+    reference = training.reference_log_probabilities(model, tokenizer, some_pairs)
+    shared, trl = (
+        training.train(
+            NAME, some_pairs, reference, batch_size=2, device="cuda", dtype=dtype, four_bit=four_bit, route=route,
+            folder=tmp_path / route, **NUMBERS,
+        )["log"]
+        for route in training.ROUTES
+    )  # fmt: skip
+    for ours, theirs in zip(shared, trl, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3 if dtype == "float32" else 5e-2)
+
+
+def test_scoring_matches_padded_rows(on_cuda):
+    model, tokenizer = on_cuda
+    asked = [prompts.messages("Name a bird.", c) for c in ("Ada likes the sea.", None)]
+    packed = scoring.log_probabilities(model, tokenizer, asked, ["A gull."] * 2)
+    starts = [prompts.prompt_ids(tokenizer, c) for c in asked]
+    ends = [prompts.completion_ids(tokenizer, c, "A gull.") for c in asked]
+    with torch.inference_mode():
+        apart = scoring.padded_log_probabilities(model, starts, ends).split([len(e) for e in ends])
+    assert packed == pytest.approx([row.sum().item() for row in apart], rel=1e-3)
