@@ -183,22 +183,24 @@ def run(repetitions=5, *, folder=None, parts=PARTS):
         for row in BENCHES[part](dtype, device, peak, repetitions):
             rows.append({**row, "device": name})
             print("{what}: {ours:.3g} against {reference:.3g} {unit}, {ratio:.1f} times".format(**row), flush=True)
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    file = folder / "bench.csv"
-    if file.exists():
-        old = pd.read_csv(file)
-        old = old[(old["device"] != name) & ~old["device"].str.startswith(NOT_YET)]
-        table = pd.concat([table, old])
-    if not table["device"].str.contains("NVIDIA").any():
-        missing = [{"what": part, "device": f"{NOT_YET} with CUDA"} for part in ("train", "sample", "score")]
-        table = pd.concat([table, pd.DataFrame(missing)])
-    write_atomically(file, table.to_csv(index=False, float_format="%.4g"))
-    _plot_ratios(folder / "bench.png", rows[1:], name)
+        _write(folder / "bench.csv", rows, name)
+        _plot_ratios(folder / "bench.png", rows[1:], name)
     if parts == PARTS:
         points = pd.DataFrame(scaling(dtype, device))
         write_atomically(folder / "bench_scaling.csv", points.to_csv(index=False, float_format="%.4g"))
         _plot_scaling(folder / "bench_scaling.png", points)
-    return table
+    return rows
+
+
+def _write(file, rows, name):
+    """The rows of this device in place of its earlier ones, those of others as they are."""
+    tables = [pd.DataFrame(rows, columns=COLUMNS)]
+    if file.exists():
+        old = pd.read_csv(file)
+        tables.append(old[(old["device"] != name) & ~old["device"].str.startswith(NOT_YET)])
+    if not any(table["device"].str.contains("NVIDIA").any() for table in tables):
+        tables.append(pd.DataFrame({"what": list(PARTS), "device": f"{NOT_YET} with CUDA"}))
+    write_atomically(file, pd.concat(tables).to_csv(index=False, float_format="%.4g"))
 
 
 def _plot_ratios(file, rows, name):
