@@ -105,7 +105,7 @@ def bench_sampling(dtype, device, peak, repetitions, *, batch=64):
 def bench_scoring(dtype, device, peak, repetitions, *, k=8):
     """Sequences per second: one response under K contexts, K responses under one, a K x K matrix."""
     model, tokenizer = models.load(MODEL, device=device, dtype=dtype)
-    asked = [prompts.messages("What shall I do with a free evening?", t) for t in texts(tokenizer, [PROMPT - 32] * k)]
+    asked = [prompts.messages("What shall I do with a free evening?", t) for t in texts(tokenizer, [PROMPT - 44] * k)]
     responses = texts(tokenizer, [CHOSEN] * k)
     cases = {
         f"score, 1 response x {k} contexts": [(c, responses[0]) for c in asked],
@@ -152,10 +152,14 @@ def scaling(dtype, device):
     """Seconds of a training step against pairs and prompt length, and of scoring against K contexts: one row each."""
     model, tokenizer = models.load(MODEL, device=device, dtype=dtype)
     rows = []
-    for axis, sizes in (("pairs", (1, 2, 4, 8)), ("prompt tokens", (48, 96, 192, 384)), ("contexts", (1, 2, 4, 8, 16))):
+    for axis, sizes in (
+        ("pairs", (1, 2, 4, 8)),
+        ("prompt tokens", (56, 112, 224, 448)),
+        ("contexts", (1, 2, 4, 8, 16)),
+    ):
         for size in sizes:
             if axis == "contexts":
-                asked = [prompts.messages("Name a bird.", t) for t in texts(tokenizer, [PROMPT - 32] * size)]
+                asked = [prompts.messages("Name a bird.", t) for t in texts(tokenizer, [PROMPT - 44] * size)]
                 task = lambda asked=asked: scoring.log_probabilities(model, tokenizer, asked, ["A heron."] * len(asked))  # noqa: E731
             else:
                 pairs = some_pairs(

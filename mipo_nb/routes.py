@@ -34,7 +34,7 @@ def some_pairs(tokenizer, n, *, prompt=PROMPT, chosen=CHOSEN, rejected=REJECTED)
     """`n` pairs of the given lengths in tokens, the chat template's own included."""
     from datasets import Dataset
 
-    written = texts(tokenizer, [prompt - 32, chosen - 2, rejected - 2] * n)
+    written = texts(tokenizer, [max(prompt - 44, 1), chosen - 2, rejected - 2] * n)
     sides = [{"role": "assistant", "content": t} for t in written]
     asked = [prompts.messages("What shall I do with a free evening?", t) for t in written[::3]]
     return Dataset.from_dict(
@@ -68,7 +68,7 @@ def training_step(route, pairs, dtype, device, four_bit=False, **changes):
         model=model, args=arguments, train_dataset=pairs, processing_class=tokenizer, peft_config=training.lora()
     )
     if arguments.gradient_checkpointing:
-        trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
+        trainer.model.activation_checkpointing_enable({"use_reentrant": False})
     batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     trainer.model.train()
 

@@ -31,7 +31,7 @@ def test_pairs_have_the_lengths_asked_for(tokenizer):
 
 
 def test_both_training_steps_have_gradients_and_the_same_loss(tokenizer):
-    pairs = routes.some_pairs(tokenizer, 2, prompt=48, chosen=12, rejected=10)
+    pairs = routes.some_pairs(tokenizer, 2, prompt=56, chosen=12, rejected=10)
     for route, changes in (("ours", {}), ("trl", {"precompute_ref_log_probs": False, "gradient_checkpointing": True})):
         routes.training_step(route, pairs, "float32", "cpu", **changes)()
 

@@ -67,9 +67,9 @@ def test_gradients_equal_those_of_separate_rows(some_pairs):
     inputs = collate(rows, tokenizer.pad_token_id)
     shared = gradients(shared_prefix.shared_prefix_forward(policy, *inputs).log_probs.sum(1))
     policy.train()
-    policy.gradient_checkpointing_enable({"use_reentrant": False})
+    policy.activation_checkpointing_enable({"use_reentrant": False})
     checkpointed = gradients(shared_prefix.shared_prefix_forward(policy, *inputs).log_probs.sum(1))
-    policy.gradient_checkpointing_disable()
+    policy.activation_checkpointing_disable()
     torch.testing.assert_close(checkpointed, shared, rtol=1e-4, atol=1e-6)
     logits = policy(input_ids=inputs[0], attention_mask=inputs[1]).logits[:, :-1].log_softmax(-1)
     labels = inputs[2][:, 1:]
