@@ -60,14 +60,12 @@ def bench_training(dtype, device, peak, repetitions):
     cases = {"train": ("bfloat16", True, False), "train, reference without checkpointing": (dtype, False, False)}
     if device == "cuda":
         cases["train, NF4"] = (dtype, True, True)
-    out = []
     for what, (reference_dtype, checkpointing, four_bit) in cases.items():
         ours = training_step("ours", pairs, dtype, device, four_bit)
         changes = {"precompute_ref_log_probs": False, "gradient_checkpointing": checkpointing}
         reference = training_step("trl", pairs, reference_dtype, device, four_bit, **changes)
         found = in_turn(ours, reference, repetitions, device)
-        out.append(_row(what, BATCH, "pairs/s", found, work / found[0] / peak, repetitions))
-    return out
+        yield _row(what, BATCH, "pairs/s", found, work / found[0] / peak, repetitions)
 
 
 def bench_sampling(dtype, device, peak, repetitions, *, batch=64):
@@ -79,7 +77,6 @@ def bench_sampling(dtype, device, peak, repetitions, *, batch=64):
     how, ends = generation.Sampling(batch_size=batch), {tokenizer.eos_token_id}
     plain = models.load(MODEL, device=device, dtype=dtype)[0]
     plain.set_attn_implementation("sdpa")
-    out = []
     for what, conversations in (("sample", ids), ("sample, shared bare prompts", shared)):
         made = {"ours": [], "reference": []}  # tokens of each call: what is finished early differs between draws
 
@@ -98,8 +95,7 @@ def bench_sampling(dtype, device, peak, repetitions, *, batch=64):
         prefill = sum(len(g.prefix) + sum(map(len, g.branches)) for g in groups)
         work = operations(model, prefill + tokens[0], tokens[0])
         per_token = (seconds[0], seconds[1] * tokens[0] / tokens[1])
-        out.append(_row(what, tokens[0], "tokens/s", per_token, work / seconds[0] / peak, repetitions))
-    return out
+        yield _row(what, tokens[0], "tokens/s", per_token, work / seconds[0] / peak, repetitions)
 
 
 def bench_scoring(dtype, device, peak, repetitions, *, k=8):
@@ -112,7 +108,6 @@ def bench_scoring(dtype, device, peak, repetitions, *, k=8):
         f"score, {k} responses x 1 context": [(asked[0], r) for r in responses],
         f"score, {k} x {k} matrix": [(c, r) for c in asked for r in responses],
     }
-    out = []
     for what, pairs in cases.items():
         conversations, ends = (list(x) for x in zip(*pairs, strict=True))
         ids = [
@@ -131,8 +126,7 @@ def bench_scoring(dtype, device, peak, repetitions, *, k=8):
             repetitions,
             device,
         )
-        out.append(_row(what, len(pairs), "responses/s", found, work / found[0] / peak, repetitions))
-    return out
+        yield _row(what, len(pairs), "responses/s", found, work / found[0] / peak, repetitions)
 
 
 def _row(what, amount, unit, seconds, share, n):
@@ -187,7 +181,7 @@ def run(repetitions=5, *, folder=None, parts=PARTS):
         for row in BENCHES[part](dtype, device, peak, repetitions):
             rows.append({**row, "device": name})
             print("{what}: {ours:.3g} against {reference:.3g} {unit}, {ratio:.1f} times".format(**row), flush=True)
-        _write(folder / "bench.csv", rows, name)
+            _write(folder / "bench.csv", rows, name)  # row by row: a benchmark that is stopped keeps what it has
         _plot_ratios(folder / "bench.png", rows[1:], name)
     if parts == PARTS:
         points = pd.DataFrame(scaling(dtype, device))

@@ -30,6 +30,7 @@ def test_pairs_have_the_lengths_asked_for(tokenizer):
         assert all(abs(len(t) - wanted) <= 6 for t in tokens), [len(t) for t in tokens]
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")  # TRL's own call of a renamed function
 def test_both_training_steps_have_gradients_and_the_same_loss(tokenizer):
     pairs = routes.some_pairs(tokenizer, 2, prompt=56, chosen=12, rejected=10)
     for route, changes in (("ours", {}), ("trl", {"precompute_ref_log_probs": False, "gradient_checkpointing": True})):
