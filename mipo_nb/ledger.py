@@ -92,7 +92,7 @@ def _bench(file):
     if not file.exists():
         return "Not measured yet: run `make bench`."
     rows = []
-    for row in csv.DictReader(file.open(encoding="utf-8")):
+    for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines()):
         rates = {k: f"{float(row[k]):.3g} {row['unit']}" if row[k] else "" for k in ("ours", "reference")}
         ratio = f"{float(row['ratio']):.1f}" if row["ratio"] else ""
         share = f"{float(row['share_of_peak']):.0%}" if row["share_of_peak"] else ""
