@@ -47,7 +47,7 @@ def some_pairs(tokenizer, n, *, prompt=PROMPT, chosen=CHOSEN, rejected=REJECTED)
 
 
 def training_step(route, pairs, dtype, device, four_bit=False, **changes):
-    """A function that runs one step (forward and backward) of a route on all the pairs."""
+    """A function that runs one step (forward and backward) of a route on all the pairs, and returns the loss."""
     from trl import DPOTrainer
 
     from mipo_nb.shared_prefix import SharedPrefixDPOTrainer
@@ -77,6 +77,7 @@ def training_step(route, pairs, dtype, device, four_bit=False, **changes):
             loss = trainer.compute_loss(trainer.model, dict(batch))
         loss.backward()
         trainer.model.zero_grad()
+        return loss.item()
 
     return step
 
