@@ -35,15 +35,10 @@ def decode(model, conversations, sampling, ends):
     `conversations` is a list of token lists, `sampling` a `generation.Sampling`. Returns (tokens, finished) per row.
     The model must be one that `packing.shares_prefixes`.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = packing.without_adapter_shell(model)
     head = base.get_output_embeddings()
     groups, order = packing.group(conversations, list(map(len, conversations)))
-    packed = packing.pack(groups, model.device)
-    cache = DynamicCache(config=base.config)
-    hidden = packing.hidden_states(base, packed, cache)
-    cache, seen = _unpacked(cache, packed.places, sampling.max_new_tokens)
-    hidden = hidden[[place[-1] for place in packed.places]]
-    lengths = seen.sum(1, keepdim=True)
+    hidden, cache, lengths, hides, width = _read(base, groups, sampling.max_new_tokens)
     ends = torch.tensor(sorted(ends), device=model.device)
     written = torch.full((len(order), sampling.max_new_tokens), -1, device=model.device)
     finished = torch.zeros(len(order), dtype=torch.bool, device=model.device)
@@ -58,12 +53,12 @@ def decode(model, conversations, sampling, ends):
             break
         if (~going).sum() > _DROP * len(rows):
             keep = going.nonzero()[:, 0]
-            rows, tokens, seen, lengths = (x[keep] for x in (rows, tokens, seen, lengths))
+            rows, tokens, hides, lengths = (x[keep] for x in (rows, tokens, hides, lengths))
             cache.batch_select_indices(keep)
-        seen = torch.cat([seen, seen.new_ones(len(rows), 1)], dim=1)
+        hides[..., width + step] = 0
         hidden = base.get_decoder()(
             input_ids=tokens[:, None],
-            attention_mask=seen[:, None, None],
+            attention_mask=hides,
             position_ids=lengths,
             past_key_values=cache,
             use_cache=True,
@@ -75,45 +70,46 @@ def decode(model, conversations, sampling, ends):
     return out
 
 
-def _unpacked(cache, places, room):
-    """A cache with one row per sequence, padded on the left, from one of packed rows; and a mask [B, L] of its tokens."""
-    width = max(map(len, places))
-    device = cache.layers[0].keys.device
-    index = torch.tensor([[place[0]] * (width - len(place)) + place for place in places], device=device)
-    seen = torch.tensor([[False] * (width - len(place)) + [True] * len(place) for place in places], device=device)
+def _read(model, groups, room):
+    """The conversations' last hidden states [B, h]; a cache of width W with one row each, padded on the left, and `room`
+    for more tokens; the lengths [B, 1]; the mask of padding and room, to be added to scores [B, 1, 1, W + room]; W."""
+    packed = packing.pack(groups, model.device)
+    cache = DynamicCache(config=model.config)
+    hidden = packing.hidden_states(model, packed, cache)
+    lengths = torch.tensor(list(map(len, packed.places)), device=model.device)[:, None]
+    width = int(lengths.max())
+    at = torch.arange(width + room, device=model.device)
+    empty = (at < width - lengths) | (at >= width)
+    hides = torch.zeros(empty.shape, dtype=hidden.dtype, device=model.device).masked_fill_(empty, float("-inf"))
     for number, layer in enumerate(cache.layers):
-        cache.layers[number] = _Roomy(layer, index, room)
-    return cache, seen
+        cache.layers[number] = _Roomy(layer, packed.places, width, room)
+    return hidden[[place[-1] for place in packed.places]], cache, lengths, hides[:, None, None], width
 
 
 class _Roomy(DynamicLayer):
-    """Keys and values [B, G, L, D] in memory with room for more, so that a token is added without copying the rest."""
+    """Keys and values [B, G, W + room, D] in memory that stays where it is: adding a token copies nothing else.
 
-    def __init__(self, packed, index, room):
+    The room is handed out with the rest, under the mask: on a CPU, products with a part of a tensor copy the part first.
+    Keys lie as [B, G, D, W + room]: so they are multiplied with a query.
+    """
+
+    def __init__(self, packed, places, width, room):
         super().__init__()
         self.lazy_initialization(packed.keys, packed.values)
-        self.length = index.shape[1]
-        self.held = [self._spread(x[0], index, room) for x in (packed.keys, packed.values)]
-        self._show()
-
-    @staticmethod
-    def _spread(packed, index, room):
-        groups, _, width = packed.shape
-        held = packed.new_empty(len(index), groups, index.shape[1] + room, width)
-        for row, places in enumerate(index):
-            held[row, :, : len(places)] = packed[:, places]
-        return held
-
-    def _show(self):
-        self.keys, self.values = (x[:, :, : self.length] for x in self.held)
+        self.filled = width
+        _, heads, _, size = packed.keys.shape
+        # Zeros, because what lies under the mask is multiplied with its share of nothing, and must be a number.
+        self.turned = packed.keys.new_zeros(len(places), heads, size, width + room)
+        self.values = packed.values.new_zeros(len(places), heads, width + room, packed.values.shape[-1])
+        for row, place in enumerate(places):
+            self.turned[row, :, :, width - len(place) : width] = packed.keys[0][:, place].transpose(1, 2)
+            self.values[row, :, width - len(place) : width] = packed.values[0][:, place]
 
     def update(self, keys, values, *args, **kwargs):
-        self.held[0][:, :, self.length] = keys[:, :, 0]
-        self.held[1][:, :, self.length] = values[:, :, 0]
-        self.length += 1
-        self._show()
-        return self.keys, self.values
+        self.turned[..., self.filled] = keys[:, :, 0]
+        self.values[:, :, self.filled] = values[:, :, 0]
+        self.filled += 1
+        return self.turned.transpose(2, 3), self.values
 
     def batch_select_indices(self, indices):
-        self.held = [x[indices] for x in self.held]
-        self._show()
+        self.turned, self.values = self.turned[indices], self.values[indices]

@@ -51,6 +51,8 @@ def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, desc
     import torch
     from datasets import Dataset
 
+    from mipo_nb.linear import packed_weights
+
     ids = [prompts.prompt_ids(tokenizer, c) for c in conversations]
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit:
@@ -58,18 +60,19 @@ def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, desc
     order = sorted(range(len(ids)), key=lambda i: ids[i])  # neighbours share what they begin with
     batches = [order[k : k + sampling.batch_size] for k in range(0, len(order), sampling.batch_size)]
     responses = [None] * len(ids)
-    for number, batch in enumerate(progress(batches, description)):
-        file = Path(folder) / f"batch-{number:04d}.json" if folder else None
-        if file and file.exists():
-            found = json.loads(file.read_text(encoding="utf-8"))
-        else:
-            torch.manual_seed((seed * 1_000_003 + number) % 2**63)
-            found = _sample_batch(model, tokenizer, [ids[i] for i in batch], sampling)
-            if file:
-                write_atomically(file, json.dumps(found, ensure_ascii=False))
-        for i, response in zip(batch, found, strict=True):
-            text = response["text"] if response["finished"] else cut_to_sentence(response["text"])
-            responses[i] = {**response, "text": text}
+    with torch.inference_mode(), packed_weights(model):
+        for number, batch in enumerate(progress(batches, description)):
+            file = Path(folder) / f"batch-{number:04d}.json" if folder else None
+            if file and file.exists():
+                found = json.loads(file.read_text(encoding="utf-8"))
+            else:
+                torch.manual_seed((seed * 1_000_003 + number) % 2**63)
+                found = _sample_batch(model, tokenizer, [ids[i] for i in batch], sampling)
+                if file:
+                    write_atomically(file, json.dumps(found, ensure_ascii=False))
+            for i, response in zip(batch, found, strict=True):
+                text = response["text"] if response["finished"] else cut_to_sentence(response["text"])
+                responses[i] = {**response, "text": text}
     return Dataset.from_list(responses)
 
 

@@ -9,7 +9,6 @@ import functools
 import hashlib
 from pathlib import Path
 
-from mipo_nb.attention import use_grouped_attention
 from mipo_nb.embedded import embedded_folder
 from mipo_nb.settings import UserError
 
@@ -49,6 +48,8 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, adapter=None):
     """
     import torch
     from transformers import AutoModelForCausalLM
+
+    from mipo_nb.attention import use_grouped_attention
 
     _keep_freed_memory()
     tokenizer = load_tokenizer(name)

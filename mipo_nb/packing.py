@@ -13,7 +13,7 @@ import torch
 
 from mipo_nb.attention import NAME, Row, use_grouped_attention
 
-_LONGEST_ROW = 2048  # tokens; the mask of a row is dense
+_LONGEST_ROW = 2048  # tokens
 
 
 @dataclass
@@ -64,21 +64,17 @@ def pack(groups, device):
     tokens, positions, rows, at, target, places = [], [], [], [], [], []
     for one in groups:
         start, length = len(tokens), len(one.prefix)
-        segment = [0] * length
         tokens += one.prefix
         positions += range(length)
-        for number, (branch, scored) in enumerate(zip(one.branches, one.scored, strict=True), start=1):
+        for branch, scored in zip(one.branches, one.scored, strict=True):
             place = [*range(start, start + length), *range(len(tokens), len(tokens) + len(branch))]
             # A token is predicted at the one before it, which for a branch's first token is the prefix's last.
             at += place[len(place) - scored - 1 : -1]
             target += branch[len(branch) - scored :]
             tokens += branch
             positions += range(length, length + len(branch))
-            segment += [number] * len(branch)
             places.append(place)
-        segment = torch.tensor(segment, device=device)
-        seen = ((segment[None, :] == 0) | (segment[None, :] == segment[:, None])).tril_()
-        rows.append(Row(len(segment), seen))
+        rows.append(Row(length, tuple(len(branch) for branch in one.branches if branch)))
     tokens, positions, at, target = (
         torch.tensor(x, dtype=torch.long, device=device) for x in (tokens, positions, at, target)
     )
@@ -104,14 +100,22 @@ def completion_scores(model, groups):
 
     The tokens come group by group, branch by branch. Differentiable in the log-probs.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = without_adapter_shell(model)
     packed = pack(groups, next(base.parameters()).device)
     hidden = hidden_states(base, packed)[packed.at]
-    return HeadLogProbabilities.apply(hidden, base.get_output_embeddings().weight, packed.target)
+    head = base.get_output_embeddings()
+    return HeadLogProbabilities.apply(hidden, head.weight, packed.target, vars(head).get("packed"))
+
+
+def without_adapter_shell(model):
+    """The transformers model inside a PEFT model, its adapters in place; a model that has none as it is."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 class HeadLogProbabilities(torch.autograd.Function):
     """Log-probability of target tokens from hidden states [T, h] and a frozen head [V, h], without keeping logits.
+
+    `packed` is the head as a `linear.PackedWeight`, where there is one.
 
     Returns log-probs, entropy, mean logit and whether the target is the likeliest token, each [T]. The gradient of
     log p_t with respect to the hidden state is W[t] - sum_v p_v W[v]; each token has one number coming back from the
@@ -122,19 +126,17 @@ class HeadLogProbabilities(torch.autograd.Function):
     piece = 128  # tokens at a time; the two buffers for their logits are all the memory this takes
 
     @staticmethod
-    def forward(ctx, hidden, weight, target):
+    def forward(ctx, hidden, weight, target, packed=None):
         weight = weight.to(hidden.dtype)
         found = torch.empty(4, len(target), dtype=torch.float32, device=hidden.device)
         needed = ctx.needs_input_grad[0]
         gradient = torch.empty_like(hidden) if needed else None
         size = min(HeadLogProbabilities.piece, len(target))
-        logits = hidden.new_empty(size, len(weight))
-        wide, probability = (torch.empty_like(logits, dtype=torch.float32) for _ in range(2))
+        wide, probability = (hidden.new_empty(size, len(weight), dtype=torch.float32) for _ in range(2))
         for start in range(0, len(target), size):
             part = slice(start, min(start + size, len(target)))
-            narrow, log_probs, p = (buffer[: part.stop - start] for buffer in (logits, wide, probability))
-            torch.mm(hidden[part], weight.T, out=narrow)
-            log_probs.copy_(narrow)
+            log_probs, p = (buffer[: part.stop - start] for buffer in (wide, probability))
+            log_probs.copy_(packed.multiply(hidden[part]) if packed else hidden[part] @ weight.T)
             picked, likeliest = log_probs.gather(-1, target[part, None]), log_probs.amax(-1, keepdim=True)
             found[2, part], found[3, part] = log_probs.mean(-1), (picked >= likeliest)[:, 0].float()
             torch.exp(log_probs.sub_(likeliest), out=p)
@@ -142,7 +144,8 @@ class HeadLogProbabilities(torch.autograd.Function):
             found[0, part] = (picked - likeliest - total.log())[:, 0]
             found[1, part] = (total.log() - log_probs.mul_(p).sum(-1, keepdim=True) / total)[:, 0]
             if needed:
-                torch.mm(narrow.copy_(p.div_(total)), weight, out=gradient[part])
+                p = p.div_(total).to(weight.dtype)
+                gradient[part] = packed.multiply_back(p) if packed else p @ weight
         if needed:
             ctx.save_for_backward(gradient.neg_().add_(weight[target]))
         return tuple(found)
@@ -150,7 +153,7 @@ class HeadLogProbabilities(torch.autograd.Function):
     @staticmethod
     def backward(ctx, log_probs, *others):
         (gradient,) = ctx.saved_tensors
-        return (gradient * log_probs[:, None]).to(gradient.dtype), None, None
+        return (gradient * log_probs[:, None]).to(gradient.dtype), None, None, None
 
 
 @torch.no_grad()
@@ -160,7 +163,7 @@ def shares_prefixes(model):
     Both must then be equally likely; a model that could see the first would copy it. Switches its attention to
     `grouped_sdpa` where it can be.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = without_adapter_shell(model)
     if getattr(base, "_shares_prefixes", None) is None:
         base._shares_prefixes = _tried(base)
     return base._shares_prefixes and base.config._attn_implementation == NAME

@@ -4,7 +4,7 @@ import tempfile
 
 import torch
 
-from mipo_nb import models, prompts, sources, training
+from mipo_nb import models, packing, prompts, sources, training
 
 MODEL = "embedded:smollm2-135m"
 PROMPT, CHOSEN, REJECTED = 84, 68, 76  # tokens, as in the trial that set the targets
@@ -15,7 +15,7 @@ def operations(model, tokens, scored, *, backward=False):
 
     With frozen weights the backward pass costs as much as the forward one.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = packing.without_adapter_shell(model)
     head = base.get_output_embeddings().weight.numel()
     layers = sum(
         p.numel() for n, p in base.named_parameters() if p.ndim == 2 and "embed" not in n and "lm_head" not in n

@@ -15,13 +15,14 @@ def token_log_probabilities(model, tokenizer, conversations, responses, *, batch
     import torch
 
     from mipo_nb import packing
+    from mipo_nb.linear import packed_weights
 
     starts = [prompts.prompt_ids(tokenizer, c) for c in conversations]
     ends = [prompts.completion_ids(tokenizer, c, r) for c, r in zip(conversations, responses, strict=True)]
     found = [None] * len(starts)
     packs = packing.shares_prefixes(model)
     groups, order = packing.group([s + e for s, e in zip(starts, ends, strict=True)], list(map(len, starts)))
-    with torch.inference_mode():
+    with torch.inference_mode(), packed_weights(model):
         for batch, rows in progress(_batches(groups, order, batch_size), description):
             if packs:
                 scored = packing.completion_scores(model, batch)[0]

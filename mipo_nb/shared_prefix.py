@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import torch
 from trl import DPOTrainer
 
+from mipo_nb.linear import packed_weights
 from mipo_nb.packing import Group, completion_scores, shares_prefixes
 
 
@@ -23,6 +24,10 @@ class SharedPrefixDPOTrainer(DPOTrainer):
     def __init__(self, *args, **kwargs):
         self.shares_prefix = None  # unknown until the first batch
         super().__init__(*args, **kwargs)
+
+    def train(self, *args, **kwargs):
+        with packed_weights(self.model):
+            return super().train(*args, **kwargs)
 
     def _forward(self, model):
         base = self.accelerator.unwrap_model(model)

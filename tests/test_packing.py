@@ -1,7 +1,6 @@
 """Groups of sequences, the masks that hide branches from one another, and models that cannot take them."""
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,12 +8,11 @@ from mipo_nb import attention, packing
 from mipo_nb.packing import Group
 
 
-def test_pack_hides_branches_from_one_another():
+def test_pack_lays_branches_after_their_prefix():
     packed = packing.pack([Group([1, 2], [[3, 4, 5], [7]], [3, 1]), Group([8], [[9, 10]], [1])], "cpu")
     assert packed.tokens.tolist() == [[1, 2, 3, 4, 5, 7, 8, 9, 10]]
     assert packed.positions.tolist() == [[0, 1, 2, 3, 4, 2, 0, 1, 2]]
-    assert [row.tokens for row in packed.rows] == [6, 3]
-    assert packed.rows[0].mask[5].tolist() == [True, True, False, False, False, True]
+    assert [row.pieces for row in packed.rows] == [[2, 3, 1], [1, 2]]
     assert packed.at.tolist() == [1, 2, 3, 1, 7]  # the first token of a branch is predicted by the prefix's last
     assert packed.target.tolist() == [3, 4, 5, 7, 10]
     assert packed.places == [[0, 1, 2, 3, 4], [0, 1, 5], [6, 7, 8]]
@@ -62,9 +60,6 @@ def test_the_embedded_model_shares_prefixes(model_and_tokenizer):
 
 @pytest.mark.model
 def test_a_model_that_ignores_the_mask_is_found_out(model_and_tokenizer, monkeypatch):
-    class Causal(attention.Row):
-        def __init__(self, tokens, mask):
-            super().__init__(tokens, torch.ones_like(mask).tril())
-
-    monkeypatch.setattr(packing, "Row", Causal)
+    # A model for which the second branch comes after the first, and so sees it.
+    monkeypatch.setattr(packing, "Row", lambda prefix, branches: attention.Row(prefix + sum(branches), ()))
     assert not packing._tried(model_and_tokenizer[0])

@@ -1,0 +1,136 @@
+"""Frozen linear layers at the rate of the processor, with or without a LoRA adapter on them.
+
+A CPU multiplies fastest with a weight that lies in the order in which its kernels read it. torch brings it into that
+order anew at every product; weights that do not change can be laid out once. And a LoRA layer is one product with the
+frozen weight to which two thin ones are added, not five layers with a copy between each.
+"""
+
+import contextlib
+
+import torch
+
+
+class PackedWeight:
+    """A frozen weight [out, in] laid out for x W^T and, when a gradient is first asked for, for g W."""
+
+    def __init__(self, weight):
+        self.weight = weight.detach()
+        self.forward = _packed(self.weight)
+        self._backward = None
+
+    def multiply(self, x):
+        """x W^T: [T, in] to [T, out]."""
+        return _product(x, self.forward)
+
+    def multiply_back(self, gradient):
+        """g W: [T, out] to [T, in], what a gradient becomes on its way back."""
+        if self._backward is None:
+            self._backward = _packed(self.weight.T.contiguous())
+        return _product(gradient, self._backward)
+
+
+def _packed(weight):
+    return torch.ops.mkldnn._reorder_linear_weight(weight, None)
+
+
+def _product(x, packed):
+    return torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+
+
+def _forward(x, packed, a, b, scale):
+    """(x W^T + scale (x A^T) B^T, x A^T), each [T, ...]; without an adapter x W^T alone, and None."""
+    out = packed.multiply(x)
+    if a is None:
+        return out, None
+    thin = x @ a.to(x.dtype).T
+    return out.addmm_(thin, b.to(x.dtype).T, alpha=scale), thin
+
+
+class FrozenLinear(torch.autograd.Function):
+    """x W^T + scale (x A^T) B^T for x [T, in] (Hu et al. 2021): W is frozen, A [r, in] and B [out, r] learn, or are None."""
+
+    @staticmethod
+    def forward(ctx, x, packed, a, b, scale):
+        out, thin = _forward(x, packed, a, b, scale)
+        ctx.packed, ctx.scale = packed, scale
+        ctx.save_for_backward(None if a is None else x, thin, a, b)
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, thin, a, b = ctx.saved_tensors
+        to_x = ctx.packed.multiply_back(gradient) if ctx.needs_input_grad[0] else None
+        if a is None:
+            return to_x, None, None, None, None
+        back = (gradient @ b.to(gradient.dtype)).mul_(ctx.scale)
+        if to_x is not None:
+            to_x.addmm_(back, a.to(gradient.dtype))
+        to_b = (gradient.T @ thin).mul_(ctx.scale)
+        return to_x, None, (back.T @ x).to(a.dtype), to_b.to(b.dtype), None
+
+
+def _through(x, packed, a=None, b=None, scale=1.0):
+    flat = x.reshape(-1, x.shape[-1])
+    if torch.is_grad_enabled():
+        out = FrozenLinear.apply(flat, packed, a, b, scale)
+    else:  # a decoded token is so little work that the bookkeeping of gradients shows
+        out = _forward(flat, packed, a, b, scale)[0]
+    return out.view(*x.shape[:-1], -1)
+
+
+@contextlib.contextmanager
+def packed_weights(model):
+    """While it lasts, the frozen linear layers of a model on a CPU run through `FrozenLinear`; nothing else changes.
+
+    The weights must stay as they are in the meantime. Layers of other kinds (4-bit weights, biases, dropout before an
+    adapter, several adapters at once) keep their own way, and so does everything where oneDNN is missing.
+    """
+    changed = []
+    try:
+        for layer in _frozen_linear(model):
+            packed = PackedWeight(layer.weight)
+            layer.forward = lambda x, packed=packed: _through(x, packed)
+            layer.packed = packed
+            changed.append(layer)
+        for layer in _with_one_adapter(model):
+            layer.forward = lambda x, layer=layer, **kwargs: _adapted(layer, x, **kwargs)
+            changed.append(layer)
+        yield model
+    finally:
+        for layer in changed:
+            del layer.forward
+            if "packed" in vars(layer):
+                del layer.packed
+
+
+def _adapted(layer, x):
+    if layer.disable_adapters or layer.merged:
+        return layer.base_layer(x)
+    (name,) = layer.active_adapters
+    a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+    return _through(x, layer.base_layer.packed, a, b, layer.scaling[name])
+
+
+def _frozen_linear(model):
+    for layer in model.modules():
+        if type(layer) is torch.nn.Linear and layer.bias is None and layer.weight.device.type == "cpu":
+            learns = torch.is_grad_enabled() and layer.weight.requires_grad
+            if not learns and _can_pack(layer.weight.dtype):
+                yield layer
+
+
+def _with_one_adapter(model):
+    from peft.tuners.lora.layer import Linear
+
+    for layer in model.modules():
+        if type(layer) is Linear and "packed" in vars(layer.base_layer) and len(layer.active_adapters) == 1:
+            (name,) = layer.active_adapters
+            plain = name in layer.lora_A and name not in layer.lora_variant and layer.lora_A[name].bias is None
+            if plain and isinstance(layer.lora_dropout[name], torch.nn.Identity) and layer.lora_B[name].bias is None:
+                yield layer
+
+
+def _can_pack(dtype):
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
