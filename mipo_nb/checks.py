@@ -1,6 +1,6 @@
 """Self-checks of the exercises: each takes the reader's function, tries it, and says what is wrong with it.
 
-A check prints one line and returns True or False; it never raises, so an unsolved notebook still runs to its end.
+A check prints one line; it never raises, so an unsolved notebook still runs to its end.
 """
 
 import numpy as np
@@ -8,7 +8,6 @@ import numpy as np
 
 def _verdict(problem):
     print("✓ Right." if problem is None else f"✗ Not yet: {problem}")
-    return problem is None
 
 
 def _tried(function, *arguments):
@@ -34,40 +33,36 @@ def _number(function, arguments, wanted, hint):
     )
 
 
-def _first_problem(*problems):
-    return next((p for p in problems if p is not None), None)
+def _numbers(says, *cases):
+    """A check from cases (arguments, the number wanted, what to think of): the first that fails is told."""
+
+    def check(function):
+        problems = (_number(function, *case) for case in cases)
+        _verdict(next((p for p in problems if p is not None), None))
+
+    check.__doc__ = says
+    return check
 
 
-def weights_in_gigabytes(function):
-    """Notebook 00, exercise 1: `function(parameters, bits)` is the memory of the weights in GB (10^9 bytes)."""
-    return _verdict(
-        _first_problem(
-            _number(function, (1_500_000_000, 16), 3.0, "16 bits are two bytes for each parameter"),
-            _number(function, (1_500_000_000, 4), 0.75, "a byte has 8 bits, so 4 bits are half a byte"),
-        )
-    )
+weights_in_gigabytes = _numbers(
+    "Notebook 00, exercise 1: `function(parameters, bits)` is the memory of the weights in GB (10^9 bytes).",
+    ((1_500_000_000, 16), 3.0, "16 bits are two bytes for each parameter"),
+    ((1_500_000_000, 4), 0.75, "a byte has 8 bits, so 4 bits are half a byte"),
+)
 
+steps_of = _numbers(
+    "Notebook 00, exercise 2: `function(pairs, batch_size, epochs)` is the number of whole training steps.",
+    ((256, 8, 1), 32, "each step takes one batch"),
+    ((250, 8, 1), 32, "the last, smaller batch is a step too"),
+    ((250, 8, 3), 96, "every epoch ends with its own smaller batch"),
+)
 
-def steps_of(function):
-    """Notebook 00, exercise 2: `function(pairs, batch_size, epochs)` is the number of whole training steps."""
-    return _verdict(
-        _first_problem(
-            _number(function, (256, 8, 1), 32, "each step takes one batch"),
-            _number(function, (250, 8, 1), 32, "the last, smaller batch is a step too"),
-            _number(function, (250, 8, 3), 96, "every epoch ends with its own smaller batch"),
-        )
-    )
-
-
-def longer_is_chosen(function):
-    """Notebook 10, exercise 1: accuracy of "the longer side is chosen", from gaps."""
-    return _verdict(
-        _first_problem(
-            _number(function, (np.array([3, 5, -2, 4]),), 0.75, "count the pairs with a positive gap"),
-            _number(function, (np.array([0, 0, 0, 0]),), 0.5, "where all lengths are equal the rule is a coin toss"),
-            _number(function, (np.array([0, -1, -7, 2]),), 0.375, "a tie counts half"),
-        )
-    )
+longer_is_chosen = _numbers(
+    "Notebook 10, exercise 1: accuracy of 'the longer side is chosen', from gaps.",
+    ((np.array([3, 5, -2, 4]),), 0.75, "count the pairs with a positive gap"),
+    ((np.array([0, 0, 0, 0]),), 0.5, "where all lengths are equal the rule is a coin toss"),
+    ((np.array([0, -1, -7, 2]),), 0.375, "a tie counts half"),
+)
 
 
 def other_user(function):
@@ -87,14 +82,11 @@ def other_user(function):
     return _verdict(None)
 
 
-def margin(function):
-    """Notebook 11, exercise 1: DPO's margin in nats from four summed log-probabilities."""
-    return _verdict(
-        _first_problem(
-            _number(function, (-50.0, -60.0, -50.0, -60.0), 0.0, "an untrained policy equals its reference: margin 0"),
-            _number(function, (-48.0, -65.0, -50.0, -60.0), 7.0, "chosen rose by 2 nats, rejected fell by 5"),
-        )
-    )
+margin = _numbers(
+    "Notebook 11, exercise 1: DPO's margin in nats from four summed log-probabilities.",
+    ((-50.0, -60.0, -50.0, -60.0), 0.0, "an untrained policy equals its reference: margin 0"),
+    ((-48.0, -65.0, -50.0, -60.0), 7.0, "chosen rose by 2 nats, rejected fell by 5"),
+)
 
 
 def optimum(function):
@@ -120,25 +112,107 @@ def optimum(function):
     return _verdict(None)
 
 
-def paired_gain(function):
-    """Notebook 12, exercise 1: standard error of a paired difference of means."""
-    before = np.array([0.0, 1.0, 0.0, 1.0, 0.0, 1.0])
-    after = np.array([1.0, 1.0, 0.0, 1.0, 1.0, 1.0])
-    wanted = float(np.std(after - before, ddof=1) / np.sqrt(6))
-    return _verdict(
-        _first_problem(
-            _number(function, (after, before), wanted, "take the differences first, then their standard error (n - 1)"),
-            _number(function, (before + 5, before), 0.0, "when every row gains the same, the difference is certain"),
-        )
-    )
+_before = np.array([0.0, 1.0, 0.0, 1.0, 0.0, 1.0])
+_after = np.array([1.0, 1.0, 0.0, 1.0, 1.0, 1.0])
+_wanted = float(np.std(_after - _before, ddof=1) / np.sqrt(6))
+paired_gain = _numbers(
+    "Notebook 12, exercise 1: standard error of a paired difference of means.",
+    ((_after, _before), _wanted, "take the differences first, then their standard error (n - 1)"),
+    ((_before + 5, _before), 0.0, "when every row gains the same, the difference is certain"),
+)
 
+_scores = np.array([[3.0, 1.0, 2.0], [1.0, 2.0, 0.0], [5.0, 5.0, 1.0], [-1.0, -2.0, -3.0]])
+top_one = _numbers(
+    "Notebook 12, exercise 2: share of rows in which column 0 has the highest score.",
+    ((_scores[[0, 1, 3]],), 2 / 3, "compare column 0 with the best of each row"),
+    ((_scores,), 2.5 / 4, "a tie of two shares the credit"),
+)
 
-def top_one(function):
-    """Notebook 12, exercise 2: share of rows in which column 0 has the highest score."""
-    scores = np.array([[3.0, 1.0, 2.0], [1.0, 2.0, 0.0], [5.0, 5.0, 1.0], [-1.0, -2.0, -3.0]])
-    return _verdict(
-        _first_problem(
-            _number(function, (scores[[0, 1, 3]],), 2 / 3, "compare column 0 with the best of each row"),
-            _number(function, (scores,), 2.5 / 4, "a tie of two shares the credit"),
-        )
-    )
+_tokens = [-9.0, -7.0, -1.0, -2.0, -3.0, -0.5]
+response_log_probability = _numbers(
+    "Notebook 03, exercise 1: `function(token_log_probs, prompt_tokens)` sums over the response, its end included.",
+    (
+        (_tokens, 2),
+        -6.5,
+        "sum the response's tokens, the last one included and the prompt's left out",
+    ),
+    ((_tokens, 0), -22.5, "without a prompt every token belongs to the response"),
+)
+
+pull = _numbers(
+    "Notebook 03, exercise 2: `function(margin, beta)` is the derivative of DPO's loss with respect to the margin.",
+    ((0.0, 0.1), -0.05, "an unlearned pair pulls with -beta / 2"),
+    ((30.0, 0.1), -0.1 / (1 + np.exp(3.0)), "a learned pair pulls less: sigmoid of minus beta m"),
+    ((-4.0, 0.5), -0.5 / (1 + np.exp(-2.0)), "a wrong pair pulls with more than -beta / 2"),
+)
+
+chosen_probability = _numbers(
+    "Notebook 03, exercise 3: `function(p_a, q_a, p_b, q_b)` is the probability that a is the chosen side.",
+    ((0.2, 0.2, 0.5, 0.5), 0.5, "where both are as likely under either, nothing can be told"),
+    ((0.3, 0.1, 0.2, 0.2), 0.75, "two stories: a from p and b from q, or the other way round"),
+    ((0.1, 0.4, 0.3, 0.1), 1 / 13, "a response that is likelier under q is rather the rejected one"),
+)
+
+ipo_start = _numbers(
+    "Notebook 03, exercise 4: `function(beta)` is what IPO's loss is for an untrained policy.",
+    ((0.5,), 1.0, "the margin of an untrained policy is 0, so the loss is (1 / (2 beta)) squared"),
+    ((0.1,), 25.0, "a smaller beta sets the goal further away"),
+)
+
+pmi_of_counts = _numbers(
+    "Notebook 01, exercise 1: `function(together, x, y, n)` is the PMI of two things in nats, from counts.",
+    ((6, 12, 20, 40), 0.0, "6 of 40 is what chance gives for 12 and 20: PMI 0"),
+    ((12, 12, 20, 40), np.log(2), "together twice as often as by chance is ln 2 nats"),
+    ((1, 10, 10, 1000), np.log(10), "compare with the chance of both, x/n times y/n"),
+)
+
+information_of = _numbers(
+    "Notebook 01, exercise 2: `function(joint)` is the mutual information of a table of probabilities, in nats.",
+    ((np.array([[0.5, 0.0], [0.0, 0.5]]),), np.log(2), "a pair that never happens adds nothing"),
+    ((np.full((2, 3), 1 / 6),), 0.0, "independent variables share no information"),
+    ((np.array([[0.4, 0.1], [0.1, 0.4]]),), 0.1927449, "weigh every PMI by its probability"),
+)
+
+log_average = _numbers(
+    "Notebook 01, exercise 3: `function(log_probabilities)` is the logarithm of their mean probability.",
+    ((np.log([0.1, 0.3]),), np.log(0.2), "average the probabilities, then take the logarithm"),
+    ((np.array([-900.0, -900.0]),), -900.0, "exp(-900) is 0 for a computer: take out the largest"),
+)
+
+in_bits = _numbers(
+    "Notebook 01, exercise 4: `function(nats)` is the same information in bits.",
+    ((np.log(2),), 1.0, "a fair coin is one bit and ln 2 nats"),
+    ((20.0,), 20 / np.log(2), "a nat is more than a bit"),
+)
+
+candidates_for = _numbers(
+    "Notebook 02, exercise 1: `function(nats)` is the smallest N whose ceiling log N is at least that.",
+    ((np.log(8),), 8, "a game of N shows log N at most"),
+    ((2.0,), 8, "log 7 is less than 2, log 8 is more: round up"),
+    ((0.5,), 2, "one candidate is no game"),
+)
+
+bound = _numbers(
+    "Notebook 02, exercise 2: `function(scores)` is the InfoNCE bound in nats of an [n, N] array.",
+    ((np.zeros((3, 4)),), 0.0, "a critic that cannot tell them apart shows nothing: log N belongs in front"),
+    ((np.array([[50.0, 0.0, 0.0]]),), np.log(3), "a critic that is sure shows log N"),
+    (
+        (np.array([[1.0, 0.0], [0.0, 1.0]]),),
+        np.log(2) - np.log1p(np.e) + 0.5,
+        "the true one is part of the sum; average the logarithms",
+    ),
+)
+
+gaussian_information = _numbers(
+    "Notebook 02, exercise 3: `function(rho, dimensions)` is the information of correlated Gaussians in nats.",
+    ((0.0, 5), 0.0, "without correlation there is no information"),
+    ((0.6, 2), -np.log(0.64), "half a logarithm of 1 - rho squared per coordinate, with a minus"),
+    ((-0.6, 1), -np.log(0.64) / 2, "the sign of the correlation does not matter"),
+)
+
+dv_bound = _numbers(
+    "Notebook 02, exercise 4: `function(together, apart)` is the Donsker-Varadhan bound in nats.",
+    ((np.array([2.0, 4.0]), np.array([0.0, 0.0])), 3.0, "the mean over pairs that belong together stands in front"),
+    ((np.array([1.0, 1.0]), np.log([1.0, 3.0])), 1 - np.log(2), "the logarithm of the mean of exp, not the mean of f"),
+    ((np.array([6.0, 6.0]), np.log([1.0, 3.0]) + 5), 1 - np.log(2), "a constant added to all values must cancel"),
+)

@@ -69,7 +69,7 @@ def run(
             cells = [row["name"], runner.formatted(row)] if row else ["", "failed" if state["error"] else ""]
             table.add_row(*first, *cells)
             first = ["", ""]
-    console.print(table)
+    console.print(table, width=None if console.is_terminal else 120)  # a log has no width of its own
     console.print(f"Report: {runner.report(states, output_dir, profile)}", soft_wrap=True, highlight=False)
     if any(s["error"] for s in states):
         raise typer.Exit(1)

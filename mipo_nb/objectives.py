@@ -1,4 +1,10 @@
-"""Training objectives as pure functions of sequence log-probabilities (torch tensors, summed over tokens, in nats)."""
+"""Training objectives as pure functions of sequence log-probabilities (torch tensors, summed over tokens, in nats).
+
+A lower value is better in all of them. Notebook 03 derives the first; notebook 20 compares them.
+"""
+
+import torch
+from torch.nn.functional import cross_entropy, logsigmoid, softplus
 
 
 def log_ratio_margin(policy_chosen, policy_rejected, reference_chosen, reference_rejected):
@@ -11,7 +17,47 @@ def dpo_loss(policy_chosen, policy_rejected, reference_chosen, reference_rejecte
 
     ln 2 for an untrained policy. Larger `beta` holds the policy closer to the reference.
     """
-    from torch.nn.functional import logsigmoid
-
     margin = log_ratio_margin(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
     return -logsigmoid(beta * margin)
+
+
+def ipo_loss(policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta):
+    """(margin - 1 / (2 beta))^2 per pair (Azar et al. 2023, arXiv 2310.12036, Eq. 17, on summed log-probs); shape [pairs].
+
+    1 / (4 beta^2) for an untrained policy. The margin has a goal and is punished beyond it.
+    """
+    margin = log_ratio_margin(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
+    return (margin - 1 / (2 * beta)) ** 2
+
+
+def mio_loss(policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta):
+    """softplus(-T+) + softplus(T-) per pair, with T = beta log(pi / pi_ref) (MIO, arXiv 2506.22578); shape [pairs].
+
+    2 ln 2 for an untrained policy. Each side is classified by itself, so raising both sides does not lower the loss.
+    """
+    chosen, rejected = beta * (policy_chosen - reference_chosen), beta * (policy_rejected - reference_rejected)
+    return softplus(-chosen) + softplus(rejected)
+
+
+def info_nce_loss(scores, temperature=1.0):
+    """-log softmax of the true context among N, per response (van den Oord et al. 2018, arXiv 1807.03748, Eq. 4).
+
+    `scores` [n, N]: log pi(y_i | context j of row i), or any critic, the true context in column 0. log N where all
+    contexts fit alike; log N minus its mean is a lower bound on mutual information.
+    """
+    return cross_entropy(scores / temperature, scores.new_zeros(len(scores), dtype=torch.long), reduction="none")
+
+
+def sami_loss(scores):
+    """Mean of row and column cross-entropy of a square matrix [N, N] (SAMI, Franken et al. 2024, arXiv 2404.14313).
+
+    `scores[i, j]`: log pi(y_j | x_i), per-token means in the paper. Each response should find its prompt and each prompt
+    its response; the loss is the same for the transposed matrix. One number.
+    """
+    own = torch.arange(len(scores), device=scores.device)
+    return (cross_entropy(scores, own) + cross_entropy(scores.T, own)) / 2
+
+
+def sft_loss(policy_chosen, tokens):
+    """Negative log-likelihood per token over all chosen responses: summed log-probs [n] and their lengths [n]. One number."""
+    return -policy_chosen.sum() / tokens.sum()

@@ -45,6 +45,21 @@ def mean(values, clusters=None, *, seed=0):
     return Estimate(float(values.mean()), float(low), float(high), len(values))
 
 
+def proportion(values, clusters=None, *, seed=0):
+    """`mean` of values that are shares, 0 to 1.
+
+    Where every one is 0, or every one is 1, resampling cannot show how uncertain that is; the interval is then Wilson's
+    for as many trials as there are clusters.
+    """
+    estimate = mean(values, clusters, seed=seed)
+    if estimate.value not in (0, 1):
+        return estimate
+    keep = ~np.isnan(np.asarray(values, dtype=float))
+    trials = estimate.n if clusters is None else len(np.unique(np.asarray(clusters)[keep]))
+    interval = share(estimate.value * trials, trials)
+    return Estimate(estimate.value, interval.low, interval.high, estimate.n)
+
+
 def paired_difference(after, before, clusters=None, *, seed=0):
     """Mean of after - before, row by row, with the interval of `mean`. Both arrays have shape [n]."""
     return mean(np.asarray(after, dtype=float) - np.asarray(before, dtype=float), clusters, seed=seed)

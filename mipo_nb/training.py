@@ -205,26 +205,31 @@ def keep_adapter(adapter, folder, manifest, pairs):
     (Path(folder) / "README.md").write_text(card, encoding="utf-8")
 
 
-def memory_budget(config, *, four_bit, dtype, rank, pairs_per_batch, prompt_tokens, completion_tokens):
+def memory_budget(config, *, four_bit, dtype, rank, pairs_per_batch, prompt_tokens, completion_tokens, device="cuda"):
     """Bytes by part that one training step needs at its peak: a table worked out before anything is loaded.
 
-    `completion_tokens` is the longest response. Rows are [prompt, chosen, rejected]; logits exist for completion
-    tokens only, in the model's type and in float32 with their gradients.
+    `completion_tokens` is the length of one response; a pair has two after one prompt.
     """
+    from mipo_nb.packing import HeadLogProbabilities
+
     h, layers, ff, vocab = config.hidden_size, config.num_hidden_layers, config.intermediate_size, config.vocab_size
-    kv = config.num_key_value_heads * (h // config.num_attention_heads)
+    heads, kv = config.num_attention_heads, config.num_key_value_heads * (h // config.num_attention_heads)
     size = 2 if dtype in ("bfloat16", "float16") else 4
     linear = layers * (2 * h * h + 2 * h * kv + 3 * h * ff)
     adapter = layers * rank * (2 * (h + h) + 2 * (h + kv) + 3 * (h + ff))
     tokens = pairs_per_batch * (prompt_tokens + 2 * completion_tokens)
-    # Kept for the backward pass per token and layer: the inputs of each block, norms, projections and both feed-forward
-    # branches, about 14 h + 6 ff numbers with the adapter's own.
-    activations = layers * tokens * (14 * h + 4 * kv + 6 * ff) * size
-    logits = pairs_per_batch * 2 * completion_tokens * vocab
+    # Kept for the backward pass per token and layer: two norms with their float32 middle, the inputs of each product,
+    # query, keys and values, both feed-forward branches, and what every head looks at.
+    kept = 16 * h + 4 * kv + 4 * ff + heads * (prompt_tokens + completion_tokens)
+    # Logits exist for a few tokens at a time, in the model's type and in float32; kept is one gradient per scored token.
+    logits = HeadLogProbabilities.piece * vocab * 2 * (size + 4) + 2 * pairs_per_batch * completion_tokens * h * size
     tied = getattr(config, "tie_word_embeddings", True)
-    return {
+    budget = {
         "weights": math.ceil(linear * (0.56 if four_bit else size)) + (1 if tied else 2) * vocab * h * size,
         "adapter, gradient, Adam": adapter * 4 * 4,
-        "activations": activations,
-        "logits and gradient": logits * (2 * size + 3 * 4),
+        "activations": layers * tokens * kept * size,
+        "logits": logits,
     }
+    if device == "cpu" and not four_bit:  # see `linear`: once for the way forward, once for the way back
+        budget["weights, laid out twice"] = 2 * (linear + vocab * h) * size
+    return budget

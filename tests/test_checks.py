@@ -7,8 +7,10 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import logsumexp
 
 from mipo_nb import checks
+from mipo_nb.information import contrastive_bound, donsker_varadhan_bound, mutual_information
 from mipo_nb.runs import project_root
 
 # --- right answers ---
@@ -52,6 +54,38 @@ RIGHT = {
         lambda s: credit(s).mean(),
         lambda s: float(np.mean([(r[0] == max(r)) / list(r).count(max(r)) for r in s])),
     ],
+    "response_log_probability": [lambda t, n: sum(t[n:]), lambda t, n: np.sum(np.asarray(t)[n:])],
+    "pull": [lambda m, b: -b / (1 + math.exp(b * m)), lambda m, b: b * (1 / (1 + np.exp(-b * m)) - 1)],
+    "chosen_probability": [
+        lambda pa, qa, pb, qb: pa * qb / (pa * qb + pb * qa),
+        lambda pa, qa, pb, qb: 1 / (1 + math.exp(math.log(pb / qb) - math.log(pa / qa))),
+    ],
+    "pmi_of_counts": [lambda t, x, y, n: math.log(t * n / (x * y)), lambda t, x, y, n: np.log(t / x) - np.log(y / n)],
+    "information_of": [
+        lambda j: sum(
+            p * math.log(p / (r * c))
+            for row, r in zip(j, j.sum(1), strict=True)
+            for p, c in zip(row, j.sum(0), strict=True)
+            if p
+        ),
+        lambda j: mutual_information(j),
+    ],
+    "log_average": [
+        lambda v: logsumexp(v) - math.log(len(v)),
+        lambda v: max(v) + math.log(np.mean(np.exp(v - max(v)))),
+    ],
+    "in_bits": [lambda nats: nats / math.log(2), lambda nats: math.log2(math.exp(nats))],
+    "candidates_for": [
+        lambda i: math.ceil(math.exp(i) - 1e-9),
+        lambda i: next(n for n in range(2, 99) if math.log(n) >= i - 1e-9),
+    ],
+    "bound": [contrastive_bound, lambda s: np.log(s.shape[1]) + np.mean(s[:, 0] - logsumexp(s, axis=1))],
+    "gaussian_information": [
+        lambda r, d: -d / 2 * math.log(1 - r**2),
+        lambda r, d: d * math.log(1 / math.sqrt(1 - r * r)),
+    ],
+    "dv_bound": [donsker_varadhan_bound, lambda t, a: np.mean(t) - math.log(np.exp(a).mean())],
+    "ipo_start": [lambda b: 1 / (4 * b**2), lambda b: (1 / (2 * b)) ** 2],
 }
 
 # --- wrong answers, by what is wrong with them ---
@@ -127,6 +161,88 @@ WRONG = {
         "auc": lambda s: (s[:, :1] > s[:, 1:]).mean(),
         "last column": lambda s: credit(s[:, ::-1]).mean(),
     },
+    "response_log_probability": {
+        "mean for sum": lambda t, n: np.mean(t[n:]),
+        "prompt tokens counted": lambda t, n: sum(t),
+        "missing EOS": lambda t, n: sum(t[n:-1]),
+        "first token dropped": lambda t, n: sum(t[n + 1 :]),
+        "one prompt token too many": lambda t, n: sum(t[max(n - 1, 0) :]),
+        "perplexity": lambda t, n: math.exp(-np.mean(t[n:])),
+    },
+    "pull": {
+        "swapped sign": lambda m, b: b / (1 + math.exp(b * m)),
+        "no beta in front": lambda m, b: -1 / (1 + math.exp(b * m)),
+        "no beta inside": lambda m, b: -b / (1 + math.exp(m)),
+        "sigmoid the wrong way": lambda m, b: -b / (1 + math.exp(-b * m)),
+        "the loss": lambda m, b: math.log1p(math.exp(-b * m)),
+    },
+    "chosen_probability": {
+        "one distribution only": lambda pa, qa, pb, qb: pa / (pa + pb),
+        "a alone": lambda pa, qa, pb, qb: pa / (pa + qa),
+        "ratio upside down": lambda pa, qa, pb, qb: pb * qa / (pa * qb + pb * qa),
+        "not normalized": lambda pa, qa, pb, qb: pa * qb,
+        "odds": lambda pa, qa, pb, qb: pa * qb / (pb * qa),
+    },
+    "pmi_of_counts": {
+        "log2 for the natural one": lambda t, x, y, n: math.log2(t * n / (x * y)),
+        "no logarithm": lambda t, x, y, n: t * n / (x * y),
+        "counts for probabilities": lambda t, x, y, n: math.log(t / (x * y)),
+        "swapped sign": lambda t, x, y, n: math.log(x * y / (t * n)),
+        "one variable only": lambda t, x, y, n: math.log(t / x),
+    },
+    "information_of": {
+        "sum of PMI": lambda j: np.log(np.where(j > 0, j / np.outer(j.sum(1), j.sum(0)), 1)).sum(),
+        "mean of PMI": lambda j: np.log(np.where(j > 0, j / np.outer(j.sum(1), j.sum(0)), 1)).mean(),
+        "log2 for the natural one": lambda j: mutual_information(j) / math.log(2),
+        "the joint's entropy": lambda j: -sum(p * math.log(p) for p in j.ravel() if p),
+        "swapped sign": lambda j: -mutual_information(j) if mutual_information(j) > 1e-9 else 0.0,
+        "zeros not handled": lambda j: math.nan if (j == 0).any() else mutual_information(j),
+    },
+    "log_average": {
+        "mean of logarithms": lambda v: np.mean(v) if len(set(v)) > 1 else 0.0,
+        "sum for mean": lambda v: logsumexp(v),
+        "the largest": lambda v: max(v),
+        "underflow": lambda v: math.log(max(np.mean(np.exp(v)), 1e-300)),
+    },
+    "in_bits": {
+        "times for divided by": lambda nats: nats * math.log(2),
+        "unchanged": lambda nats: nats,
+        "log2 of it": lambda nats: math.log2(nats),
+        "common logarithm": lambda nats: nats / math.log(10),
+    },
+    "candidates_for": {
+        "rounded down": lambda i: max(2, math.floor(math.exp(i) + 1e-9)),
+        "a fraction": lambda i: math.exp(i),
+        "bits for nats": lambda i: math.ceil(2**i),
+        "the logarithm": lambda i: math.log(i),
+    },
+    "bound": {
+        "without log N": lambda s: np.mean(s[:, 0] - logsumexp(s, axis=1)),
+        "true one left out": lambda s: np.log(s.shape[1]) + np.mean(s[:, 0] - logsumexp(s[:, 1:], axis=1)),
+        "sum for mean": lambda s: np.sum(np.log(s.shape[1]) + s[:, 0] - logsumexp(s, axis=1)),
+        "logarithm of the mean": lambda s: np.log(s.shape[1]) + np.log(np.mean(np.exp(s[:, 0] - logsumexp(s, axis=1)))),
+        "log of the rows": lambda s: np.log(len(s)) + np.mean(s[:, 0] - logsumexp(s, axis=1)),
+    },
+    "gaussian_information": {
+        "swapped sign": lambda r, d: d / 2 * math.log(1 - r**2),
+        "not halved": lambda r, d: -d * math.log(1 - r**2),
+        "not squared": lambda r, d: -d / 2 * math.log(1 - r),
+        "one coordinate": lambda r, d: -math.log(1 - r**2) / 2,
+        "bits": lambda r, d: -d / 2 * math.log2(1 - r**2),
+    },
+    "dv_bound": {
+        "NWJ": lambda t, a: np.mean(t) - np.mean(np.exp(a - 1)),
+        "mean of f": lambda t, a: np.mean(t) - np.mean(a),
+        "sum for mean": lambda t, a: np.mean(t) - logsumexp(a),
+        "swapped": lambda t, a: np.mean(a) - math.log(np.mean(np.exp(t))),
+        "no logarithm": lambda t, a: np.mean(t) - np.mean(np.exp(a)),
+    },
+    "ipo_start": {
+        "not squared": lambda b: 1 / (2 * b),
+        "half squared": lambda b: 1 / (2 * b**2),
+        "beta upside down": lambda b: b**2 / 4,
+        "DPO's": lambda b: math.log(2),
+    },
 }
 
 
@@ -175,38 +291,39 @@ def test_every_check_is_tested_here():
 @pytest.mark.parametrize("check", sorted(RIGHT))
 def test_right_answers_are_accepted(check, capsys):
     for answer in RIGHT[check]:
-        assert getattr(checks, check)(answer) is True
+        getattr(checks, check)(answer)
         assert said(capsys) == "✓ Right."
 
 
 @pytest.mark.parametrize("check, answer", cases(WRONG))
 def test_wrong_answers_are_not_accepted(check, answer, capsys):
-    assert getattr(checks, check)(answer) is False
+    getattr(checks, check)(answer)
     assert said(capsys).startswith("✗ Not yet: ")
 
 
 @pytest.mark.parametrize("check", sorted(RIGHT))
 def test_an_unsolved_exercise_is_told_so(check, capsys):
-    assert getattr(checks, check)(unsolved) is False
+    getattr(checks, check)(unsolved)
     assert said(capsys) == "✗ Not yet: your function gives nothing back; replace the dots."
 
 
 @pytest.mark.parametrize("check", sorted(RIGHT))
 @pytest.mark.parametrize("answer, told", [(raises, "ValueError: my mistake"), (names_nothing, "NameError: ")])
 def test_a_function_that_raises_is_told_so(check, answer, told, capsys):
-    assert getattr(checks, check)(answer) is False
+    getattr(checks, check)(answer)
     assert f"your function stops with {told}" in said(capsys)
 
 
 @pytest.mark.parametrize("check", sorted(RIGHT))
 @pytest.mark.parametrize("name", NONSENSE)
 def test_nonsense_is_refused_politely(check, name, capsys):
-    assert getattr(checks, check)(NONSENSE[name]) is False
+    getattr(checks, check)(NONSENSE[name])
     assert said(capsys).startswith("✗ Not yet: ")
 
 
-def test_an_optimum_that_ignores_beta_is_not_accepted():
-    assert checks.optimum(lambda p, r, beta: tilted(p, r, 2)) is False
+def test_an_optimum_that_ignores_beta_is_not_accepted(capsys):
+    checks.optimum(lambda p, r, beta: tilted(p, r, 2))
+    assert said(capsys).startswith("✗ Not yet: ")
 
 
 # --- the notebooks' own exercises ---

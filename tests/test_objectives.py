@@ -1,13 +1,16 @@
-"""DPO's loss against closed forms, numbers worked out by hand, and what must not change it."""
+"""The losses against closed forms, numbers worked out by hand, and what must not change it."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from mipo_nb.objectives import dpo_loss, log_ratio_margin
+from mipo_nb.information import contrastive_bound
+from mipo_nb.objectives import dpo_loss, info_nce_loss, ipo_loss, log_ratio_margin, mio_loss, sami_loss, sft_loss
 
 nats = st.floats(-200, 0)
 quadruples = st.tuples(nats, nats, nats, nats)
@@ -98,3 +101,61 @@ def test_pairs_are_scored_each_for_itself():
 
 def test_a_hopeless_pair_stays_finite():
     assert loss_of((-9000.0, 0.0, 0.0, -9000.0), 1.0) == pytest.approx(18000)
+
+
+# --- the other objectives ---
+
+
+@given(nats, nats, betas)
+def test_what_an_untrained_policy_loses(chosen, rejected, beta):
+    untrained = columns(chosen, rejected, chosen, rejected)
+    assert ipo_loss(*untrained, beta).item() == pytest.approx(1 / (4 * beta**2))
+    assert mio_loss(*untrained, beta).item() == pytest.approx(2 * math.log(2))
+
+
+@given(quadruples, betas)
+def test_ipo_is_lowest_at_its_goal_and_even_around_it(numbers, beta):
+    goal = 1 / (2 * beta)
+    away = log_ratio_margin(*columns(*numbers)).item() - goal
+    at = lambda margin: ipo_loss(*columns(margin, 0, 0, 0), beta).item()  # noqa: E731
+    assert at(goal) == pytest.approx(0, abs=1e-12)
+    assert at(goal + away) == pytest.approx(at(goal - away), abs=1e-6) == pytest.approx(away**2, abs=1e-6)
+
+
+@given(quadruples, betas)
+def test_mio_judges_each_side_by_itself(numbers, beta):
+    chosen, rejected, reference_chosen, reference_rejected = numbers
+    odds = [beta * (chosen - reference_chosen), beta * (rejected - reference_rejected)]
+    right = [1 / (1 + math.exp(-odds[0])), 1 / (1 + math.exp(odds[1]))]
+    assert mio_loss(*columns(*numbers), beta).item() == pytest.approx(-sum(map(math.log, right)), rel=1e-6, abs=1e-9)
+    # Raising both sides alike leaves DPO as it is, and MIO worse once the rejected side is likelier than it was.
+    both = columns(chosen + 9, rejected + 9, reference_chosen, reference_rejected)
+    assert dpo_loss(*both, beta).item() == pytest.approx(loss_of(numbers, beta), abs=1e-9)
+
+
+matrices = arrays(float, st.integers(1, 6).map(lambda n: (n, n)), elements=st.integers(-40, 0).map(float))
+
+
+@given(matrices)
+def test_info_nce_is_the_bound_the_other_way_round(scores):
+    found = info_nce_loss(torch.tensor(scores)).mean().item()
+    assert math.log(scores.shape[1]) - found == pytest.approx(contrastive_bound(scores), abs=1e-9)
+
+
+def test_the_temperature_of_info_nce_flattens():
+    scores = torch.tensor([[0.0, -3.0, -5.0]], dtype=torch.float64)
+    by_hand = -math.log(1 / (1 + math.exp(-1.5) + math.exp(-2.5)))
+    assert info_nce_loss(scores, 2.0).item() == pytest.approx(by_hand)
+    assert info_nce_loss(scores, 1e6).item() == pytest.approx(math.log(3), abs=1e-5)
+
+
+@given(matrices)
+def test_sami_does_not_know_rows_from_columns(scores):
+    matrix = torch.tensor(scores)
+    assert sami_loss(matrix).item() == pytest.approx(sami_loss(matrix.T).item())
+    turned = [contrastive_bound(np.stack([np.roll(row, -i) for i, row in enumerate(m)])) for m in (scores, scores.T)]
+    assert math.log(len(scores)) - np.mean(turned) == pytest.approx(sami_loss(matrix).item(), abs=1e-9)
+
+
+def test_sft_counts_tokens_not_rows():
+    assert sft_loss(torch.tensor([-8.0, -1.0]), torch.tensor([4, 2])).item() == pytest.approx(1.5)

@@ -221,3 +221,15 @@ def test_estimates_print_and_scale():
     assert f"{estimate:.1%}" == "50.0% [25.0%, 62.5%]"
     assert f"{estimate}" == "0.50 [0.25, 0.62]"
     assert estimate * -2 == statistics.Estimate(-1.0, -1.25, -0.5, 8)
+
+
+def test_what_never_happened_is_not_certain():
+    users = np.repeat(np.arange(20), 3)
+    never, always = statistics.proportion(np.zeros(60), users), statistics.proportion(np.ones(60), users)
+    assert never.low == pytest.approx(0) and 0.1 < never.high < 0.2 and never.n == 60  # Wilson, 0 of 20 users
+    assert always.low == pytest.approx(1 - never.high) and always.high == pytest.approx(1)
+
+
+def test_a_proportion_in_between_is_the_mean():
+    values, users = np.tile([0, 1, np.nan], 20), np.repeat(np.arange(20), 3)
+    assert statistics.proportion(values, users) == statistics.mean(values, users)

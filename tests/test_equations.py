@@ -1,0 +1,252 @@
+"""Every displayed equation of the notebooks, by its id, checked against a closed form, an enumeration or an invariant."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from mipo_nb import information, objectives, runner
+
+DISPLAYED = re.compile(r'(?:<a id="(eq-[a-z-]+)"></a>\s*)?\$\$.+?\$\$', re.DOTALL)
+TESTED = {}
+
+
+def equation(name):
+    """Says that a test checks the equation of this id."""
+
+    def mark(function):
+        TESTED[name] = function.__name__
+        return function
+
+    return mark
+
+
+def displayed():
+    """[(notebook, id or None)] of every displayed equation, in order."""
+    return [
+        (name, found[1])
+        for name, path in runner.notebook_paths().items()
+        for cell in runner.read(path).cells
+        if cell.cell_type == "markdown"
+        for found in DISPLAYED.finditer(cell.source)
+    ]
+
+
+def test_every_displayed_equation_has_an_id_of_its_own_and_a_test():
+    names = [name for _, name in displayed()]
+    assert None not in names, [notebook for notebook, name in displayed() if name is None]
+    assert len(names) == len(set(names))
+    assert set(names) == set(TESTED)
+
+
+def numbers(*shape, seed=0):
+    return torch.tensor(np.random.default_rng(seed).uniform(-80, -40, shape))
+
+
+def world(seed=0, users=3, responses=5):
+    rng = np.random.default_rng(seed)
+    return rng.dirichlet(np.ones(responses), size=users), rng.dirichlet(np.ones(responses))
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+@equation("eq-bradley-terry")
+def test_only_differences_of_rewards_count():
+    reward = np.array([1.0, 3.0, -2.0])
+    wins = sigmoid(reward[:, None] - reward[None, :])
+    assert wins + wins.T == pytest.approx(1)  # one of the two wins
+    strength = np.exp(reward + 7)  # Bradley and Terry's own form; a constant cancels
+    assert wins == pytest.approx(strength[:, None] / (strength[:, None] + strength[None, :]))
+
+
+@equation("eq-dpo")
+def test_dpo_in_probabilities():
+    a, b, c, d = numbers(4, 6)
+    beta = 0.3
+    chosen, rejected = ((x - y).exp() ** beta for x, y in ((a, c), (b, d)))
+    assert torch.allclose(objectives.dpo_loss(a, b, c, d, beta), -(chosen / (chosen + rejected)).log())
+
+
+@equation("eq-dpo-log-ratios")
+def test_dpo_of_notebook_11_is_that_of_notebook_03():
+    policy, reference = numbers(2, 6), numbers(2, 6, seed=1)
+    ratio = policy - reference
+    by_hand = -torch.log(torch.sigmoid(0.1 * (ratio[0] - ratio[1])))
+    assert torch.allclose(by_hand, objectives.dpo_loss(*policy, *reference, 0.1))
+
+
+@equation("eq-posterior")
+def test_who_was_chosen_by_counting():
+    """Both orders of every pair of responses, in a world of five."""
+    (p, *_), q = world()
+    for a in range(len(q)):
+        for b in range(len(q)):
+            first, second = p[a] * q[b], p[b] * q[a]
+            assert first / (first + second) == pytest.approx(sigmoid(np.log(p[a] / q[a]) - np.log(p[b] / q[b])))
+
+
+@equation("eq-infonce-two")
+def test_info_nce_of_two_is_dpo():
+    policy, reference = numbers(2, 6), numbers(2, 6, seed=1)
+    critic = 0.4 * (policy - reference)
+    assert torch.allclose(objectives.info_nce_loss(critic.T), objectives.dpo_loss(*policy, *reference, 0.4))
+
+
+@equation("eq-optimum")
+@pytest.mark.parametrize("beta", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("negative", ["marginal", "other"])
+def test_no_other_policy_has_a_lower_expected_loss(beta, negative):
+    """The gradient of the exact expected loss vanishes at the formula, and only there: the loss is convex in the table."""
+    p, q = world()
+    q = p.mean(0) if negative == "marginal" else q
+    best = torch.tensor(np.log(information.mipo_optimum(p, q, beta))).requires_grad_()
+
+    def loss(policy):
+        ratio = policy.log_softmax(-1) - torch.tensor(p).log()
+        margin = beta * (ratio[:, :, None] - ratio[:, None, :])
+        pairs = torch.tensor(p)[:, :, None] * torch.tensor(q)[None, None, :]
+        return -(pairs * torch.nn.functional.logsigmoid(margin)).sum()
+
+    (slope,) = torch.autograd.grad(loss(best), best)
+    assert slope.abs().max() < 1e-12
+    away = best.detach() + torch.randn(best.shape, generator=torch.Generator().manual_seed(0), dtype=best.dtype)
+    assert loss(away) > loss(best) + 1e-3
+
+
+@equation("eq-chosen-falls")
+def test_samples_of_the_reference_are_likeliest_under_it():
+    p, other = world()[0], world(seed=1)[0]
+    assert (p * np.log(other / p)).sum(1) == pytest.approx(-information.divergence(p, other))
+    assert (information.divergence(p, other) > 0).all()
+
+
+@equation("eq-gradient")
+@pytest.mark.parametrize("beta", [0.1, 1.0])
+def test_how_hard_a_pair_pulls(beta):
+    margin = torch.linspace(-9, 9, 7, dtype=torch.float64, requires_grad=True)
+    zero = torch.zeros(7, dtype=torch.float64)
+    (slope,) = torch.autograd.grad(objectives.dpo_loss(margin, zero, zero, zero, beta).sum(), margin)
+    assert slope.numpy() == pytest.approx(-beta * sigmoid(-beta * margin.detach().numpy()))
+
+
+@equation("eq-pmi")
+@equation("eq-context-pmi")
+def test_context_pmi_by_counting():
+    """log p(y|x,c) - log p(y|x), with p(y|x) counted from the joint of contexts and responses to one prompt."""
+    joint = np.array([[4.0, 1.0], [1.0, 2.0], [1.0, 3.0]]) / 12
+    conditional = joint / joint.sum(1, keepdims=True)
+    pmi = information.pointwise_mutual_information(np.log(conditional), np.log(joint.sum(0)))
+    assert pmi == pytest.approx(information.pmi_table(joint))
+    assert (joint * pmi).sum() == pytest.approx(information.mutual_information(joint))
+
+
+COUNTS = np.array([[6.0, 1.0, 3.0], [2.0, 5.0, 3.0]])
+
+
+@equation("eq-pmi-counts")
+def test_pmi_by_counting():
+    pmi, n = information.pmi_table(COUNTS), COUNTS.sum()
+    for x, row in enumerate(COUNTS):
+        for y, together in enumerate(row):
+            assert pmi[x, y] == pytest.approx(np.log(together * n / (row.sum() * COUNTS[:, y].sum())))
+
+
+@equation("eq-surprise")
+def test_pmi_is_surprise_saved():
+    given_x, general = COUNTS / COUNTS.sum(1, keepdims=True), COUNTS.sum(0) / COUNTS.sum()
+    assert information.pmi_table(COUNTS) == pytest.approx(-np.log(general) - -np.log(given_x))
+
+
+@equation("eq-mutual-information")
+def test_information_is_the_mean_of_pmi_and_a_divergence():
+    joint = COUNTS / COUNTS.sum()
+    independent = np.outer(joint.sum(1), joint.sum(0))
+    found = information.mutual_information(COUNTS)
+    assert found == pytest.approx((joint * information.pmi_table(COUNTS)).sum())
+    assert found == pytest.approx(information.divergence(joint.ravel(), independent.ravel())) and found > 0
+
+
+@equation("eq-pmi-language")
+def test_the_general_probability_is_the_average_over_prompts():
+    p = world()[0]
+    pmi = np.log(p) - information.log_marginal(np.log(p).T)  # prompts equally likely
+    assert pmi == pytest.approx(information.pmi_table(p))
+
+
+@equation("eq-marginal-estimate")
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_the_estimate_is_low_on_average_over_all_draws(k):
+    """Every sequence of k prompts of a world of three, with equal probability."""
+    p = world()[0]
+    draws = np.stack(np.meshgrid(*[np.arange(3)] * k), -1).reshape(-1, k)
+    estimates = np.stack([information.log_marginal(np.log(p[draw]).T) for draw in draws])
+    assert np.exp(estimates).mean(0) == pytest.approx(p.mean(0))
+    assert (estimates.mean(0) < np.log(p.mean(0))).all()
+
+
+@equation("eq-two-marginals")
+def test_the_two_marginals_agree_in_a_joint_distribution():
+    p = world()[0]  # contexts in rows, for one prompt; in a joint distribution p(y|x) is their average
+    bare = np.log(p.mean(0))
+    against_none = information.pointwise_mutual_information(np.log(p), bare)
+    against_others = np.log(p) - information.log_marginal(np.log(p).T)
+    assert against_none == pytest.approx(against_others)
+
+
+def gaussian(correlation, n, seed=0):
+    """(PMI of n pairs that belong together, PMI of n that do not, the information) of one Gaussian coordinate."""
+    x, noise, other = np.random.default_rng(seed).standard_normal((3, n))
+    y, rest = correlation * x + np.sqrt(1 - correlation**2) * noise, 1 - correlation**2
+
+    def pmi(x):
+        return -np.log(rest) / 2 - (x**2 - 2 * correlation * x * y + y**2) / (2 * rest) + (x**2 + y**2) / 2
+
+    return pmi(x), pmi(other), -np.log(rest) / 2
+
+
+@equation("eq-gaussian-information")
+@pytest.mark.parametrize("correlation", [0.3, -0.8])
+def test_gaussian_information_is_its_mean_pmi(correlation):
+    together, _, truth = gaussian(correlation, 200_000)
+    assert together.mean() == pytest.approx(truth, abs=0.01)
+
+
+@equation("eq-infonce")
+@pytest.mark.parametrize("candidates", [2, 3])
+def test_info_nce_of_the_best_critic_over_all_games(candidates):
+    """Every game in a world of three prompts and five responses, weighted by its probability."""
+    p = world()[0]
+    f, total = information.pmi_table(p), 0.0
+    for y in range(5):
+        for game in np.ndindex(*[3] * candidates):  # the true prompt first
+            chance = p[game[0], y] / 3**candidates
+            total += chance * information.contrastive_bound([[f[x, y] for x in game]])
+    assert 0 < total < information.mutual_information(p)
+    assert total <= np.log(candidates)
+
+
+@equation("eq-ceiling")
+@pytest.mark.parametrize("candidates", [2, 64])
+def test_nobody_shows_more_than_the_logarithm_of_n(candidates):
+    scores = np.zeros((4, candidates))
+    assert information.contrastive_bound(scores) == pytest.approx(0)
+    scores[:, 0] = 500
+    assert information.contrastive_bound(scores) == pytest.approx(np.log(candidates))
+
+
+@equation("eq-nwj")
+def test_nwj_is_tight_at_one_plus_pmi():
+    together, apart, truth = gaussian(0.6, 400_000)
+    assert information.nwj_bound(1 + together, 1 + apart) == pytest.approx(truth, abs=0.02)
+    assert information.nwj_bound(together, apart) < truth - 0.1  # PMI itself is not its best critic
+
+
+@equation("eq-donsker-varadhan")
+def test_donsker_varadhan_is_tight_at_pmi_and_any_constant():
+    together, apart, truth = gaussian(0.6, 400_000)
+    found = information.donsker_varadhan_bound(together, apart)
+    assert found == pytest.approx(truth, abs=0.02)
+    assert information.donsker_varadhan_bound(together + 7, apart + 7) == pytest.approx(found)
