@@ -7,12 +7,14 @@ tokens only) per second, over the fastest matrix product measured beside it.
 
 import statistics
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from mipo_nb import decoding, generation, models, packing, plots, prompts, scoring, settings, sources, training
+from mipo_nb.linear import packed_weights
 from mipo_nb.routes import CHOSEN, MODEL, PROMPT, one_by_one, operations, some_pairs, texts, training_step
 from mipo_nb.runs import project_root, write_atomically
 
@@ -81,7 +83,8 @@ def bench_sampling(dtype, device, peak, repetitions, *, batch=64):
         made = {"ours": [], "reference": []}  # tokens of each call: what is finished early differs between draws
 
         def run(kind, sampler, policy, asked=conversations, made=made):
-            made[kind].append(sum(len(t) + done for t, done in sampler(policy, asked, how, ends)))
+            with torch.inference_mode(), packed_weights(policy) if kind == "ours" else nullcontext():
+                made[kind].append(sum(len(t) + done for t, done in sampler(policy, asked, how, ends)))
 
         torch.manual_seed(0)
         seconds = in_turn(

@@ -83,7 +83,8 @@ def packed_weights(model):
     """While it lasts, the frozen linear layers of a model on a CPU run through `FrozenLinear`; nothing else changes.
 
     The weights must stay as they are in the meantime. Layers of other kinds (4-bit weights, biases, dropout before an
-    adapter, several adapters at once) keep their own way, and so does everything where oneDNN is missing.
+    adapter, several adapters at once) keep their own way, and so does everything where oneDNN is missing. Within another
+    such block the layers that it has packed are left to it.
     """
     changed = []
     try:
@@ -115,7 +116,7 @@ def _frozen_linear(model):
     for layer in model.modules():
         if type(layer) is torch.nn.Linear and layer.bias is None and layer.weight.device.type == "cpu":
             learns = torch.is_grad_enabled() and layer.weight.requires_grad
-            if not learns and _can_pack(layer.weight.dtype):
+            if not learns and "packed" not in vars(layer) and _can_pack(layer.weight.dtype):
                 yield layer
 
 
@@ -123,7 +124,9 @@ def _with_one_adapter(model):
     from peft.tuners.lora.layer import Linear
 
     for layer in model.modules():
-        if type(layer) is Linear and "packed" in vars(layer.base_layer) and len(layer.active_adapters) == 1:
+        if type(layer) is not Linear or "forward" in vars(layer):
+            continue
+        if "packed" in vars(layer.base_layer) and len(layer.active_adapters) == 1:
             (name,) = layer.active_adapters
             plain = name in layer.lora_A and name not in layer.lora_variant and layer.lora_A[name].bias is None
             if plain and isinstance(layer.lora_dropout[name], torch.nn.Identity) and layer.lora_B[name].bias is None:

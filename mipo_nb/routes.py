@@ -50,6 +50,7 @@ def training_step(route, pairs, dtype, device, four_bit=False, **changes):
     """A function that runs one step (forward and backward) of a route on all the pairs, and returns the loss."""
     from trl import DPOTrainer
 
+    from mipo_nb.linear import packed_weights
     from mipo_nb.shared_prefix import SharedPrefixDPOTrainer
 
     model, tokenizer = models.load(MODEL, device=device, dtype=dtype, four_bit=four_bit)
@@ -79,6 +80,9 @@ def training_step(route, pairs, dtype, device, four_bit=False, **changes):
         trainer.model.zero_grad()
         return loss.item()
 
+    if route == "ours":  # as training does once, for as long as the step is kept
+        step.packed = packed_weights(trainer.model)
+        step.packed.__enter__()
     return step
 
 

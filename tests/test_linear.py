@@ -49,6 +49,16 @@ def test_every_frozen_layer_is_packed_and_every_one_given_back():
     assert {name: vars(module).keys() for name, module in model.named_modules()} == before
 
 
+def test_a_block_within_a_block_leaves_the_outer_one_whole():
+    model, x = adapted(), torch.randn(2, 24)
+    with linear.packed_weights(model):
+        outer = model(x)
+        with linear.packed_weights(model):
+            assert torch.equal(model(x), outer)
+        assert sum("packed" in vars(module) for module in model.modules()) == 2
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
 def test_given_back_after_an_error():
     model = adapted()
     with pytest.raises(RuntimeError, match="stop"), linear.packed_weights(model):
