@@ -98,6 +98,7 @@ def execute(path, *, profile, parameters, output_dir, console, inject=True):
                 log_output=False,
                 start_timeout=180,
                 execution_timeout=numbers["time_out"],
+                extra_arguments=["--log-level=ERROR"],  # at each start the kernel warns that its local port is readable
             )
         except PapermillExecutionError as e:
             first = (e.evalue.strip().splitlines() or [""])[0]
