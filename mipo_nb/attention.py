@@ -1,4 +1,4 @@
-"""Attention without copies or padding: for one decoded token, and for rows packed end to end.
+"""Attention without copies or padding: for one decoded token, and for sequences packed end to end.
 
 With grouped-query attention several query heads share a key head. transformers repeats keys and values to match them.
 Here the query heads of a group stand in the place of further query positions instead: the same numbers from keys and
@@ -13,16 +13,11 @@ NAME = "grouped_sdpa"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One of several rows packed end to end: the tokens of its prefix, and of each branch that follows the prefix."""
+class Piece:
+    """A stretch of tokens that sequences share: its length, and the number of the piece it follows; None for none."""
 
-    prefix: int
-    branches: tuple
-
-    @property
-    def pieces(self):
-        """The lengths in which the row lies: prefix, branch, branch, ..."""
-        return [self.prefix, *self.branches]
+    length: int
+    after: int | None
 
 
 def use_grouped_attention(model):
@@ -38,16 +33,17 @@ def use_grouped_attention(model):
 
 
 def grouped_attention(
-    module, query, key, value, attention_mask, dropout=0.0, scaling=None, is_causal=None, rows=None, **kwargs
+    module, query, key, value, attention_mask, dropout=0.0, scaling=None, is_causal=None, pieces=None, **kwargs
 ):
     """An attention function for transformers. query [B, H, T, D], key and value [B, G, L, D], H a multiple of G.
 
-    With `rows` (a list of `Row`; B is 1) a prefix sees itself, and a branch sees its prefix and itself.
+    With `pieces` (a list of `Piece`; B is 1) a token sees those before it in its piece, and all pieces that this one
+    follows.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    if rows is not None:
-        return _packed(query, key, value, rows, scaling).transpose(1, 2), None
+    if pieces is not None:
+        return _packed(query, key, value, pieces, scaling).transpose(1, 2), None
     if query.shape[2] == 1 and query.shape[1] != key.shape[1]:
         return _decoded(query, key, value, attention_mask, scaling).transpose(1, 2), None
     return sdpa_attention_forward(
@@ -68,20 +64,18 @@ def _decoded(query, key, value, mask, scaling):
     return torch.matmul(scores.softmax(-1), value).view(batch, heads, 1, width)
 
 
-def _packed(query, key, value, rows, scaling):
-    """[1, H, T, D]: every piece of a row attends to the row's prefix and, causally, to itself."""
+def _packed(query, key, value, pieces, scaling):
+    """[1, H, T, D]: every piece attends to what it follows and, causally, to itself."""
     _, heads, _, width = query.shape
     groups = key.shape[1]
-    lengths = [n for row in rows for n in row.pieces]
+    lengths = [piece.length for piece in pieces]
     query = query.view(groups, heads // groups, -1, width)
-    pieces = zip(query.split(lengths, 2), key[0].split(lengths, 1), value[0].split(lengths, 1), strict=True)
-    out = []
-    for row in rows:
-        q, *prefix = next(pieces)
-        out.append(_attend(q, *prefix, scaling))
-        for _ in row.branches:
-            q, *own = next(pieces)
-            out.append(_attend(q, *(torch.cat(both, 1) for both in zip(prefix, own, strict=True)), scaling))
+    parts = zip(query.split(lengths, 2), key[0].split(lengths, 1), value[0].split(lengths, 1), strict=True)
+    seen, out = [], []  # keys and values of each piece with all that it follows
+    for piece, (q, *own) in zip(pieces, parts, strict=True):
+        before = () if piece.after is None else seen[piece.after]
+        seen.append([torch.cat(both, 1) for both in zip(before, own, strict=True)] if before else own)
+        out.append(_attend(q, *seen[-1], scaling))
     return torch.cat(out, 2).view(1, heads, -1, width)
 
 

@@ -94,8 +94,7 @@ def bench_sampling(dtype, device, peak, repetitions, *, batch=64):
             device,
         )
         tokens = [statistics.mean(made[k]) for k in ("ours", "reference")]
-        groups, _ = packing.group(conversations, list(map(len, conversations)))
-        prefill = sum(len(g.prefix) + sum(map(len, g.branches)) for g in groups)
+        prefill = sum(map(len, packing.tree(conversations)[1]))
         work = operations(model, prefill + tokens[0], tokens[0])
         per_token = (seconds[0], seconds[1] * tokens[0] / tokens[1])
         yield _row(what, tokens[0], "tokens/s", per_token, work / seconds[0] / peak, repetitions)
@@ -117,12 +116,8 @@ def bench_scoring(dtype, device, peak, repetitions, *, k=8):
             (prompts.prompt_ids(tokenizer, c), prompts.completion_ids(tokenizer, c, r))
             for c, r in zip(conversations, ends, strict=True)
         ]
-        groups, _ = packing.group([s + e for s, e in ids], [len(s) for s, _ in ids])
-        work = operations(
-            model,
-            sum(len(g.prefix) + sum(map(len, g.branches)) for g in groups),
-            sum(sum(g.scored) for g in groups),
-        )
+        tokens = sum(map(len, packing.tree([s + e for s, e in ids])[1]))
+        work = operations(model, tokens, sum(len(e) for _, e in ids))
         found = in_turn(
             lambda c=conversations, r=ends: scoring.log_probabilities(model, tokenizer, c, r),
             lambda ids=ids: one_by_one(model, ids),

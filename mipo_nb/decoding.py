@@ -37,12 +37,11 @@ def decode(model, conversations, sampling, ends):
     """
     base = packing.without_adapter_shell(model)
     head = base.get_output_embeddings()
-    groups, order = packing.group(conversations, list(map(len, conversations)))
-    hidden, cache, lengths, hides, width = _read(base, groups, sampling.max_new_tokens)
+    hidden, cache, lengths, hides, width = _read(base, conversations, sampling.max_new_tokens)
     ends = torch.tensor(sorted(ends), device=model.device)
-    written = torch.full((len(order), sampling.max_new_tokens), -1, device=model.device)
-    finished = torch.zeros(len(order), dtype=torch.bool, device=model.device)
-    rows = torch.arange(len(order), device=model.device)  # the rows still in the batch
+    written = torch.full((len(conversations), sampling.max_new_tokens), -1, device=model.device)
+    finished = torch.zeros(len(conversations), dtype=torch.bool, device=model.device)
+    rows = torch.arange(len(conversations), device=model.device)  # the rows still in the batch
     for step in range(sampling.max_new_tokens):
         tokens = draw(head(hidden), sampling.temperature, sampling.top_k, sampling.top_p)
         ended = torch.isin(tokens, ends)
@@ -64,16 +63,14 @@ def decode(model, conversations, sampling, ends):
             use_cache=True,
         )[0][:, 0]
         lengths = lengths + 1
-    out = [None] * len(order)
-    for row, values, done in zip(order, written.tolist(), finished.tolist(), strict=True):
-        out[row] = ([t for t in values if t >= 0], done)
-    return out
+    rows = zip(written.tolist(), finished.tolist(), strict=True)
+    return [([token for token in tokens if token >= 0], done) for tokens, done in rows]
 
 
-def _read(model, groups, room):
+def _read(model, conversations, room):
     """The conversations' last hidden states [B, h]; a cache of width W with one row each, padded on the left, and `room`
     for more tokens; the lengths [B, 1]; the mask of padding and room, to be added to scores [B, 1, 1, W + room]; W."""
-    packed = packing.pack(groups, model.device)
+    packed = packing.pack(conversations, list(map(len, conversations)), model.device)
     cache = DynamicCache(config=model.config)
     hidden = packing.hidden_states(model, packed, cache)
     lengths = torch.tensor(list(map(len, packed.places)), device=model.device)[:, None]
@@ -90,7 +87,6 @@ class _Roomy(DynamicLayer):
     """Keys and values [B, G, W + room, D] in memory that stays where it is: adding a token copies nothing else.
 
     The room is handed out with the rest, under the mask: on a CPU, products with a part of a tensor copy the part first.
-    Keys lie as [B, G, D, W + room]: so they are multiplied with a query.
     """
 
     def __init__(self, packed, places, width, room):
@@ -99,17 +95,18 @@ class _Roomy(DynamicLayer):
         self.filled = width
         _, heads, _, size = packed.keys.shape
         # Zeros, because what lies under the mask is multiplied with its share of nothing, and must be a number.
-        self.turned = packed.keys.new_zeros(len(places), heads, size, width + room)
-        self.values = packed.values.new_zeros(len(places), heads, width + room, packed.values.shape[-1])
+        self.keys, self.values = (
+            x.new_zeros(len(places), heads, width + room, size) for x in (packed.keys, packed.values)
+        )
         for row, place in enumerate(places):
-            self.turned[row, :, :, width - len(place) : width] = packed.keys[0][:, place].transpose(1, 2)
+            self.keys[row, :, width - len(place) : width] = packed.keys[0][:, place]
             self.values[row, :, width - len(place) : width] = packed.values[0][:, place]
 
     def update(self, keys, values, *args, **kwargs):
-        self.turned[..., self.filled] = keys[:, :, 0]
+        self.keys[:, :, self.filled] = keys[:, :, 0]
         self.values[:, :, self.filled] = values[:, :, 0]
         self.filled += 1
-        return self.turned.transpose(2, 3), self.values
+        return self.keys, self.values
 
     def batch_select_indices(self, indices):
-        self.turned, self.values = self.turned[indices], self.values[indices]
+        self.keys, self.values = self.keys[indices], self.values[indices]

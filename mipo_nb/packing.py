@@ -1,107 +1,100 @@
-"""Sequences that share prefixes, run end to end in one row without padding: what scoring, training and prefill stand on.
+"""Sequences that begin alike, run end to end in one row without padding: what scoring, training and prefill stand on.
 
-A group is one prefix and the branches that follow it: the two sides of a pair after their prompt, several prompts after
-one user's context, several responses to one conversation. The prefix is computed once; position ids restart after it
-and a mask hides the branches from one another, so that every number is what separate rows give, up to rounding (for DPO
-pairs: Wang and Hegde, arXiv 2410.20305). Logits are computed only where a scored token is predicted.
+What sequences share is a piece that is computed once, and so on down a tree: the system message that all have, one
+user's context, one question, its several responses. Position ids go on from piece to piece and attention follows the
+tree, so that every number is what separate rows give, up to rounding (for the two sides of DPO pairs: Wang and Hegde,
+arXiv 2410.20305). Logits are computed only where a scored token is predicted.
 """
 
-from dataclasses import dataclass, field
+import itertools
 from types import SimpleNamespace
 
 import torch
 
-from mipo_nb.attention import NAME, Row, use_grouped_attention
+from mipo_nb.attention import NAME, Piece, use_grouped_attention
 
-_LONGEST_ROW = 2048  # tokens
-
-
-@dataclass
-class Group:
-    """A prefix (token ids), the branches after it, and for each branch how many of its last tokens are scored."""
-
-    prefix: list
-    branches: list = field(default_factory=list)
-    scored: list = field(default_factory=list)
+_WORTH = 8  # tokens that sharing must save: a piece costs some calls in every layer
 
 
-def group(sequences, limits):
-    """([Group], order): sequences of token ids gathered under the prefixes they share.
+def tree(sequences):
+    """(pieces, their tokens, paths): sequences of token ids as a tree of what they begin with.
 
-    `limits[i]` is how much of sequence i may be prefix; the tokens after it are scored. `order` lists the index of each
-    branch, group by group. Two sequences come together where they share at least half of the prefix.
+    `pieces` is a list of `attention.Piece`, each after the one that it follows; `paths[i]` lists the pieces of sequence
+    i in order. Equal sequences have one path.
     """
-    groups, members = [], []
-    for i in sorted(range(len(sequences)), key=lambda i: sequences[i][: limits[i]]):
-        start = sequences[i][: limits[i]]
-        if groups:
-            common = _common(groups[-1], start)
-            tokens = common + sum(len(sequences[k]) - common for k in [*members[-1], i])
-            if 2 * common >= len(groups[-1]) and tokens <= _LONGEST_ROW:
-                groups[-1] = start[:common]
-                members[-1].append(i)
-                continue
-        groups.append(start)
-        members.append([i])
-    made = [
-        Group(prefix, [sequences[i][len(prefix) :] for i in own], [len(sequences[i]) - limits[i] for i in own])
-        for prefix, own in zip(groups, members, strict=True)
-    ]
-    return made, [i for own in members for i in own]
+    pieces, tokens, paths = [], [], {}
+
+    def grow(members, depth, path):
+        common = _common(members[0], members[-1])  # they are sorted: what the first and the last share, all share
+        if len(members) == 1 or (len(members) - 1) * (common - depth) >= _WORTH:
+            if common > depth:
+                pieces.append(Piece(common - depth, path[-1] if path else None))
+                tokens.append(members[0][depth:common])
+                path = [*path, len(pieces) - 1]
+            depth = common
+        for _, some in itertools.groupby(members, lambda one: one[common : common + 1]):
+            some = list(some)
+            if len(some[0]) == depth:
+                paths[some[0]] = path
+            else:
+                grow(some, depth, path)
+
+    sequences = list(map(tuple, sequences))
+    grow(sorted(set(sequences)), 0, [])
+    return pieces, tokens, [paths[one] for one in sequences]
 
 
 def _common(a, b):
-    """How many first tokens two lists share."""
+    """How many first tokens two sequences share."""
     return next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def pack(groups, device):
-    """The tokens of all groups end to end.
+def pack(sequences, starts, device):
+    """Sequences (lists of token ids) end to end, what they share once; tokens from `starts[i]` on are scored.
 
-    Returns `tokens` and `positions` [1, T], `rows` (a list of `attention.Row`), for each scored token where its
-    predictor stands (`at`) and what it is (`target`), and `places`: where the tokens of each whole sequence lie.
+    Returns `tokens` and `positions` [1, T], `pieces` (a list of `attention.Piece`), for each scored token, sequence by
+    sequence, where its predictor stands (`at`) and what it is (`target`), and `places`: where the tokens of each whole
+    sequence lie.
     """
-    tokens, positions, rows, at, target, places = [], [], [], [], [], []
-    for one in groups:
-        start, length = len(tokens), len(one.prefix)
-        tokens += one.prefix
-        positions += range(length)
-        for branch, scored in zip(one.branches, one.scored, strict=True):
-            place = [*range(start, start + length), *range(len(tokens), len(tokens) + len(branch))]
-            # A token is predicted at the one before it, which for a branch's first token is the prefix's last.
-            at += place[len(place) - scored - 1 : -1]
-            target += branch[len(branch) - scored :]
-            tokens += branch
-            positions += range(length, length + len(branch))
-            places.append(place)
-        rows.append(Row(length, tuple(len(branch) for branch in one.branches if branch)))
-    tokens, positions, at, target = (
-        torch.tensor(x, dtype=torch.long, device=device) for x in (tokens, positions, at, target)
+    pieces, tokens, paths = tree(sequences)
+    ends = list(itertools.accumulate(piece.length for piece in pieces))
+    begins = [0 if piece.after is None else None for piece in pieces]  # the position of a piece's first token
+    for k, piece in enumerate(pieces):
+        if piece.after is not None:
+            begins[k] = begins[piece.after] + pieces[piece.after].length
+    places = [[at for k in path for at in range(ends[k] - pieces[k].length, ends[k])] for path in paths]
+    positions = [at for piece, first in zip(pieces, begins, strict=True) for at in range(first, first + piece.length)]
+    # A token is predicted at the one before it.
+    predictors = [at for place, start in zip(places, starts, strict=True) for at in place[start - 1 : -1]]
+    targets = [token for one, start in zip(sequences, starts, strict=True) for token in one[start:]]
+    flat, positions, at, target = (
+        torch.tensor(list(x), dtype=torch.long, device=device)
+        for x in (itertools.chain(*tokens), positions, predictors, targets)
     )
     return SimpleNamespace(
-        tokens=tokens[None], positions=positions[None], rows=rows, at=at, target=target, places=places
+        tokens=flat[None], positions=positions[None], pieces=pieces, at=at, target=target, places=places
     )
 
 
 def hidden_states(model, packed, cache=None):
-    """[T, h]: the decoder's output for packed rows. `cache` is filled with their keys and values, packed likewise."""
+    """[T, h]: the decoder's output for packed sequences. `cache` is filled with their keys and values, packed likewise."""
     return model.get_decoder()(
         input_ids=packed.tokens,
         position_ids=packed.positions,
         attention_mask=packed.tokens.new_ones(1, 1, 1, 1),  # of four axes, so that transformers makes none of its own
-        rows=packed.rows,
+        pieces=packed.pieces,
         past_key_values=cache,
         use_cache=cache is not None,
     )[0][0]
 
 
-def completion_scores(model, groups):
-    """Log-probs, entropy, mean logit, and whether it is the likeliest, of every scored token; each [tokens], float32.
+def completion_scores(model, sequences, starts):
+    """Log-probs, entropy, mean logit, and whether it is the likeliest, of every token of `sequences[i]` from `starts[i]` on.
 
-    The tokens come group by group, branch by branch. Differentiable in the log-probs.
+    Each is [tokens], float32, sequence by sequence. Differentiable in the log-probs.
     """
     base = without_adapter_shell(model)
-    packed = pack(groups, next(base.parameters()).device)
+    packed = pack(sequences, starts, next(base.parameters()).device)
     hidden = hidden_states(base, packed)[packed.at]
     head = base.get_output_embeddings()
     return HeadLogProbabilities.apply(hidden, head.weight, packed.target, vars(head).get("packed"))
@@ -158,10 +151,10 @@ class HeadLogProbabilities(torch.autograd.Function):
 
 @torch.no_grad()
 def shares_prefixes(model):
-    """Whether this model can be run on packed rows, tried on two equal branches of one prefix.
+    """Whether this model can be run on packed sequences, tried on two that begin alike and go on alike after one token.
 
-    Both must then be equally likely; a model that could see the first would copy it. Switches its attention to
-    `grouped_sdpa` where it can be.
+    Together they must be as likely as apart; a model for which the second came after the first would copy it. Switches
+    its attention to `grouped_sdpa` where it can be.
     """
     base = without_adapter_shell(model)
     if getattr(base, "_shares_prefixes", None) is None:
@@ -176,11 +169,12 @@ def _tried(base):
         return False
     if getattr(base.config, "attn_logit_softcapping", None) or getattr(base.config, "final_logit_softcapping", None):
         return False
-    twice = Group(list(range(5, 13)), [list(range(13, 37))] * 2, [24, 24])
+    both = [[*range(5, 21), k, *range(21, 45)] for k in (3, 4)]
     # The model's mode is left alone: on a CPU, bitsandbytes repacks 4-bit weights at the first forward pass in evaluation
     # mode, and gradients through repacked weights are wrong.
     try:
-        first, second = completion_scores(base, [twice])[0].view(2, -1)
-    except TypeError:  # a forward pass that does not hand `rows` on
+        together = completion_scores(base, both, [17, 17])[0]
+        apart = torch.cat([completion_scores(base, [one], [17])[0] for one in both])
+    except TypeError:  # a forward pass that does not hand `pieces` on
         return False
-    return bool((first - second).abs().mean() < 0.05 * first.abs().mean())
+    return bool((together - apart).abs().mean() < 0.05 * apart.abs().mean())

@@ -9,8 +9,8 @@ from mipo_nb.runs import progress
 def token_log_probabilities(model, tokenizer, conversations, responses, *, batch_size=16, description="scoring"):
     """List of float arrays, one per row: log p(token | everything before it) for each token of the response.
 
-    The response's tokens are those of `prompts.completion_ids`. What rows share before the response (a conversation, or
-    one user's context) is computed once, rows run without padding, and logits are computed for response tokens only.
+    The response's tokens are those of `prompts.completion_ids`. What rows begin with together (one user's
+    context, a conversation) is computed once, rows run without padding, and logits are computed for response tokens only.
     """
     import torch
 
@@ -19,29 +19,20 @@ def token_log_probabilities(model, tokenizer, conversations, responses, *, batch
 
     starts = [prompts.prompt_ids(tokenizer, c) for c in conversations]
     ends = [prompts.completion_ids(tokenizer, c, r) for c, r in zip(conversations, responses, strict=True)]
-    found = [None] * len(starts)
+    whole = [s + e for s, e in zip(starts, ends, strict=True)]
+    order = sorted(range(len(whole)), key=lambda i: whole[i])  # neighbours share what they begin with
+    batches = [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
     packs = packing.shares_prefixes(model)
-    groups, order = packing.group([s + e for s, e in zip(starts, ends, strict=True)], list(map(len, starts)))
+    found = [None] * len(whole)
     with torch.inference_mode(), packed_weights(model):
-        for batch, rows in progress(_batches(groups, order, batch_size), description):
+        for rows in progress(batches, description):
             if packs:
-                scored = packing.completion_scores(model, batch)[0]
+                scored = packing.completion_scores(model, [whole[i] for i in rows], [len(starts[i]) for i in rows])[0]
             else:
                 scored = padded_log_probabilities(model, [starts[i] for i in rows], [ends[i] for i in rows])
             for i, values in zip(rows, scored.split([len(ends[i]) for i in rows]), strict=True):
                 found[i] = values.double().cpu().numpy()
     return found
-
-
-def _batches(groups, order, size):
-    """Groups gathered to about `size` branches each: [(groups, the rows they hold)]."""
-    batches, rows = [([], [])], iter(order)
-    for one in groups:
-        if batches[-1][1] and len(batches[-1][1]) + len(one.branches) > size:
-            batches.append(([], []))
-        batches[-1][0].append(one)
-        batches[-1][1].extend(next(rows) for _ in one.branches)
-    return batches
 
 
 def padded_log_probabilities(model, starts, ends):

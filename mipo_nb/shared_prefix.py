@@ -1,8 +1,8 @@
 """DPO with the prompt computed once: TRL's trainer with another forward pass underneath.
 
-The two sides of a MIPO pair share their prompt. TRL runs prompt+chosen and prompt+rejected as two rows. Here they are
-two branches after one prefix (see `packing`): the prompt is paid for once, padding never, and logits are computed for
-completion tokens only.
+The two sides of a MIPO pair share their prompt, and all pairs of a batch the words that introduce the user. TRL runs
+every prompt+chosen and prompt+rejected as a row of its own. Here they are a tree (see `packing`): what is shared is paid
+for once, padding never, and logits are computed for completion tokens only.
 """
 
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ import torch
 from trl import DPOTrainer
 
 from mipo_nb.linear import packed_weights
-from mipo_nb.packing import Group, completion_scores, shares_prefixes
+from mipo_nb.packing import completion_scores, shares_prefixes
 
 
 class SharedPrefixDPOTrainer(DPOTrainer):
@@ -60,18 +60,13 @@ def shared_prefix_forward(model, input_ids, attention_mask, labels):
     `input_ids`, `attention_mask`, `labels` are [2B, L], padded on the right, labels -100 outside completions. Returns
     `log_probs`, `entropy`, `mean_logits`, `is_top1` of shape [2B, L-1]: the token at position t+1 given those before.
     """
-    half = input_ids.shape[0] // 2
-    prompts, completions = _sides(input_ids, attention_mask, labels)
-    if prompts[:half] != prompts[half:]:
-        raise ValueError("The two sides of a pair have different prompts; they cannot share a prefix.")
-    sides = zip(prompts[:half], completions[:half], completions[half:], strict=True)
-    scored = completion_scores(model, [Group(x, [plus, minus], [len(plus), len(minus)]) for x, plus, minus in sides])
-    # Back at their places in TRL's [2B, L-1]: pair by pair, chosen before rejected, is the order they come in.
-    side, at = [], []
-    for pair in range(half):
-        for row in (pair, pair + half):
-            side += [row] * len(completions[row])
-            at += range(len(prompts[row]) - 1, len(prompts[row]) + len(completions[row]) - 1)
+    ends = attention_mask.sum(1).tolist()
+    starts = ((labels == -100) & attention_mask.bool()).sum(1).tolist()
+    rows = [row[:end] for row, end in zip(input_ids.tolist(), ends, strict=True)]
+    scored = completion_scores(model, rows, starts)
+    # Back at their places in TRL's [2B, L-1].
+    side = [row for row, (start, end) in enumerate(zip(starts, ends, strict=True)) for _ in range(start, end)]
+    at = [k - 1 for start, end in zip(starts, ends, strict=True) for k in range(start, end)]
     place = torch.tensor(side, device=input_ids.device), torch.tensor(at, device=input_ids.device)
 
     def spread(values):
@@ -82,11 +77,3 @@ def shared_prefix_forward(model, input_ids, attention_mask, labels):
     return SimpleNamespace(
         log_probs=log_probs, entropy=entropy, mean_logits=mean_logits, is_top1=is_top1 > 0, aux_loss=None
     )
-
-
-def _sides(input_ids, attention_mask, labels):
-    """(prompt tokens, completion tokens) of every row, as lists."""
-    ids, lengths = input_ids.tolist(), attention_mask.sum(1).tolist()
-    starts = ((labels == -100) & attention_mask.bool()).sum(1).tolist()
-    prompts = [row[:start] for row, start in zip(ids, starts, strict=True)]
-    return prompts, [row[start:end] for row, start, end in zip(ids, starts, lengths, strict=True)]
