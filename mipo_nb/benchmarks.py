@@ -1,7 +1,7 @@
 """`mipo-nb bench`: ours against the straightforward TRL and transformers route, on this machine.
 
 Both routes run in one process, in turn, several times over; the ratio of medians is what can be compared between
-machines. The share of peak is the arithmetic that the task needs (each shared prefix once, no padding, logits of scored
+machines. The share of peak is the arithmetic that the task needs (what is shared once, no padding, logits of scored
 tokens only) per second, over the fastest matrix product measured beside it.
 """
 
@@ -15,10 +15,10 @@ import torch
 
 from mipo_nb import decoding, generation, models, packing, plots, prompts, scoring, settings, sources, training
 from mipo_nb.linear import packed_weights
-from mipo_nb.routes import CHOSEN, MODEL, PROMPT, one_by_one, operations, some_pairs, texts, training_step
+from mipo_nb.routes import CHOSEN, MODEL, PROMPT, one_by_one, operations, pipeline, some_pairs, texts, training_step
 from mipo_nb.runs import project_root, write_atomically
 
-PARTS = ("train", "sample", "score")
+PARTS = ("train", "sample", "score", "pipeline")
 NOT_YET = "not measured yet"
 COLUMNS = ("what", "ours", "reference", "unit", "ratio", "share_of_peak", "device", "n")
 BATCH = 8  # pairs in a training step
@@ -57,8 +57,8 @@ def bench_training(dtype, device, peak, repetitions):
     model, tokenizer = models.load(MODEL, device=device, dtype=dtype)
     pairs = some_pairs(tokenizer, BATCH)
     rows = training.tokenize(pairs, tokenizer)
-    tokens, scored = sum(len(p) + len(a) + len(b) for p, a, b in rows), sum(len(a) + len(b) for _, a, b in rows)
-    work = operations(model, tokens, scored, backward=True)
+    tokens = sum(map(len, packing.tree([prompt + side for prompt, *sides in rows for side in sides])[1]))
+    work = operations(model, tokens, sum(len(a) + len(b) for _, a, b in rows), backward=True)
     cases = {"train": ("bfloat16", True, False), "train, reference without checkpointing": (dtype, False, False)}
     if device == "cuda":
         cases["train, NF4"] = (dtype, True, True)
@@ -127,6 +127,13 @@ def bench_scoring(dtype, device, peak, repetitions, *, k=8):
         yield _row(what, len(pairs), "responses/s", found, work / found[0] / peak, repetitions)
 
 
+def bench_pipeline(dtype, device, peak, repetitions, *, users=64):
+    """Users per minute from their prompts to a measured adapter: one run of either route, which takes minutes."""
+    rows = sources.personal_prompts("train", n=users, seed=0)
+    found = [_seconds(lambda r=route: pipeline(r, rows, dtype, device), device) for route in ("ours", "trl")]
+    yield _row("pipeline", 60 * users, "users/min", found, None, 1)
+
+
 def _row(what, amount, unit, seconds, share, n):
     ours, reference = seconds
     return {
@@ -180,7 +187,8 @@ def run(repetitions=5, *, folder=None, parts=PARTS):
             rows.append({**row, "device": name})
             print("{what}: {ours:.3g} against {reference:.3g} {unit}, {ratio:.1f} times".format(**row), flush=True)
             _write(folder / "bench.csv", rows, name)  # row by row: a benchmark that is stopped keeps what it has
-        _plot_ratios(folder / "bench.png", rows[1:], name)
+    table = pd.read_csv(folder / "bench.csv")
+    _plot_ratios(folder / "bench.png", table[(table["device"] == name) & table["ratio"].notna()], name)
     if parts == PARTS:
         points = pd.DataFrame(scaling(dtype, device))
         write_atomically(folder / "bench_scaling.csv", points.to_csv(index=False, float_format="%.4g"))
@@ -189,11 +197,12 @@ def run(repetitions=5, *, folder=None, parts=PARTS):
 
 
 def _write(file, rows, name):
-    """The rows of this device in place of its earlier ones, those of others as they are."""
+    """The rows in place of earlier ones of the same device and name, all others as they are."""
     tables = [pd.DataFrame(rows, columns=COLUMNS)]
     if file.exists():
         old = pd.read_csv(file)
-        tables.append(old[(old["device"] != name) & ~old["device"].str.startswith(NOT_YET)])
+        again = (old["device"] == name) & old["what"].isin([row["what"] for row in rows])
+        tables.append(old[~again & ~old["device"].str.startswith(NOT_YET)])
     if not any(table["device"].str.contains("NVIDIA").any() for table in tables):
         tables.append(pd.DataFrame({"what": list(PARTS), "device": f"{NOT_YET} with CUDA"}))
     write_atomically(file, pd.concat(tables).to_csv(index=False, float_format="%.4g"))
@@ -201,7 +210,7 @@ def _write(file, rows, name):
 
 def _plot_ratios(file, rows, name):
     fig, ax = plots.figure(width=8, height=0.5 * len(rows) + 1.2)
-    ax.barh([row["what"] for row in rows], [row["ratio"] for row in rows], color=plots.COLOURS[0])
+    ax.barh(rows["what"], rows["ratio"], color=plots.COLOURS[0])
     ax.axvline(1, color="0.4", ls="--", lw=1)
     ax.invert_yaxis()
     ax.set(xlabel="times as fast as the straightforward route (dashed: equal)", title=name)
@@ -218,4 +227,4 @@ def _plot_scaling(file, points):
     fig.savefig(file, metadata={"Software": None})
 
 
-BENCHES = {"train": bench_training, "sample": bench_sampling, "score": bench_scoring}
+BENCHES = {"train": bench_training, "sample": bench_sampling, "score": bench_scoring, "pipeline": bench_pipeline}

@@ -86,12 +86,19 @@ def list_notebooks():
 
 
 @app.command()
-def bench(repetitions: Annotated[int, typer.Option(min=1, help="How often each route runs, in turn.")] = 5):
-    """Time training, sampling and scoring against plain TRL and transformers; writes figures/bench.csv and plots."""
+def bench(
+    parts: Annotated[list[str], typer.Argument(help="train, sample, score, pipeline; all, without any.")] = None,
+    repetitions: Annotated[int, typer.Option(min=1, help="How often each route runs, in turn.")] = 5,
+):
+    """Time ours against plain TRL and transformers; writes figures/bench.csv and plots."""
     from mipo_nb import benchmarks, runs
+    from mipo_nb.settings import UserError, did_you_mean
 
+    for part in parts or ():
+        if part not in benchmarks.PARTS:
+            raise UserError(f"There is no benchmark '{part}'; {did_you_mean(part, benchmarks.PARTS)}")
     runs.quieten()
-    benchmarks.run(repetitions)
+    benchmarks.run(repetitions, parts=tuple(parts or benchmarks.PARTS))
 
 
 @app.command()

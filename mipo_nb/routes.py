@@ -1,10 +1,11 @@
-"""What the benchmarks time: one training step by either route, scores by independent passes, and the work there is."""
+"""What the benchmarks time: training steps, scores and the whole pipeline by either route, and the work there is."""
 
 import tempfile
 
+import numpy as np
 import torch
 
-from mipo_nb import models, packing, prompts, sources, training
+from mipo_nb import generation, models, packing, pairs, prompts, scoring, sources, training
 
 MODEL = "embedded:smollm2-135m"
 PROMPT, CHOSEN, REJECTED = 84, 68, 76  # tokens, as in the trial that set the targets
@@ -46,8 +47,8 @@ def some_pairs(tokenizer, n, *, prompt=PROMPT, chosen=CHOSEN, rejected=REJECTED)
     )
 
 
-def training_step(route, pairs, dtype, device, four_bit=False, **changes):
-    """A function that runs one step (forward and backward) of a route on all the pairs, and returns the loss."""
+def training_step(route, data, dtype, device, four_bit=False, **changes):
+    """A function that runs one step (forward and backward) of a route on all pairs of `data`, and returns the loss."""
     from trl import DPOTrainer
 
     from mipo_nb.linear import packed_weights
@@ -55,18 +56,18 @@ def training_step(route, pairs, dtype, device, four_bit=False, **changes):
 
     model, tokenizer = models.load(MODEL, device=device, dtype=dtype, four_bit=four_bit)
     if route == "ours":
-        pairs = pairs.add_column("ref_chosen_logps", [0.0] * len(pairs))
-        pairs = pairs.add_column("ref_rejected_logps", [0.0] * len(pairs))
+        data = data.add_column("ref_chosen_logps", [0.0] * len(data))
+        data = data.add_column("ref_rejected_logps", [0.0] * len(data))
     else:
         model.set_attn_implementation("sdpa")  # what transformers takes by itself
     arguments = training.dpo_arguments(
-        tempfile.gettempdir(), learning_rate=1e-4, beta=0.1, epochs=1, batch_size=len(pairs), max_length=None, seed=0,
+        tempfile.gettempdir(), learning_rate=1e-4, beta=0.1, epochs=1, batch_size=len(data), max_length=None, seed=0,
         device=device, dtype=dtype,
     )  # fmt: skip
     for name, value in changes.items():
         setattr(arguments, name, value)
     trainer = {"ours": SharedPrefixDPOTrainer, "trl": DPOTrainer}[route](
-        model=model, args=arguments, train_dataset=pairs, processing_class=tokenizer, peft_config=training.lora()
+        model=model, args=arguments, train_dataset=data, processing_class=tokenizer, peft_config=training.lora()
     )
     if arguments.gradient_checkpointing:
         trainer.model.activation_checkpointing_enable({"use_reentrant": False})
@@ -87,9 +88,48 @@ def training_step(route, pairs, dtype, device, four_bit=False, **changes):
 
 
 def one_by_one(model, ids):
-    """Independent passes, the straightforward way: all logits of each sequence, then the response's log-probs."""
+    """Array of log-probs by independent passes, the straightforward way: all logits of each sequence, one after another."""
+    found = []
     with torch.inference_mode():
         for start, end in ids:
             tokens = torch.tensor([start + end], device=model.device)
             logits = model(tokens).logits[0, len(start) - 1 : -1].float().log_softmax(-1)
-            logits.gather(-1, tokens[0, len(start) :, None]).sum()
+            found.append(logits.gather(-1, tokens[0, len(start) :, None]).sum().item())
+    return np.array(found)
+
+
+def pipeline(route, rows, dtype, device):
+    """From personal prompts to a measured adapter: both sides sampled, one epoch, the tuned model's responses scored.
+
+    `route` is "ours" or "trl" (`generate`, TRL's trainer, independent passes). Returns the responses' mean PMI in nats.
+    """
+    ours = route == "ours"
+    model, tokenizer = models.load(MODEL, device=device, dtype=dtype)
+    how, ends = generation.Sampling(batch_size=len(rows)), {tokenizer.eos_token_id}
+
+    def respond(policy, conversations):
+        if ours:
+            return list(generation.sample(policy, tokenizer, conversations, how, seed=0)["text"])
+        policy.get_decoder().config._attn_implementation = "sdpa"  # what transformers takes by itself
+        made = generation.generate(policy, [prompts.prompt_ids(tokenizer, c) for c in conversations], how, ends)
+        return [generation.cut_to_sentence(tokenizer.decode(tokens, skip_special_tokens=True)) for tokens, _ in made]
+
+    def score(conversations, texts):
+        if ours:
+            return scoring.log_probabilities(model, tokenizer, conversations, texts)
+        both = list(zip(conversations, texts, strict=True))
+        ids = [(prompts.prompt_ids(tokenizer, c), prompts.completion_ids(tokenizer, c, t)) for c, t in both]
+        return one_by_one(model, ids)
+
+    asked, bare = pairs.positive_conversations(rows), pairs.negative_conversations(rows, "missing_context")
+    chosen, rejected = respond(model, asked), respond(model, pairs.negative_conversations(rows, "random_context"))
+    made, _ = pairs.build(rows, chosen, rejected, tokenizer, negative="random_context", max_length=512)
+    reference = np.stack([score(made["prompt"], pairs.texts(made, side)) for side in ("chosen", "rejected")], 1)
+    with tempfile.TemporaryDirectory() as folder:
+        adapter = training.train(
+            MODEL, made, reference, learning_rate=4e-4, beta=0.1, epochs=1, batch_size=min(8, len(made)), max_length=512,
+            device=device, dtype=dtype, route="shared_prefix" if ours else "trl", folder=folder,
+        )["adapter"]  # fmt: skip
+        tuned, _ = models.load(MODEL, device=device, dtype=dtype, adapter=adapter)
+    responses = respond(tuned, asked)
+    return float(np.mean(score(asked, responses) - score(bare, responses)))

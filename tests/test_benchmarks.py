@@ -6,8 +6,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
-from mipo_nb import benchmarks, routes, training
+from mipo_nb import benchmarks, cli, generation, prompts, routes, scoring, sources, training
+from mipo_nb.settings import UserError
 
 pytestmark = pytest.mark.model
 
@@ -44,6 +46,25 @@ def test_both_training_steps_compute_the_loss(model_and_tokenizer):
     assert routes.training_step("ours", rows, "float32", "cpu")() == pytest.approx(expected, rel=1e-4)
 
 
+def test_independent_passes_give_the_scores(model_and_tokenizer):
+    model, tokenizer = model_and_tokenizer
+    asked = [prompts.messages("Name a bird.", text) for text in routes.texts(tokenizer, [20, 30])]
+    ids = [(prompts.prompt_ids(tokenizer, c), prompts.completion_ids(tokenizer, c, "A heron.")) for c in asked]
+    found = scoring.log_probabilities(model, tokenizer, asked, ["A heron."] * 2)
+    assert routes.one_by_one(model, ids) == pytest.approx(found, rel=1e-4)
+
+
+@pytest.mark.parametrize("route", ["ours", "trl"])
+def test_the_pipeline_ends_in_a_measured_adapter(route, monkeypatch):
+    monkeypatch.setattr(generation, "Sampling", partial(generation.Sampling, max_new_tokens=12))
+    assert math.isfinite(routes.pipeline(route, sources.personal_prompts("train", n=4, seed=0), "float32", "cpu"))
+
+
+def test_an_unknown_benchmark_is_refused():
+    done = CliRunner().invoke(cli.app, ["bench", "sampel"])
+    assert isinstance(done.exception, UserError) and "sample" in str(done.exception)
+
+
 def test_a_benchmark_writes_its_table_and_says_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(benchmarks.BENCHES, "score", partial(benchmarks.bench_scoring, k=2))
     elsewhere = {"what": "train", "ours": 9.0, "device": "NVIDIA of another day, bfloat16"}
@@ -57,5 +78,5 @@ def test_a_benchmark_writes_its_table_and_says_what_is_missing(tmp_path, monkeyp
     (tmp_path / "bench.csv").unlink()
     benchmarks.run(1, folder=tmp_path, parts=("score",))
     table = pd.read_csv(tmp_path / "bench.csv")
-    assert table["device"].str.startswith("not measured yet").sum() == 3
+    assert table["device"].str.startswith("not measured yet").sum() == len(benchmarks.PARTS)
     assert (tmp_path / "bench.png").stat().st_size > 1000
