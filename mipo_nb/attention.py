@@ -5,11 +5,13 @@ Here the query heads of a group stand in the place of further query positions in
 values that are read once.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import torch
 
 NAME = "grouped_sdpa"
+_PADDING = 1.5  # a batch of pieces may cost this many times what its pieces need
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,17 @@ def grouped_attention(
 ):
     """An attention function for transformers. query [B, H, T, D], key and value [B, G, L, D], H a multiple of G.
 
-    With `pieces` (a list of `Piece`; B is 1) a token sees those before it in its piece, and all pieces that this one
-    follows.
+    With `pieces` (what `in_batches` gives; B is 1) a token sees those before it in its piece, and all pieces that this
+    one follows.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if pieces is not None:
-        return _packed(query, key, value, pieces, scaling).transpose(1, 2), None
+        _, heads, tokens, width = query.shape
+        query = query.view(key.shape[1], -1, tokens, width)
+        scaling = width**-0.5 if scaling is None else scaling
+        out = _TreeAttention.apply(query, key[0], value[0], pieces, scaling)
+        return out.view(1, heads, tokens, width).transpose(1, 2), None
     if query.shape[2] == 1 and query.shape[1] != key.shape[1]:
         return _decoded(query, key, value, attention_mask, scaling).transpose(1, 2), None
     return sdpa_attention_forward(
@@ -64,52 +70,106 @@ def _decoded(query, key, value, mask, scaling):
     return torch.matmul(scores.softmax(-1), value).view(batch, heads, 1, width)
 
 
-def _packed(query, key, value, pieces, scaling):
-    """[1, H, T, D]: every piece attends to what it follows and, causally, to itself."""
-    _, heads, _, width = query.shape
-    groups = key.shape[1]
-    lengths = [piece.length for piece in pieces]
-    query = query.view(groups, heads // groups, -1, width)
-    parts = zip(query.split(lengths, 2), key[0].split(lengths, 1), value[0].split(lengths, 1), strict=True)
-    seen, out = [], []  # keys and values of each piece with all that it follows
-    for piece, (q, *own) in zip(pieces, parts, strict=True):
-        before = () if piece.after is None else seen[piece.after]
-        seen.append([torch.cat(both, 1) for both in zip(before, own, strict=True)] if before else own)
-        out.append(_attend(q, *seen[-1], scaling))
-    return torch.cat(out, 2).view(1, heads, -1, width)
+def in_batches(pieces, dtype, device):
+    """Pieces of about equal size gathered to `Batch`es, which are padded and attend in a few products each."""
+    spans = []  # where the tokens of a piece and of all that it follows lie
+    ends = list(itertools.accumulate(piece.length for piece in pieces))
+    for piece, stop in zip(pieces, ends, strict=True):
+        before, start = [] if piece.after is None else spans[piece.after], stop - piece.length
+        if before and before[-1][1] == start:
+            spans.append([*before[:-1], (before[-1][0], stop)])
+        else:
+            spans.append([*before, (start, stop)])
+    sizes = [(sum(b - a for a, b in seen), piece.length) for seen, piece in zip(spans, pieces, strict=True)]
+    batches = []
+    for k in sorted(range(len(pieces)), key=lambda k: sizes[k]):
+        some = [*batches[-1], k] if batches else [k]
+        keys, queries = ([sizes[i][side] for i in some] for side in (0, 1))
+        work = sum(a * b for a, b in zip(keys, queries, strict=True))
+        if batches and len(some) * max(keys) * max(queries) <= _PADDING * work:
+            batches[-1] = some
+        else:
+            batches.append([k])
+    return [Batch([spans[k] for k in some], [sizes[k] for k in some], dtype, device) for some in batches]
 
 
-def _attend(query, key, value, scaling):
-    """[G, S, n, D] from query of that shape and key, value [G, L, D]: the queries stand at the last n of L places."""
-    groups, shared, n, width = query.shape
-    scaling = width**-0.5 if scaling is None else scaling
-    flat = query.reshape(groups, shared * n, width)
-    if query.device.type == "cpu":
-        return _Attention.apply(flat, key, value, n, scaling).view_as(query)
-    seen = torch.ones(n, key.shape[1], dtype=torch.bool, device=query.device).tril_(key.shape[1] - n).repeat(shared, 1)
-    attention = torch.nn.functional.scaled_dot_product_attention
-    return attention(flat[None], key[None], value[None], attn_mask=seen, scale=scaling).view_as(query)
+class Batch:
+    """n pieces side by side, their queries padded to Q and the keys that they see to L, as [n, G, S Q, D] and [n, G, L, D]."""
+
+    def __init__(self, spans, sizes, dtype, device):
+        self.spans = spans
+        self.own = [(seen[-1][1] - length, seen[-1][1]) for seen, (_, length) in zip(spans, sizes, strict=True)]
+        keys, lengths = (torch.tensor(x, device=device)[:, None, None] for x in zip(*sizes, strict=True))
+        self.keys, self.queries = int(keys.max()), int(lengths.max())
+        at, query = torch.arange(self.keys, device=device), torch.arange(self.queries, device=device)[:, None]
+        unseen = (at >= keys) | (at > keys - lengths + query)  # padding, and what comes after a token
+        self.hides = torch.zeros(unseen.shape, dtype=dtype, device=device).masked_fill_(unseen, float("-inf"))[:, None]
+
+    def queries_of(self, x):
+        """[n, G, S Q, D] of x [G, S, T, D]."""
+        groups, shared, _, width = x.shape
+        padded = x.new_zeros(len(self.own), groups, shared, self.queries, width)
+        for row, (start, stop) in zip(padded, self.own, strict=True):
+            row[:, :, : stop - start] = x[:, :, start:stop]
+        return padded.view(len(self.own), groups, -1, width)
+
+    def keys_of(self, x):
+        """[n, G, L, D] of x [G, T, D]."""
+        padded = x.new_zeros(len(self.own), len(x), self.keys, x.shape[-1])
+        for row, here, there in self._places(padded):
+            row[:, here] = x[:, there]
+        return padded
+
+    def queries_into(self, out, padded):
+        """Put [n, G, S Q, D] back to where the pieces lie in `out` [G, S, T, D]."""
+        padded = padded.view(len(self.own), *out.shape[:2], self.queries, -1)
+        for row, (start, stop) in zip(padded, self.own, strict=True):
+            out[:, :, start:stop] = row[:, :, : stop - start]
+
+    def keys_into(self, out, padded):
+        """Add [n, G, L, D] to where the keys come from in `out` [G, T, D]."""
+        for row, here, there in self._places(padded):
+            out[:, there] += row[:, here]
+
+    def _places(self, padded):
+        for row, spans in zip(padded, self.spans, strict=True):
+            at = 0
+            for start, stop in spans:
+                yield row, slice(at, at + stop - start), slice(start, stop)
+                at += stop - start
 
 
-class _Attention(torch.autograd.Function):
-    """softmax(q k^T) v by whole products: on a CPU, for pieces this short, over twice as fast as the fused kernel."""
+class _TreeAttention(torch.autograd.Function):
+    """softmax(q k^T) v of every piece with what it follows: query [G, S, T, D], key and value [G, T, D].
+
+    By whole products: on a CPU, for pieces this short, over twice as fast as the fused kernel.
+    """
 
     @staticmethod
-    def forward(ctx, query, key, value, n, scaling):
-        query = query * scaling
-        share = torch.bmm(query, key.transpose(1, 2))
-        own = share.view(len(key), -1, n, key.shape[1])[..., key.shape[1] - n :]
-        own += torch.full((n, n), float("-inf"), dtype=share.dtype).triu_(1)  # none sees what comes after it
-        share = share.softmax(-1)
-        out = torch.bmm(share, value)
-        ctx.scaling = scaling
-        ctx.save_for_backward(query, key, value, share, out)
+    def forward(ctx, query, key, value, batches, scaling):
+        out, kept = torch.empty_like(query), []
+        for batch in batches:
+            q, k, v = batch.queries_of(query).mul_(scaling), batch.keys_of(key), batch.keys_of(value)
+            share = torch.matmul(q, k.transpose(-1, -2))
+            share.view(len(q), -1, batch.queries, batch.keys).add_(batch.hides)
+            share = share.softmax(-1)
+            found = torch.matmul(share, v)
+            batch.queries_into(out, found)
+            kept += [q, k, v, share, found]
+        ctx.batches, ctx.scaling = batches, scaling
+        ctx.save_for_backward(*kept)
         return out
 
     @staticmethod
     def backward(ctx, gradient):
-        query, key, value, share, out = ctx.saved_tensors
-        to_scores = torch.bmm(gradient, value.transpose(1, 2))
-        to_scores.sub_((gradient * out).sum(-1, keepdim=True)).mul_(share)
-        to_key, to_value = torch.bmm(to_scores.transpose(1, 2), query), torch.bmm(share.transpose(1, 2), gradient)
-        return torch.bmm(to_scores, key).mul_(ctx.scaling), to_key, to_value, None, None
+        kept = iter(ctx.saved_tensors)
+        groups, _, tokens, width = gradient.shape
+        to_query, to_key, to_value = torch.empty_like(gradient), *gradient.new_zeros(2, groups, tokens, width)
+        for batch, q, k, v, share, found in zip(ctx.batches, kept, kept, kept, kept, kept, strict=False):
+            g = batch.queries_of(gradient)
+            to_scores = torch.matmul(g, v.transpose(-1, -2))
+            to_scores.sub_((g * found).sum(-1, keepdim=True)).mul_(share)
+            batch.queries_into(to_query, torch.matmul(to_scores, k).mul_(ctx.scaling))
+            batch.keys_into(to_key, torch.matmul(to_scores.transpose(-1, -2), q))
+            batch.keys_into(to_value, torch.matmul(share.transpose(-1, -2), g))
+        return to_query, to_key, to_value, None, None

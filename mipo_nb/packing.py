@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import torch
 
-from mipo_nb.attention import NAME, Piece, use_grouped_attention
+from mipo_nb.attention import NAME, Piece, in_batches, use_grouped_attention
 
 _WORTH = 8  # tokens that sharing must save: a piece costs some calls in every layer
 
@@ -82,7 +82,7 @@ def hidden_states(model, packed, cache=None):
         input_ids=packed.tokens,
         position_ids=packed.positions,
         attention_mask=packed.tokens.new_ones(1, 1, 1, 1),  # of four axes, so that transformers makes none of its own
-        pieces=packed.pieces,
+        pieces=in_batches(packed.pieces, model.dtype, packed.tokens.device),
         past_key_values=cache,
         use_cache=cache is not None,
     )[0][0]

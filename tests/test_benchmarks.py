@@ -56,7 +56,7 @@ def test_independent_passes_give_the_scores(model_and_tokenizer):
 
 @pytest.mark.parametrize("route", ["ours", "trl"])
 def test_the_pipeline_ends_in_a_measured_adapter(route, monkeypatch):
-    monkeypatch.setattr(generation, "Sampling", partial(generation.Sampling, max_new_tokens=12))
+    monkeypatch.setattr(generation, "Sampling", partial(generation.Sampling, max_new_tokens=40))
     assert math.isfinite(routes.pipeline(route, sources.personal_prompts("train", n=4, seed=0), "float32", "cpu"))
 
 

@@ -82,10 +82,8 @@ def test_the_embedded_model_shares_prefixes(model_and_tokenizer):
 @pytest.mark.model
 def test_a_model_that_ignores_the_tree_is_found_out(model_and_tokenizer, monkeypatch):
     # A model for which every piece comes after the one that lies before it, and so sees it.
-    def in_line(query, key, value, pieces, scaling):
-        line = [Piece(piece.length, k - 1 if k else None) for k, piece in enumerate(pieces)]
-        return packed(query, key, value, line, scaling)
+    def in_line(pieces, *args):
+        return attention.in_batches([Piece(p.length, k - 1 if k else None) for k, p in enumerate(pieces)], *args)
 
-    packed = attention._packed
-    monkeypatch.setattr(attention, "_packed", in_line)
+    monkeypatch.setattr(packing, "in_batches", in_line)
     assert not packing._tried(model_and_tokenizer[0])
