@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "information objectives statistics settings provenance runs prompts preferences sources embedded models packing decoding "
-    "generation scoring pairs training judges evaluation plots checks runner ledger routes benchmarks cli"
+    "generation scoring pairs training judges evaluation plots checks state runner report ledger routes benchmarks classroom doctor cli"
 ).split()
 __all__ = ["__version__", *_MODULES]
 

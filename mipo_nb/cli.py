@@ -1,5 +1,9 @@
-"""The command line: `mipo-nb run`, `list`, `bench`, `tables`."""
+"""The command line: `mipo-nb run`, `list`, `doctor`, `clean`, `student`, `pack`, `unpack`, `bench`, `tables`."""
 
+import os
+import shlex
+import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -26,17 +30,19 @@ def _parameter(text):
 @app.command()
 def run(
     notebooks: Annotated[list[str] | None, typer.Argument(help="Numbers or names; none: the main notebooks.")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, laptop, gpu, paper, or auto.")] = "auto",
+    profile: Annotated[str, typer.Option(help="smoke, laptop, gpu, or auto.")] = "auto",
     parameter: Annotated[list[str] | None, typer.Option("-p", help="NAME=VALUE, as often as needed.")] = None,
     output_dir: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume/--fresh", help="Take what is there, or compute all anew.")] = True,
+    timeout: Annotated[int, typer.Option(min=0, help="Minutes for any one cell; 0: the profile's.")] = 0,
     keep_going: Annotated[bool, typer.Option(help="Go on with the next notebook after a failure.")] = False,
     publish: Annotated[bool, typer.Option(help="Copy outputs into notebooks/ and figures/ (laptop only).")] = False,
 ):
     """Execute notebooks one after the other and write a report."""
     from rich.console import Console
-    from rich.table import Table
 
-    from mipo_nb import runner, settings
+    from mipo_nb import report, runner, settings
+    from mipo_nb.state import alone, profile_folder
 
     paths = runner.selected(notebooks or [])
     given = dict(_parameter(p) for p in parameter or [])
@@ -47,42 +53,132 @@ def run(
     runner.check_parameters(paths, profile, given)
     if profile == "auto":
         profile = settings.resolve("auto", paths[0].stem).profile
+    if not resume:
+        os.environ["MIPO_NB_FRESH"] = str(time.time())
     console, states = Console(), []
-    for path in paths:
-        console.print(f"{path.stem} ...", highlight=False)
-        # Published notebooks keep their own parameters cell and get none injected.
-        state = runner.execute(
-            path, profile=profile, parameters=given, output_dir=output_dir, console=console, inject=not publish
-        )
-        states.append(state)
-        if state["error"]:
-            typer.echo(state["error"], err=True)
-            if not keep_going:
-                break
-        elif publish:
-            runner.publish(path, state["folder"])
+    # Published notebooks keep their own parameters cell and get none injected.
+    how = {"profile": profile, "parameters": given, "output_dir": output_dir, "inject": not publish}
+    with alone(profile_folder(output_dir, profile)):
+        for path in paths:
+            state = runner.finished(path, **how) if resume else None
+            if state:
+                console.print(f"{path.stem}: finished before; --fresh runs it again.", highlight=False)
+            else:
+                console.print(f"{path.stem} ...", highlight=False)
+                state = runner.execute(path, **how, console=console, timeout=60 * timeout)
+            states.append(state)
+            if state["error"]:
+                typer.echo(state["error"], err=True)
+                if state["interrupted"] or not keep_going:
+                    break
+            elif publish:
+                runner.publish(path, state["folder"])
+        page = report.write(states, output_dir, profile)
+    console.print(_table(states), width=None if console.is_terminal else 120)  # a log has no width of its own
+    console.print(f"Report: {page}", soft_wrap=True, highlight=False)
+    if any(state["error"] for state in states):
+        again = shlex.join(["mipo-nb", *(word for word in sys.argv[1:] if word != "--fresh")])
+        typer.echo(f"What was computed is kept. To go on: {again}", err=True)
+        raise typer.Exit(130 if states[-1]["interrupted"] else 1)  # as a shell says it of Ctrl-C
+
+
+def _table(states):
+    from rich.table import Table
+
+    from mipo_nb import report
+
     table = Table("notebook", "minutes", "measured", "result")
     for state in states:
-        rows = runner.results_of(state) if not state["error"] else []
+        rows = report.results_of(state) if not state["error"] else []
         first = [state["notebook"], f"{state['seconds'] / 60:.1f}"]
         for row in rows or [None]:
-            cells = [row["name"], runner.formatted(row)] if row else ["", "failed" if state["error"] else ""]
+            cells = [row["name"], report.formatted(row)] if row else ["", "failed" if state["error"] else ""]
             table.add_row(*first, *cells)
             first = ["", ""]
-    console.print(table, width=None if console.is_terminal else 120)  # a log has no width of its own
-    console.print(f"Report: {runner.report(states, output_dir, profile)}", soft_wrap=True, highlight=False)
-    if any(s["error"] for s in states):
-        raise typer.Exit(1)
+    return table
 
 
 @app.command("list")
 def list_notebooks():
-    """The notebooks, and which of them `mipo-nb run` executes."""
-    from mipo_nb import runner
+    """The notebooks: measured minutes and memory, needs, and which of them `mipo-nb run` executes."""
+    from rich.console import Console
+    from rich.table import Table
 
-    for name, path in runner.notebook_paths().items():
-        main = runner.read(path).metadata.get("mipo_nb", {}).get("main")
-        typer.echo(f"{name}{'  (main)' if main else ''}")
+    from mipo_nb import ledger
+
+    console, table = Console(), Table()
+    table.add_column("notebook", no_wrap=True)
+    for heading in ("main", "minutes", "memory", "needs"):
+        table.add_column(heading)
+    for row in ledger.overview():
+        table.add_row(row["name"], "yes" if row["main"] else "", row["minutes"], row["memory"], row["needs"])
+    console.print(table, width=None if console.is_terminal else 120)
+
+
+@app.command()
+def doctor(output_dir: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs")):
+    """Look at this machine: what is there, what each profile would do, and what to mend."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from mipo_nb import doctor
+
+    console, seen, uses = (
+        Console(),
+        Table("", "what", "found", "what to do"),
+        Table("profile", "model", "weights", "here"),
+    )
+    findings = doctor.examine(output_dir)
+    for one in findings:
+        seen.add_row({True: "ok", None: "-", False: "MEND"}[one.good], one.what, one.found, one.mend)
+    for row in doctor.profiles():
+        uses.add_row(*row.values())
+    for table in (seen, uses):
+        console.print(table, width=None if console.is_terminal else 120)
+    if any(one.good is False for one in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def student(out: Annotated[Path, typer.Argument(help="A new folder.")]):
+    """Copy the notebooks for a class, without solutions and outputs."""
+    from mipo_nb import classroom
+
+    typer.echo(f"{len(classroom.student_copy(out))} notebooks in {out}")
+
+
+@app.command()
+def clean(
+    profile: Annotated[str, typer.Option(help="Which profile's runs.")],
+    output_dir: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+):
+    """Remove what the runs of a profile left, their steps included."""
+    from mipo_nb import runner, state
+    from mipo_nb.settings import UserError, did_you_mean, profile_names
+
+    if profile not in profile_names():
+        raise UserError(f"Unknown profile '{profile}'; {did_you_mean(profile, profile_names())}")
+    folder = state.profile_folder(output_dir, profile)
+    if not yes:
+        typer.confirm(f"Remove {folder}?", abort=True)
+    typer.echo(f"{state.clean(folder, runner.notebook_paths()) / 1e6:.0f} MB freed")
+
+
+@app.command()
+def pack(file: Annotated[Path, typer.Argument(help="A new .tar file.")]):
+    """Put the cached models into one archive, for machines without a network."""
+    from mipo_nb import classroom
+
+    typer.echo(f"{', '.join(classroom.pack(file))} in {file}")
+
+
+@app.command()
+def unpack(file: Annotated[Path, typer.Argument(help="What 'mipo-nb pack' made.")]):
+    """Put the models of an archive into this machine's cache, after checking their sums."""
+    from mipo_nb import classroom
+
+    typer.echo(f"In the cache: {', '.join(classroom.unpack(file))}")
 
 
 @app.command()

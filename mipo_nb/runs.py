@@ -105,6 +105,8 @@ class Run:
         key = digest([function.__qualname__, code_version(function), fingerprint(arguments)])[:16]
         folder = self.folder.parent / "steps" / f"{function.__name__}-{key}"
         file = folder / "result.json"
+        if folder.exists() and folder.stat().st_mtime < float(os.environ.get("MIPO_NB_FRESH", 0)):
+            shutil.rmtree(folder)  # from before a run that was asked to compute everything anew
         found = file.exists()
         if not found:
             _make_folder(folder)
@@ -176,6 +178,7 @@ def start(notebook, profile="auto", *, seed=0, model=None, output_dir="runs", **
     folder = project_root() / Path(output_dir).expanduser() / settings.profile / notebook
     shutil.rmtree(folder / "figures", ignore_errors=True)
     _make_folder(folder)
+    (folder / "state.json").unlink(missing_ok=True)  # whatever was finished here is being written over
     quieten()
     seed_everything(seed)
     run = Run(settings, folder)

@@ -1,15 +1,18 @@
 """The command line: exit codes, one line for a mistake, and nothing written by it."""
 
+import io
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from mipo_nb import cli, ledger, runner
+from mipo_nb import cli, ledger, runner, state
 from mipo_nb.settings import UserError
 
 
@@ -96,14 +99,37 @@ def test_what_is_no_assignment_is_refused(text):
         cli._parameter(text)
 
 
-def test_the_list_marks_the_main_notebooks(call):
+def test_the_list_tells_minutes_memory_needs_and_the_main_ones(call):
     code, out, err = call("list")
     assert (code, err) == (0, "")
-    lines = out.splitlines()
-    assert [line.split()[0] for line in lines] == list(runner.notebook_paths())
+    lines = {name: next(line for line in out.splitlines() if name in line) for name in runner.notebook_paths()}
     main = {p.stem for p in runner.selected([])}
-    assert {line.split()[0] for line in lines if line.endswith("  (main)")} == main
+    assert {name for name, line in lines.items() if " yes " in line} == main
     assert 0 < len(main) < len(lines)
+    assert all(" GB " in line for line in lines.values())
+
+
+WRONG_CALLS = [
+    ["student"], ["student", "a", "b"], ["student", "--out", "a"], ["pack"], ["pack", "a", "b"], ["unpack"],
+    ["unpack", "a", "b"], ["doctor", "now"], ["doctor", "--profile", "smoke"], ["list", "11"], ["bench", "--repetitions", "0"],
+    ["bench", "--repetitions", "x"], ["tables", "now"], ["runn"], ["--profile", "smoke"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", WRONG_CALLS)
+def test_a_call_that_no_command_takes_writes_nothing(call, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(*arguments)
+    assert code == 2 and out == "" and "Error" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_commands_for_a_class_say_what_they_made_and_what_they_cannot(call, tmp_path):
+    code, out, _ = call("student", tmp_path / "class")
+    assert (code, out) == (0, f"{len(runner.notebook_paths())} notebooks in {tmp_path / 'class'}\n")
+    for arguments in (["student", tmp_path / "class"], ["unpack", tmp_path / "no.tar"], ["unpack", tmp_path]):
+        code, out, err = call(*arguments)
+        assert (code, out) == (2, "") and err.count("\n") == 1
 
 
 def test_without_a_command_there_is_help(call):
@@ -155,14 +181,16 @@ def collection(tmp_path, monkeypatch):
 def test_a_failure_stops_the_run_with_exit_code_1(call, collection):
     code, out, err = call("run", "--profile", "smoke", "--output-dir", collection / "out")
     assert code == 1
-    assert err.startswith("01_fails, cell ") and err.endswith("ZeroDivisionError: division by zero\n")
+    first, second = err.splitlines()
+    assert first.startswith("01_fails, cell ") and first.endswith("ZeroDivisionError: division by zero")
+    assert second.startswith("What was computed is kept. To go on: mipo-nb run --profile smoke ")
     assert "failed" in out and "02_works" not in out
-    assert {p.name for p in (collection / "out" / "smoke").iterdir()} == {"01_fails", "report.html"}
+    assert {p.name for p in (collection / "out" / "smoke").iterdir()} == {"01_fails", "report.html", ".lock"}
 
 
 def test_keep_going_runs_the_rest_and_still_ends_with_1(call, collection):
     code, out, err = call("run", "--profile", "smoke", "--keep-going", "--output-dir", collection / "out")
-    assert code == 1 and err.count("\n") == 1
+    assert code == 1 and err.count("\n") == 2
     row = next(line for line in out.splitlines() if "gain" in line)
     assert "02_works" in row and "0.50 nats" in row
     made = collection / "out" / "smoke"
@@ -170,3 +198,83 @@ def test_keep_going_runs_the_rest_and_still_ends_with_1(call, collection):
     assert f"Report: {made / 'report.html'}" in out and (made / "report.html").exists()
     code, _, err = call("run", "02", "--profile", "smoke", "--output-dir", collection / "out")
     assert (code, err) == (0, "")
+
+
+def test_a_finished_notebook_is_found_and_fresh_runs_it_again(call, collection):
+    again = ["run", "02", "--profile", "smoke", "--output-dir", collection / "out"]
+    executed = collection / "out" / "smoke" / "02_works" / "02_works.ipynb"
+    assert call(*again)[0] == 0
+    first = executed.stat().st_mtime_ns
+    code, out, _ = call(*again)
+    assert code == 0 and "02_works: finished before" in out and "0.50 nats" in out
+    assert executed.stat().st_mtime_ns == first
+    assert "finished before" not in call(*again, "--fresh")[1]
+    second = executed.stat().st_mtime_ns
+    assert second > first
+    notebook(collection / "notebooks" / "02_works.ipynb", WRITES + "changed = 1")
+    assert "finished before" not in call(*again)[1]
+    assert "finished before" in call(*again)[1] and executed.stat().st_mtime_ns > second
+
+
+def test_a_dead_kernel_names_its_cell_and_what_to_do(call, collection):
+    notebook(collection / "notebooks" / "03_dies.ipynb", "import os\nos._exit(1)")
+    code, _, err = call("run", "03", "--profile", "smoke", "--output-dir", collection / "out")
+    assert code == 1 and err.count("\n") == 2
+    assert err.startswith("03_dies, cell 3: DeadKernelError") and "To go on: mipo-nb run 03 --profile smoke" in err
+    assert [p.name for p in (collection / "out" / "smoke" / "03_dies").iterdir()] == ["03_dies.failed.ipynb"]
+
+
+SLOW = """
+import sys
+from pathlib import Path
+from mipo_nb import cli, runner
+root = Path(sys.argv[1])
+runner.project_root = lambda: root
+sys.argv = ["mipo-nb", "run", "04", "02", "--profile", "smoke", "--keep-going", "--output-dir", str(root / "out")]
+cli.main()
+"""
+
+
+def test_an_interrupt_ends_the_run_with_what_to_do(collection):
+    notebook(collection / "notebooks" / "04_slow.ipynb", "import time\ntime.sleep(120)")
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, collection], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )  # fmt: skip
+    partial = collection / "out" / "smoke" / "04_slow" / "04_slow.failed.ipynb"
+    for _ in range(600):
+        if (
+            partial.exists() and partial.read_text(encoding="utf-8").count('"start_time": "2') >= 4
+        ):  # the notebook's and three cells'
+            break
+        time.sleep(0.1)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the runner and the kernel
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "02_works" not in out
+    first, second = err.splitlines()
+    assert first == "04_slow, cell 3: interrupted." and second.startswith("What was computed is kept. To go on: ")
+    assert [p.name for p in partial.parent.iterdir()] == [partial.name]
+
+
+def test_a_second_run_in_the_same_folder_is_refused(call, collection):
+    with state.alone(collection / "out" / "smoke"):
+        code, out, err = call("run", "02", "--profile", "smoke", "--output-dir", collection / "out")
+    assert (code, out) == (2, "") and err.startswith("Another run is writing to ") and err.count("\n") == 1
+    assert call("run", "02", "--profile", "smoke", "--output-dir", collection / "out")[0] == 0
+
+
+def test_clearing_up_asks_first_and_touches_nothing_else(call, collection, monkeypatch):
+    call("run", "02", "--profile", "smoke", "--output-dir", collection / "out")
+    made = collection / "out" / "smoke"
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert call("clean", "--profile", "smoke", "--output-dir", collection / "out")[0] == 1
+    assert made.exists()
+    for profile, told in [("smok", "did you mean 'smoke'?"), ("laptop", "There is no folder")]:
+        code, _, err = call("clean", "--profile", profile, "--output-dir", collection / "out", "--yes")
+        assert code == 2 and told in err
+    (made / "mine.txt").write_text("mine")
+    code, _, err = call("clean", "--profile", "smoke", "--output-dir", collection / "out", "--yes")
+    assert code == 2 and "holds 'mine.txt', which no run made" in err and (made / "02_works").exists()
+    (made / "mine.txt").unlink()
+    assert call("clean", "--profile", "smoke", "--output-dir", collection / "out", "--yes")[:2] == (0, "0 MB freed\n")
+    assert not made.exists() and (collection / "notebooks" / "02_works.ipynb").exists()

@@ -10,7 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from rich.console import Console
 
-from mipo_nb import runner
+from mipo_nb import report, runner
 from mipo_nb.settings import UserError
 
 PARAMETERS = 'PROFILE = "laptop"\nSEED = 0\nOUTPUT_DIR = "runs"'
@@ -129,7 +129,7 @@ def result(value, low=None, high=None, unit="", n=None):
     ],
 )
 def test_a_result_as_text(given, text):
-    assert runner.formatted(given) == text
+    assert report.formatted(given) == text
 
 
 # --- running ---
@@ -156,14 +156,14 @@ def test_a_success_is_stamped_and_leaves_no_partial_copy(finished):
     assert state["error"] is None and state["seconds"] > 0 and state["notebook"] == "01_tiny"
     assert state["folder"] == out / "smoke" / "01_tiny"
     names = {p.name for p in state["folder"].iterdir()}
-    assert names == {"01_tiny.ipynb", "manifest.json", "results.json", "figures"}
+    assert names == {"01_tiny.ipynb", "state.json", "manifest.json", "results.json", "figures"}
     executed = runner.read(state["folder"] / "01_tiny.ipynb")
     stamp = executed.metadata["mipo_nb"]
     assert stamp["code"] == runner.code_hash(runner.read(path))
     assert stamp["manifest"]["profile"] == "smoke" and stamp["manifest"]["notebook"] == "01_tiny"
     assert stamp["manifest"]["seed"] == 3  # the injected one
     assert [r["value"] for r in stamp["results"]] == [0.5]
-    assert runner.results_of(state) == stamp["results"]
+    assert report.results_of(state) == stamp["results"]
     assert "papermill" not in executed.metadata and not any("papermill" in c.metadata for c in executed.cells)
     [injected] = [c.source for c in executed.cells if "injected-parameters" in c.metadata.get("tags", [])]
     assert "SEED = 3" in injected and 'PROFILE = "smoke"' in injected and "NOT_ONE" not in injected
@@ -173,7 +173,7 @@ def test_a_success_is_stamped_and_leaves_no_partial_copy(finished):
 def test_the_report_has_results_errors_and_pages(finished, tmp_path):
     _, state, out = finished
     failed = {"notebook": "02_bad", "seconds": 61, "error": "02_bad: mend <this>.", "folder": out / "smoke" / "02_bad"}
-    page = runner.report([state, failed], out, "smoke")
+    page = report.write([state, failed], out, "smoke")
     assert page == out / "smoke" / "report.html"
     text = page.read_text(encoding="utf-8")
     assert '<a href="01_tiny/01_tiny.html">01_tiny</a>' in text and (out / "smoke/01_tiny/01_tiny.html").exists()
@@ -191,7 +191,7 @@ def test_a_users_mistake_becomes_one_sentence_and_the_partial_copy_is_kept(tmp_p
     state = run(path, tmp_path / "out")
     assert state["error"] == "01_tiny: There are no rows; add some."
     assert [p.name for p in state["folder"].iterdir()] == ["01_tiny.failed.ipynb"]
-    assert runner.results_of(state) == []
+    assert report.results_of(state) == []
     partial = runner.read(state["folder"] / "01_tiny.failed.ipynb")
     outputs = [[o.get("text", o.get("ename")) for o in c.get("outputs", [])] for c in partial.cells]
     assert ["so far\n"] in outputs and ["UserError"] in outputs and ["never\n"] not in outputs

@@ -1,0 +1,97 @@
+"""One writer at a time, and what makes a finished notebook count as finished."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mipo_nb import runs, state
+from mipo_nb.settings import UserError
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from mipo_nb import state
+with state.alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_has_one_writer_until_its_process_ends(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", HOLDS, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match="Another run is writing to"), state.alone(tmp_path):
+        pass
+    with state.alone(tmp_path / "another"):
+        pass
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.communicate()
+    with state.alone(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_explained(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot be written"), state.alone(tmp_path / "file" / "out"):
+        pass
+
+
+def test_whatever_a_notebook_stands_on_changes_its_key(tmp_path, monkeypatch):
+    data = tmp_path / "mine.jsonl"
+    data.write_text("{}")
+    first = state.key("code", "smoke", {"DATA": str(data), "SEED": 1})
+    assert state.key("code", "smoke", {"DATA": str(data), "SEED": 1}) == first
+    others = [
+        state.key("other code", "smoke", {"DATA": str(data), "SEED": 1}),
+        state.key("code", "laptop", {"DATA": str(data), "SEED": 1}),
+        state.key("code", "smoke", {"DATA": str(data), "SEED": 2}),
+        state.key("code", "smoke", {"DATA": str(data)}),
+        state.key("code", "smoke", {"DATA": str(data), "SEED": 1}, inject=False),
+    ]
+    data.write_text("{} ")
+    others.append(state.key("code", "smoke", {"DATA": str(data), "SEED": 1}))
+    monkeypatch.setattr(state, "package_version", lambda: "another")
+    others.append(state.key("code", "smoke", {"DATA": str(data), "SEED": 1}))
+    assert len({first, *others}) == 1 + len(others)
+
+
+def test_a_folder_among_the_parameters_is_never_taken_as_unchanged(tmp_path):
+    assert state.key("code", "smoke", {"MODEL": str(tmp_path)}) is None
+    state.keep(tmp_path, None, 3.0)
+    assert state.finished(tmp_path, None) is None
+
+
+def test_only_the_same_key_is_finished(tmp_path):
+    assert state.finished(tmp_path, "key") is None
+    state.keep(tmp_path, "key", 3.5)
+    assert state.finished(tmp_path, "key") == 3.5 and state.finished(tmp_path, "other") is None
+    (tmp_path / "state.json").write_text('{"key": "k')
+    assert state.finished(tmp_path, "key") is None
+
+
+def test_a_run_that_begins_is_not_finished(tmp_path):
+    folder = runs.start("00_start_here", "smoke", output_dir=tmp_path).folder
+    state.keep(folder, "key", 1.0)
+    runs.start("00_start_here", "smoke", output_dir=tmp_path)
+    assert state.finished(folder, "key") is None
+
+
+def counted(n, folder):
+    with (folder / "calls").open("a") as file:
+        file.write("x")
+    return n + (folder / "calls").stat().st_size
+
+
+def test_a_fresh_run_computes_every_step_once_more(tmp_path, monkeypatch):
+    run = runs.start("00_start_here", "smoke", output_dir=tmp_path)
+    assert run.step("count", counted, 1) == 2 and run.step("count", counted, 1) == 2
+    time.sleep(0.05)
+    monkeypatch.setenv("MIPO_NB_FRESH", str(time.time()))
+    time.sleep(0.05)
+    again = runs.start("00_start_here", "smoke", output_dir=tmp_path)
+    assert again.step("count", counted, 1) == 2  # its folder was empty again
+    assert [again.step("count", counted, 1), again.steps[0]["found"], again.steps[1]["found"]] == [2, False, True]
