@@ -238,18 +238,23 @@ cli.main()
 def test_an_interrupt_ends_the_run_with_what_to_do(collection):
     notebook(collection / "notebooks" / "04_slow.ipynb", "import time\ntime.sleep(120)")
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, collection], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", SLOW, collection], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
+    # (A shell without a terminal starts its background jobs, and all below them, deaf to SIGINT.)
     partial = collection / "out" / "smoke" / "04_slow" / "04_slow.failed.ipynb"
-    for _ in range(600):
-        if (
-            partial.exists() and partial.read_text(encoding="utf-8").count('"start_time": "2') >= 4
-        ):  # the notebook's and three cells'
-            break
-        time.sleep(0.1)
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the runner and the kernel
-    out, err = process.communicate(timeout=60)
+    try:
+        for _ in range(600):
+            if (
+                partial.exists() and partial.read_text(encoding="utf-8").count('"start_time": "2') >= 4
+            ):  # the notebook's and three cells'
+                break
+            time.sleep(0.1)
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the runner and the kernel
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130 and "02_works" not in out
     first, second = err.splitlines()
     assert first == "04_slow, cell 3: interrupted." and second.startswith("What was computed is kept. To go on: ")
