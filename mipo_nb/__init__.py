@@ -10,7 +10,8 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "information objectives statistics settings provenance runs prompts preferences sources embedded models packing decoding "
-    "generation scoring pairs training judges evaluation plots checks state runner report ledger routes benchmarks classroom doctor cli"
+    "generation scoring pairs checkpoints training judges evaluation plots checks state runner report ledger routes "
+    "benchmarks classroom doctor cli"
 ).split()
 __all__ = ["__version__", *_MODULES]
 

@@ -8,6 +8,7 @@ tokens only) per second, over the fastest matrix product measured beside it.
 import statistics
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -40,11 +41,11 @@ def _seconds(task, device):
     return time.perf_counter() - begun
 
 
-def in_turn(ours, reference, repetitions, device="cpu"):
-    """(median seconds of ours, of the reference): one call each to warm up, then alternating."""
-    for task in (ours, reference):
+def in_turn(tasks, repetitions, device="cpu"):
+    """Median seconds of each task: one call each to warm up, then alternating."""
+    for task in tasks:
         task()
-    times = [[_seconds(task, device) for task in (ours, reference)] for _ in range(repetitions)]
+    times = [[_seconds(task, device) for task in tasks] for _ in range(repetitions)]
     return tuple(statistics.median(column) for column in zip(*times, strict=True))
 
 
@@ -66,38 +67,42 @@ def bench_training(dtype, device, peak, repetitions):
         ours = training_step("ours", pairs, dtype, device, four_bit)
         changes = {"precompute_ref_log_probs": False, "gradient_checkpointing": checkpointing}
         reference = training_step("trl", pairs, reference_dtype, device, four_bit, **changes)
-        found = in_turn(ours, reference, repetitions, device)
+        found = in_turn((ours, reference), repetitions, device)
         yield _row(what, BATCH, "pairs/s", found, work / found[0] / peak, repetitions)
 
 
-def bench_sampling(dtype, device, peak, repetitions, *, batch=64):
-    """Tokens per second of a batch of users' prompts, against `model.generate` with temperature and top-p."""
+def bench_sampling(dtype, device, peak, repetitions, *, n=128, batch=64):
+    """Tokens per second over `n` prompts, against `model.generate` in batches of `batch`: in one batch of all, and in as
+    small ones. With users' contexts, and bare: few prompts that many users share."""
     model, tokenizer = models.load(MODEL, device=device, dtype=dtype)
-    rows = sources.personal_prompts("train", n=batch, seed=0)
-    ids = [prompts.prompt_ids(tokenizer, prompts.messages(r["prompt"], r["context"])) for r in rows]
-    shared = [prompts.prompt_ids(tokenizer, prompts.messages(r["prompt"])) for r in rows]
-    how, ends = generation.Sampling(batch_size=batch), {tokenizer.eos_token_id}
     plain = models.load(MODEL, device=device, dtype=dtype)[0]
     plain.set_attn_implementation("sdpa")
-    for what, conversations in (("sample", ids), ("sample, shared bare prompts", shared)):
-        made = {"ours": [], "reference": []}  # tokens of each call: what is finished early differs between draws
+    rows, ends = sources.personal_prompts("train", n=n, seed=0), {tokenizer.eos_token_id}
+    personal = sorted(prompts.prompt_ids(tokenizer, prompts.messages(r["prompt"], r["context"])) for r in rows)
+    bare = sorted(prompts.prompt_ids(tokenizer, prompts.messages(r["prompt"])) for r in rows)
+    for conversations, cases in (
+        (personal, {"sample": n, f"sample, batches of {batch}": batch}),
+        (bare, {"sample, shared bare prompts": n}),
+    ):
+        routes = [(decoding.decode, model, size) for size in cases.values()] + [(generation.generate, plain, batch)]
+        made = [[] for _ in routes]  # tokens of each call: what is finished early differs between draws
 
-        def run(kind, sampler, policy, asked=conversations, made=made):
-            with torch.inference_mode(), packed_weights(policy) if kind == "ours" else nullcontext():
-                made[kind].append(sum(len(t) + done for t, done in sampler(policy, asked, how, ends)))
+        def run(sampler, policy, size, tokens, asked=conversations):
+            with torch.inference_mode(), packed_weights(policy) if policy is model else nullcontext():
+                parts = [asked[k : k + size] for k in range(0, len(asked), size)]
+                how = generation.Sampling(batch_size=size)
+                tokens.append(sum(len(t) + done for part in parts for t, done in sampler(policy, part, how, ends)))
 
         torch.manual_seed(0)
-        seconds = in_turn(
-            lambda run=run: run("ours", decoding.decode, model),
-            lambda run=run: run("reference", generation.generate, plain),
-            repetitions,
-            device,
-        )
-        tokens = [statistics.mean(made[k]) for k in ("ours", "reference")]
-        prefill = sum(map(len, packing.tree(conversations)[1]))
-        work = operations(model, prefill + tokens[0], tokens[0])
-        per_token = (seconds[0], seconds[1] * tokens[0] / tokens[1])
-        yield _row(what, tokens[0], "tokens/s", per_token, work / seconds[0] / peak, repetitions)
+        tasks = [partial(run, *route, tokens) for route, tokens in zip(routes, made, strict=True)]
+        seconds, tokens = in_turn(tasks, repetitions, device), [statistics.mean(m) for m in made]
+        for k, (what, size) in enumerate(cases.items()):
+            prefill = sum(
+                len(piece) for i in range(0, n, size) for piece in packing.tree(conversations[i : i + size])[1]
+            )
+            work = operations(model, prefill + tokens[k], tokens[k])
+            found = seconds[k], seconds[-1] * tokens[k] / tokens[-1]
+            yield _row(what, tokens[k], "tokens/s", found, work / seconds[k] / peak, repetitions)
 
 
 def bench_scoring(dtype, device, peak, repetitions, *, k=8):
@@ -118,12 +123,11 @@ def bench_scoring(dtype, device, peak, repetitions, *, k=8):
         ]
         tokens = sum(map(len, packing.tree([s + e for s, e in ids])[1]))
         work = operations(model, tokens, sum(len(e) for _, e in ids))
-        found = in_turn(
+        tasks = (
             lambda c=conversations, r=ends: scoring.log_probabilities(model, tokenizer, c, r),
             lambda ids=ids: one_by_one(model, ids),
-            repetitions,
-            device,
         )
+        found = in_turn(tasks, repetitions, device)
         yield _row(what, len(pairs), "responses/s", found, work / found[0] / peak, repetitions)
 
 

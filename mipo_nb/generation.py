@@ -3,14 +3,13 @@
 One interface for two backends: a model in this process, or an OpenAI-compatible server (vLLM, llama.cpp, Ollama ...).
 """
 
-import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from mipo_nb import prompts
-from mipo_nb.runs import progress, write_atomically
+from mipo_nb.runs import kept, progress
 from mipo_nb.settings import UserError
 
 
@@ -62,14 +61,12 @@ def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, desc
     responses = [None] * len(ids)
     with torch.inference_mode(), packed_weights(model):
         for number, batch in enumerate(progress(batches, description)):
-            file = Path(folder) / f"batch-{number:04d}.json" if folder else None
-            if file and file.exists():
-                found = json.loads(file.read_text(encoding="utf-8"))
-            else:
+
+            def draw(number=number, batch=batch):
                 torch.manual_seed((seed * 1_000_003 + number) % 2**63)
-                found = _sample_batch(model, tokenizer, [ids[i] for i in batch], sampling)
-                if file:
-                    write_atomically(file, json.dumps(found, ensure_ascii=False))
+                return _sample_batch(model, tokenizer, [ids[i] for i in batch], sampling)
+
+            found = kept(Path(folder) / f"batch-{number:04d}.json" if folder else None, draw)
             for i, response in zip(batch, found, strict=True):
                 text = response["text"] if response["finished"] else cut_to_sentence(response["text"])
                 responses[i] = {**response, "text": text}
@@ -158,10 +155,7 @@ class Server:
 
         from datasets import Dataset
 
-        def one(number):
-            file = Path(folder) / f"answer-{number:05d}.json" if folder else None
-            if file and file.exists():
-                return json.loads(file.read_text(encoding="utf-8"))
+        def ask(number):
             choice = self._choice(
                 conversations[number],
                 temperature=sampling.temperature,
@@ -170,10 +164,10 @@ class Server:
                 seed=(seed * 1_000_003 + number) % 2**31,
             )
             text, finished = (choice.message.content or "").strip(), choice.finish_reason != "length"
-            found = {"text": text if finished else cut_to_sentence(text), "finished": finished}
-            if file:
-                write_atomically(file, json.dumps(found, ensure_ascii=False))
-            return found
+            return {"text": text if finished else cut_to_sentence(text), "finished": finished}
+
+        def one(number):
+            return kept(Path(folder) / f"answer-{number:05d}.json" if folder else None, lambda: ask(number))
 
         pool = ThreadPoolExecutor(sampling.batch_size)
         try:

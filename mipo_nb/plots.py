@@ -3,6 +3,8 @@
 import csv
 import io
 
+from mipo_nb.runs import write_atomically
+
 # Okabe and Ito's palette: readable for the colour-blind; the first four also differ in grey.
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442"]
 
@@ -47,17 +49,16 @@ def show(run, name, fig, *, alt, table):
 
     if len(alt.split()) < 8:
         raise ValueError("alt= must say in a sentence what is seen in the figure.")
-    folder = run.folder / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, written = run.folder / "figures", io.StringIO(newline="")
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", metadata={"Software": None})
     plt.close(fig)
-    (folder / f"{name}.png").write_bytes(buffer.getvalue())
+    write_atomically(folder / f"{name}.png", buffer.getvalue())
     rows = table.to_dict("records") if hasattr(table, "to_dict") else list(table)
-    with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    writer = csv.DictWriter(written, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    write_atomically(folder / f"{name}.csv", written.getvalue())
     display(Image(data=buffer.getvalue(), format="png", alt=alt))
 
 

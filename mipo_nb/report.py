@@ -1,52 +1,68 @@
-"""What a run leaves to read: one page with the state, minutes and results of each notebook."""
+"""What runs leave to read: one page with the state, minutes and results of each notebook."""
 
 import html
 import json
 
+from mipo_nb import state
 from mipo_nb.runner import read
 from mipo_nb.runs import write_atomically
-from mipo_nb.state import profile_folder
+from mipo_nb.settings import UserError
+
+_STYLE = (
+    "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
+    "td,th{padding:.2em .8em;text-align:left;border-bottom:1px solid #ddd}"
+)
 
 
-def write(states, output_dir, profile):
-    """Write report.html: state, minutes, memory and results of each notebook, with links to their pages."""
-    from nbconvert import HTMLExporter
+def write(output_dir, profile):
+    """Write report.html beside a profile's runs: how each notebook ended, minutes, results, and links to what it left.
 
-    folder = profile_folder(output_dir, profile)
-    sections = []
-    for state in states:
-        name, page = state["notebook"], None
-        executed = state["folder"] / f"{name}.ipynb"
-        if executed.exists() and not state["error"]:
-            page = state["folder"] / f"{name}.html"
-            write_atomically(page, HTMLExporter().from_notebook_node(read(executed))[0])
-        sections.append(_report_section(state, page and page.relative_to(folder)))
-    body = "\n".join(sections)
-    write_atomically(
-        folder / "report.html",
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>MIPO notebooks: {html.escape(profile)}</title>"
-        "<style>body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
-        "td,th{padding:.2em .8em;text-align:left;border-bottom:1px solid #ddd}</style>"
-        f"<h1>MIPO notebooks, profile {html.escape(profile)}</h1>{body}</html>",
+    Returns its path. Raises `UserError` where no notebook has run.
+    """
+    folder = state.profile_folder(output_dir, profile)
+    ran = [p for p in sorted(folder.glob("[0-9][0-9]_*")) if p.is_dir()]
+    if not ran:
+        raise UserError(f"No notebook has run in {folder}; begin with: mipo-nb run --profile {profile}")
+    sections = "\n".join(map(_section, ran))
+    title = f"MIPO notebooks, profile {html.escape(profile)}"
+    page = (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
+        f"<h1>{title}</h1>{sections}</html>"
     )
+    write_atomically(folder / "report.html", page)
     return folder / "report.html"
 
 
-def _report_section(state, page):
-    title = html.escape(state["notebook"])
-    heading = f'<h2><a href="{html.escape(page.as_posix())}">{title}</a></h2>' if page else f"<h2>{title}</h2>"
-    minutes = f"<p>{state['seconds'] / 60:.1f} minutes. "
-    if state["error"]:
-        return f"{heading}{minutes}<strong>Failed.</strong> {html.escape(state['error'])}</p>"
-    rows = "".join(
-        f"<tr><td>{html.escape(r['name'])}</td><td>{html.escape(formatted(r))}</td></tr>" for r in results_of(state)
+def _section(folder):
+    name, ended = folder.name, state.ended(folder)
+    links = {"partial notebook": f"{name}.failed.ipynb", "where its numbers come from": "manifest.json"}
+    heading, told, rows = html.escape(name), "<p><strong>Not finished:</strong> it runs, or was killed.", []
+    if ended and ended["error"]:
+        told = f"<p>{ended['seconds'] / 60:.1f} minutes. <strong>Failed.</strong> {html.escape(ended['error'])}"
+    elif ended:
+        _as_page(folder / f"{name}.ipynb")
+        links = {"notebook": f"{name}.ipynb", **links}
+        heading = f'<a href="{name}/{name}.html">{heading}</a>'
+        told, rows = f"<p>{ended['seconds'] / 60:.1f} minutes. Finished.", results_of(folder)
+    linked = [f'<a href="{name}/{file}">{text}</a>' for text, file in links.items() if (folder / file).exists()]
+    cells = "".join(
+        f"<tr><td>{html.escape(row['name'])}</td><td>{html.escape(formatted(row))}</td></tr>" for row in rows
     )
-    return f"{heading}{minutes}Finished.</p><table>{rows}</table>"
+    return f"<h2>{heading}</h2>{told} {', '.join(linked)}</p><table>{cells}</table>"
 
 
-def results_of(state):
-    """The recorded results of a finished run."""
-    file = state["folder"] / "results.json"
+def _as_page(notebook):
+    """Write a notebook as HTML beside it, unless that is there and not older."""
+    from nbconvert import HTMLExporter
+
+    page = notebook.with_suffix(".html")
+    if not page.exists() or page.stat().st_mtime < notebook.stat().st_mtime:
+        write_atomically(page, HTMLExporter().from_notebook_node(read(notebook))[0])
+
+
+def results_of(folder):
+    """The recorded results of a run, from its folder; none where there is none."""
+    file = folder / "results.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mipo_nb import state
 from mipo_nb.runs import project_root
-from mipo_nb.settings import UserError, did_you_mean, profile_names
+from mipo_nb.settings import UserError, did_you_mean
 
 _POLL_SECONDS = 1.0
 _PLAIN_SECONDS = 30.0  # between lines of progress where no terminal is
@@ -51,10 +51,8 @@ def parameter_names(path):
     return list(papermill.inspect_notebook(str(path)))
 
 
-def check_parameters(paths, profile, parameters):
-    """Raise `UserError` for an unknown profile, or a parameter that none of the notebooks has."""
-    if profile != "auto" and profile not in profile_names():
-        raise UserError(f"Unknown profile '{profile}'; {did_you_mean(profile, [*profile_names(), 'auto'])}")
+def check_parameters(paths, parameters):
+    """Raise `UserError` for a parameter that none of the notebooks has."""
     known = {name for path in paths for name in parameter_names(path)}
     for name in parameters:
         if name not in known:
@@ -127,12 +125,15 @@ def execute(path, *, profile, parameters, output_dir, console, inject=True, time
             error = f"{path.stem}{_where(partial)}: {type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}"
     if error is None and not (folder / "manifest.json").exists():
         error = f"{path.stem} wrote its run to another folder than {folder}; leave PROFILE and OUTPUT_DIR to mipo-nb."
-    if error is None:
-        _stamp(partial, folder)
-        os.replace(partial, final)
-        state.keep(folder, key, time.time() - begun)
-    ended = {"notebook": path.stem, "seconds": time.time() - begun, "error": error, "folder": folder}
-    return {**ended, "interrupted": interrupted}
+    seconds = time.time() - begun
+    try:
+        if error is None:
+            _stamp(partial, folder)
+            os.replace(partial, final)
+        state.keep(folder, key, seconds, error)
+    except (OSError, UserError) as e:  # a full disk
+        error = error or f"{path.stem}: {e}"
+    return {"notebook": path.stem, "seconds": seconds, "error": error, "folder": folder, "interrupted": interrupted}
 
 
 def _where(partial):
@@ -220,7 +221,14 @@ def publish(path, folder):
         raise UserError("Committed outputs come from the laptop profile; run with --profile laptop to publish.")
     if any("injected-parameters" in c.metadata.get("tags", []) for c in executed.cells):
         raise UserError("Committed outputs come from the notebook's own parameters; publish without -p.")
-    shutil.copyfile(folder / path.name, path)
+    figures = project_root() / "figures"
+    figures.mkdir(exist_ok=True)
     for file in sorted((folder / "figures").glob("*")):
-        (project_root() / "figures").mkdir(exist_ok=True)
-        shutil.copyfile(file, project_root() / "figures" / f"{path.stem[:2]}_{file.name}")
+        _copy(file, figures / f"{path.stem[:2]}_{file.name}")
+    _copy(folder / path.name, path)
+
+
+def _copy(file, target):
+    temporary = target.with_name(f".{target.name}.new")
+    shutil.copyfile(file, temporary)
+    os.replace(temporary, target)

@@ -4,6 +4,7 @@ A run writes to OUTPUT_DIR/PROFILE/NOTEBOOK/. Steps lie beside, in OUTPUT_DIR/PR
 what an earlier one computed, and can compute it itself when it is run alone.
 """
 
+import contextlib
 import inspect
 import json
 import os
@@ -26,16 +27,30 @@ from mipo_nb.settings import UserError
 _NOT_KEYED = {"folder", "description"}
 
 
-def write_atomically(path, text):
-    """Write text to a temporary sibling and move it into place, so that no reader ever sees half a file."""
+def write_atomically(path, content):
+    """Write text or bytes to a temporary sibling and move it into place, so that no reader ever sees half a file.
+
+    Raises `UserError` where that cannot be done.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    except OSError as e:  # a full disk, a folder that became read-only
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise UserError(f"{path} could not be written ({e.strerror}); what was there before is as it was.") from e
+
+
+def kept(file, compute):
+    """`compute()`, a JSON value, written to `file` and read back from it the next time. Not kept where `file` is None."""
+    if file is None:
+        return compute()
+    if not file.exists():
+        write_atomically(file, json.dumps(compute(), ensure_ascii=False))
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def project_root():
@@ -189,7 +204,7 @@ def start(notebook, profile="auto", *, seed=0, model=None, output_dir="runs", **
 def _make_folder(folder):
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / ".writable", "")
+        (folder / ".writable").touch()
         (folder / ".writable").unlink()
     except OSError as e:
         raise UserError(

@@ -1,16 +1,22 @@
 """Log-probabilities of responses under a model, in nats: per token or summed, and under many contexts."""
 
+from pathlib import Path
+
 import numpy as np
 
 from mipo_nb import prompts
-from mipo_nb.runs import progress
+from mipo_nb.provenance import digest
+from mipo_nb.runs import kept, progress
 
 
-def token_log_probabilities(model, tokenizer, conversations, responses, *, batch_size=16, description="scoring"):
+def token_log_probabilities(
+    model, tokenizer, conversations, responses, *, batch_size=16, folder=None, description="scoring"
+):
     """List of float arrays, one per row: log p(token | everything before it) for each token of the response.
 
     The response's tokens are those of `prompts.completion_ids`. What rows begin with together (one user's
     context, a conversation) is computed once, rows run without padding, and logits are computed for response tokens only.
+    With a `folder`, which must belong to this model alone, each finished batch is kept there under a hash of its tokens.
     """
     import torch
 
@@ -26,12 +32,18 @@ def token_log_probabilities(model, tokenizer, conversations, responses, *, batch
     found = [None] * len(whole)
     with torch.inference_mode(), packed_weights(model):
         for rows in progress(batches, description):
-            if packs:
-                scored = packing.completion_scores(model, [whole[i] for i in rows], [len(starts[i]) for i in rows])[0]
-            else:
-                scored = padded_log_probabilities(model, [starts[i] for i in rows], [ends[i] for i in rows])
-            for i, values in zip(rows, scored.split([len(ends[i]) for i in rows]), strict=True):
-                found[i] = values.double().cpu().numpy()
+            tokens, places = [whole[i] for i in rows], [len(starts[i]) for i in rows]
+
+            def score(rows=rows, tokens=tokens, places=places):
+                if packs:
+                    scored = packing.completion_scores(model, tokens, places)[0]
+                else:
+                    scored = padded_log_probabilities(model, [starts[i] for i in rows], [ends[i] for i in rows])
+                return [values.tolist() for values in scored.split([len(ends[i]) for i in rows])]
+
+            file = Path(folder) / f"scores-{digest([tokens, places])[:16]}.json" if folder else None
+            for i, values in zip(rows, kept(file, score), strict=True):
+                found[i] = np.array(values, dtype=float)
     return found
 
 
@@ -59,31 +71,39 @@ def padded_log_probabilities(model, starts, ends):
     return -torch.nn.functional.cross_entropy(logits, targets.to(model.device), reduction="none")
 
 
-def log_probabilities(model, tokenizer, conversations, responses, *, batch_size=16, description="scoring"):
+def log_probabilities(model, tokenizer, conversations, responses, *, batch_size=16, folder=None, description="scoring"):
     """Array [n]: log p(response | conversation), summed over the response's tokens, in nats."""
     rows = token_log_probabilities(
-        model, tokenizer, conversations, responses, batch_size=batch_size, description=description
+        model, tokenizer, conversations, responses, batch_size=batch_size, folder=folder, description=description
     )
     return np.array([row.sum() for row in rows])
 
 
-def context_matrix(model, tokenizer, prompt_texts, contexts, responses, *, batch_size=16, description="scoring"):
+def context_matrix(
+    model, tokenizer, prompt_texts, contexts, responses, *, batch_size=16, folder=None, description="scoring"
+):
     """Array [n, K]: log p(response i | prompt i, context k of row i). `contexts` is a list of n lists of K contexts."""
     width = len(contexts[0])
     conversations = [prompts.messages(p, c) for p, row in zip(prompt_texts, contexts, strict=True) for c in row]
     repeated = [r for r in responses for _ in range(width)]
-    flat = log_probabilities(model, tokenizer, conversations, repeated, batch_size=batch_size, description=description)
+    flat = log_probabilities(
+        model, tokenizer, conversations, repeated, batch_size=batch_size, folder=folder, description=description
+    )
     return flat.reshape(len(responses), width)
 
 
-def context_information(model, tokenizer, prompt_texts, contexts, responses, *, batch_size=16, description="PMI"):
+def context_information(
+    model, tokenizer, prompt_texts, contexts, responses, *, batch_size=16, folder=None, description="PMI"
+):
     """Array [n]: PMI of response and context given the prompt, log p(y|x,c) - log p(y|x), in nats."""
     from mipo_nb.information import pointwise_mutual_information
 
     with_context = [prompts.messages(p, c) for p, c in zip(prompt_texts, contexts, strict=True)]
     without = [prompts.messages(p) for p in prompt_texts]
     scored = [
-        log_probabilities(model, tokenizer, rows, responses, batch_size=batch_size, description=description)
+        log_probabilities(
+            model, tokenizer, rows, responses, batch_size=batch_size, folder=folder, description=description
+        )
         for rows in (with_context, without)
     ]
     return pointwise_mutual_information(*scored)

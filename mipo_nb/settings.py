@@ -110,13 +110,67 @@ class Settings:
             raise AttributeError(f"profile has no number '{name}'; {did_you_mean(name, known)}") from None
 
 
-def profile_numbers(profile, notebook):
-    """The table of one profile for one notebook: its defaults with the notebook's own values on top."""
+def profile_file(profile):
+    """Where a profile is written: one of the package's by its name, a user's own by a path that ends in .toml.
+
+    Raises `UserError` where there is none.
+    """
+    own = Path(profile).expanduser()
+    if own.suffix == ".toml":
+        if not own.is_file():
+            raise UserError(f"There is no profile file '{profile}'; give its whole path.")
+        return own.resolve()
     if profile not in profile_names():
         raise UserError(f"Unknown profile '{profile}'; {did_you_mean(profile, [*profile_names(), 'auto'])}")
-    text = (resources.files("mipo_nb") / "profiles" / f"{profile}.toml").read_text(encoding="utf-8")
-    table = tomllib.loads(text)
-    return {**table["defaults"], **table.get(notebook, {})}
+    return resources.files("mipo_nb") / "profiles" / f"{profile}.toml"
+
+
+def profile_numbers(profile, notebook):
+    """The numbers of one profile for one notebook: its defaults with the notebook's own values on top.
+
+    A user's own file need only hold what differs from the laptop profile. Raises `UserError` for a file that is no TOML,
+    or has a table, a name or a value that the laptop profile could not have.
+    """
+    file = profile_file(profile)
+    tables = _tables(file)
+    numbers = {**tables.get("defaults", {}), **tables.get(notebook, {})}
+    if Path(profile).suffix != ".toml":
+        return numbers
+    laptop = _tables(profile_file("laptop"))
+    for heading, table in tables.items():
+        if heading not in laptop or not isinstance(table, dict):
+            raise UserError(
+                f"{file.name}, {_line(file, heading)}: no table '{heading}'; {did_you_mean(heading, laptop)}"
+            )
+        known = {**laptop["defaults"], **laptop[heading]}
+        for name, value in table.items():
+            where = f"{file.name}, {_line(file, heading, name)}"
+            if name not in known:
+                raise UserError(f"{where}: unknown number '{name}'; {did_you_mean(name, known)}")
+            try:
+                _checked(name, value, known[name])
+            except UserError as e:
+                raise UserError(f"{where}: {e}") from None
+    return {**laptop["defaults"], **laptop.get(notebook, {}), **numbers}
+
+
+def _tables(file):
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise UserError(f"The profile {file.name} cannot be read: {e}.") from None
+
+
+def _line(file, heading, name=None):
+    """ "line N" of a table, or of a name in it, for an error message."""
+    inside, wanted = False, heading if name is None else name
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        word = line.split("=")[0].strip().strip("[]\"' ")
+        if name is not None and line.lstrip().startswith("["):
+            inside = word == heading
+        elif word == wanted and (inside or name is None):
+            return f"line {number}"
+    return f"table '{heading}'"
 
 
 def resolve(profile, notebook, *, model=None, seed=0, device=None, **overrides):
@@ -146,7 +200,7 @@ def resolve(profile, notebook, *, model=None, seed=0, device=None, **overrides):
         raise UserError(f"Unknown device '{device}'; use 'cpu' or 'cuda'.")
     model = model or numbers.get("model")
     numbers = {k: v for k, v in numbers.items() if k != "model"}
-    return Settings(profile, notebook, model, seed, device, machine.dtype, numbers)
+    return Settings(Path(profile).stem, notebook, model, seed, device, machine.dtype, numbers)
 
 
 def _checked(name, value, default):

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from mipo_nb.provenance import digest, package_version
 from mipo_nb.runs import project_root, write_atomically
-from mipo_nb.settings import UserError
+from mipo_nb.settings import UserError, profile_file
 
 
 def profile_folder(output_dir, profile):
     """Where the runs of a profile lie; a relative `output_dir` is taken from the project's root."""
-    return project_root() / Path(output_dir).expanduser() / profile
+    return project_root() / Path(output_dir).expanduser() / Path(profile).stem
 
 
 @contextlib.contextmanager
@@ -41,7 +41,7 @@ def key(code, profile, parameters, inject=True):
 
     None where a parameter names a folder, whose content is not looked at: such a notebook is never taken as finished.
     """
-    files = sorted((project_root() / "data").glob("*.jsonl"))
+    files = [*sorted((project_root() / "data").glob("*.jsonl")), profile_file(profile)]
     for value in parameters.values():
         given = project_root() / Path(value).expanduser() if isinstance(value, str) and value else None
         if given and given.is_dir():
@@ -51,18 +51,24 @@ def key(code, profile, parameters, inject=True):
     return digest([code, package_version(), profile, parameters, inject, hashes])
 
 
-def keep(folder, key, seconds):
-    """Write down that the notebook of this folder is finished."""
-    write_atomically(folder / "state.json", json.dumps({"key": key, "seconds": seconds}))
+def keep(folder, key, seconds, error=None):
+    """Write down how the notebook of this folder ended: after how many seconds, and with which error, if any."""
+    write_atomically(folder / "state.json", json.dumps({"key": key, "seconds": seconds, "error": error}))
+
+
+def ended(folder):
+    """What `keep` wrote, or None where a notebook has not ended: it runs, or was killed."""
+    try:
+        return json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def finished(folder, key):
-    """The seconds of a notebook that finished with this key, or None."""
-    try:
-        found = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found["seconds"] if key is not None and found["key"] == key else None
+    """The seconds of a notebook that finished with this key and no error, or None."""
+    found = ended(folder)
+    ok = found and not found["error"] and key is not None and found["key"] == key
+    return found["seconds"] if ok else None
 
 
 def clean(folder, notebooks):

@@ -5,7 +5,7 @@ import math
 import shutil
 from pathlib import Path
 
-from mipo_nb import models
+from mipo_nb import checkpoints, models
 from mipo_nb.runs import report_progress
 from mipo_nb.settings import UserError
 
@@ -19,9 +19,7 @@ def lora(rank=16):
     return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def dpo_arguments(
-    folder, *, learning_rate, beta, epochs, batch_size, accumulate=1, max_length, seed, device, dtype, save_steps=8
-):
+def dpo_arguments(folder, *, learning_rate, beta, epochs, batch_size, accumulate=1, max_length, seed, device, dtype):
     """A `trl.DPOConfig` with the choices of the paper's code where they are known: cosine, Adam betas (0.9, 0.95), no
     weight decay, clip 1.0, sigmoid loss on summed log-probs, no dropout."""
     from trl import DPOConfig
@@ -49,7 +47,7 @@ def dpo_arguments(
         use_cpu=device == "cpu",
         dataloader_pin_memory=device == "cuda",
         logging_steps=1,
-        save_steps=save_steps,
+        save_strategy="no",  # see `checkpoints`
         save_total_limit=1,
         report_to="none",
         disable_tqdm=True,
@@ -58,7 +56,9 @@ def dpo_arguments(
     )
 
 
-def reference_log_probabilities(model, tokenizer, pairs, *, batch_size=16, description="reference log-probs"):
+def reference_log_probabilities(
+    model, tokenizer, pairs, *, batch_size=16, folder=None, description="reference log-probs"
+):
     """Array [pairs, 2]: log pi_ref of chosen and rejected, summed over their tokens, in nats.
 
     `model` is the untrained model (or a PEFT model with its adapter off). Computed once: beta, learning rate and seed
@@ -73,6 +73,7 @@ def reference_log_probabilities(model, tokenizer, pairs, *, batch_size=16, descr
         [*pairs["prompt"]] * 2,
         texts(pairs, "chosen") + texts(pairs, "rejected"),
         batch_size=2 * batch_size,
+        folder=folder,
         description=description,
     )
     return scored.reshape(2, -1).T
@@ -147,9 +148,9 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_progress_callback())
+    trainer.add_callback(checkpoints.Saving())
     initial = models.fingerprint(trainer.model)[-1]
-    checkpoints = sorted((folder / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+    trainer.train(resume_from_checkpoint=checkpoints.last(folder / "checkpoints"))
     adapter = folder / "adapter"
     trainer.model.save_pretrained(adapter)
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -187,7 +188,10 @@ def _progress_callback():
 
 def keep_adapter(adapter, folder, manifest, pairs):
     """Copy an adapter to `folder` with a model card that says what it is and where its numbers come from."""
-    shutil.copytree(adapter, folder, dirs_exist_ok=True)
+    folder = Path(folder)
+    made = folder.with_name(f".{folder.name}")
+    shutil.rmtree(made, ignore_errors=True)
+    shutil.copytree(adapter, made)
     numbers = manifest["numbers"]
     facts = {
         k: numbers[k] for k in ("negative", "learning_rate", "beta", "epochs", "batch_size", "lora_rank", "four_bit")
@@ -202,7 +206,9 @@ def keep_adapter(adapter, folder, manifest, pairs):
         "For study. It follows the style of invented users and keeps every fault of its base model; text health has to be "
         "measured beside any gain.\n"
     )
-    (Path(folder) / "README.md").write_text(card, encoding="utf-8")
+    (made / "README.md").write_text(card, encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    made.replace(folder)
 
 
 def memory_budget(config, *, four_bit, dtype, rank, pairs_per_batch, prompt_tokens, completion_tokens, device="cuda"):

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.model
 
 def test_routes_run_in_turn_after_one_call_each_to_warm_up():
     calls = []
-    found = benchmarks.in_turn(lambda: calls.append("a"), lambda: calls.append("b"), 3)
+    found = benchmarks.in_turn([lambda: calls.append("a"), lambda: calls.append("b")], 3)
     assert calls == ["a", "b"] * 4 and len(found) == 2
 
 

@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import re
 import time
 
 import nbformat
@@ -11,6 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from rich.console import Console
 
 from mipo_nb import report, runner
+from mipo_nb import state as states
 from mipo_nb.settings import UserError
 
 PARAMETERS = 'PROFILE = "laptop"\nSEED = 0\nOUTPUT_DIR = "runs"'
@@ -69,16 +71,14 @@ def test_parameters_are_those_of_the_parameters_cell(tmp_path):
 def test_what_is_unknown_is_refused_with_the_nearest_name(tmp_path):
     first = tiny(tmp_path / "01_first.ipynb", parameters="SEED = 0")
     second = tiny(tmp_path / "02_second.ipynb", parameters="N_PAIRS = 3")
-    runner.check_parameters([first, second], "auto", {"SEED": 1, "N_PAIRS": 4})
-    runner.check_parameters([first], "smoke", {})
-    for paths, profile, given, told in [
-        ([first], "smokey", {}, "Unknown profile 'smokey'; did you mean 'smoke'?"),
-        ([first], "zzz", {}, "Unknown profile 'zzz'; known: auto, "),
-        ([first, second], "smoke", {"SEDE": 1}, "Unknown parameter 'SEDE'; did you mean 'SEED'?"),
-        ([first], "smoke", {"N_PAIRS": 1}, "Unknown parameter 'N_PAIRS'; known: SEED."),
+    runner.check_parameters([first, second], {"SEED": 1, "N_PAIRS": 4})
+    runner.check_parameters([first], {})
+    for paths, given, told in [
+        ([first, second], {"SEDE": 1}, "Unknown parameter 'SEDE'; did you mean 'SEED'?"),
+        ([first], {"N_PAIRS": 1}, "Unknown parameter 'N_PAIRS'; known: SEED."),
     ]:
         with pytest.raises(UserError) as caught:
-            runner.check_parameters(paths, profile, given)
+            runner.check_parameters(paths, given)
         assert str(caught.value).startswith(told)
 
 
@@ -163,22 +163,34 @@ def test_a_success_is_stamped_and_leaves_no_partial_copy(finished):
     assert stamp["manifest"]["profile"] == "smoke" and stamp["manifest"]["notebook"] == "01_tiny"
     assert stamp["manifest"]["seed"] == 3  # the injected one
     assert [r["value"] for r in stamp["results"]] == [0.5]
-    assert report.results_of(state) == stamp["results"]
+    assert report.results_of(state["folder"]) == stamp["results"]
     assert "papermill" not in executed.metadata and not any("papermill" in c.metadata for c in executed.cells)
     [injected] = [c.source for c in executed.cells if "injected-parameters" in c.metadata.get("tags", [])]
     assert "SEED = 3" in injected and 'PROFILE = "smoke"' in injected and "NOT_ONE" not in injected
     assert "01_tiny | profile smoke" in executed.cells[-1].outputs[0]["data"]["text/plain"]
 
 
-def test_the_report_has_results_errors_and_pages(finished, tmp_path):
-    _, state, out = finished
-    failed = {"notebook": "02_bad", "seconds": 61, "error": "02_bad: mend <this>.", "folder": out / "smoke" / "02_bad"}
-    page = report.write([state, failed], out, "smoke")
+def test_the_report_has_results_errors_and_pages(finished):
+    _, ended, out = finished
+    for name in ("02_bad", "03_killed"):
+        (out / "smoke" / name).mkdir()
+        (out / "smoke" / name / f"{name}.failed.ipynb").write_text("{}")
+    states.keep(out / "smoke" / "02_bad", "key", 61, "02_bad: mend <this>.")
+    page = report.write(out, "smoke")
     assert page == out / "smoke" / "report.html"
     text = page.read_text(encoding="utf-8")
-    assert '<a href="01_tiny/01_tiny.html">01_tiny</a>' in text and (out / "smoke/01_tiny/01_tiny.html").exists()
+    assert '<a href="01_tiny/01_tiny.html">01_tiny</a>' in text and (ended["folder"] / "01_tiny.html").exists()
     assert "<td>a &lt; b</td><td>0.50 [0.25, 0.75] nats (n = 4)</td>" in text
     assert "1.0 minutes" in text and "02_bad: mend &lt;this&gt;." in text and "02_bad.html" not in text
+    assert text.count("<strong>Not finished:</strong>") == 1 and '"03_killed/03_killed.failed.ipynb"' in text
+    linked = re.findall('href="([^"]+)"', text)
+    assert len(linked) == 5 and all((out / "smoke" / file).exists() for file in linked)
+
+
+def test_a_report_needs_a_run(tmp_path):
+    with pytest.raises(UserError, match="No notebook has run in .*mipo-nb run --profile smoke"):
+        report.write(tmp_path, "smoke")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_users_mistake_becomes_one_sentence_and_the_partial_copy_is_kept(tmp_path):
@@ -190,8 +202,8 @@ def test_a_users_mistake_becomes_one_sentence_and_the_partial_copy_is_kept(tmp_p
     )
     state = run(path, tmp_path / "out")
     assert state["error"] == "01_tiny: There are no rows; add some."
-    assert [p.name for p in state["folder"].iterdir()] == ["01_tiny.failed.ipynb"]
-    assert report.results_of(state) == []
+    assert {p.name for p in state["folder"].iterdir()} == {"01_tiny.failed.ipynb", "state.json"}
+    assert report.results_of(state["folder"]) == [] and states.ended(state["folder"])["error"] == state["error"]
     partial = runner.read(state["folder"] / "01_tiny.failed.ipynb")
     outputs = [[o.get("text", o.get("ename")) for o in c.get("outputs", [])] for c in partial.cells]
     assert ["so far\n"] in outputs and ["UserError"] in outputs and ["never\n"] not in outputs

@@ -92,6 +92,40 @@ def test_an_unknown_profile_is_explained():
         settings.resolve("laptob", "01_test")
 
 
+def test_a_file_of_ones_own_changes_what_it_names(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[defaults]\nn_pairs = 12\nbeta = 1\n[11_qlora_mipo]\nn_pairs = 14 # more\n")
+    laptop = settings.profile_numbers("laptop", "11_qlora_mipo")
+    assert settings.profile_numbers(str(file), "11_qlora_mipo") == {**laptop, "n_pairs": 14, "beta": 1}
+    assert settings.profile_numbers(str(file), "12_measuring_personalization")["n_pairs"] == 12
+    assert settings.resolve(str(file), "11_qlora_mipo").profile == "mine"
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("[defaults]\nbeta = 0.2\nn_pair = 3", "mine.toml, line 3: unknown number 'n_pair'; did you mean 'n_pairs'?"),
+        ("[defaults]\n[11_qlora_mipo]\n\nn_test = 3", "mine.toml, line 4: unknown number 'n_test'; known: accumulate, "),
+        ("[default]\nbeta = 0.2", "mine.toml, line 1: no table 'default'; did you mean 'defaults'?"),
+        ("beta = 0.2", "mine.toml, line 1: no table 'beta'; known: "),
+        ("[defaults]\nbeta = '0.2'", "mine.toml, line 2: beta must be of type float (like 0.1), not '0.2'."),
+        ("[defaults]\n\nn_pairs = -4", "mine.toml, line 3: n_pairs must be a finite number greater than 0, not -4."),
+        ("[defaults\nbeta = 0.2", "The profile mine.toml cannot be read: "),
+        ("[defaults]\nbeta = 0.2\nbeta = 0.3", "The profile mine.toml cannot be read: "),
+    ],
+)
+def test_a_wrong_profile_file_is_explained_with_its_line(tmp_path, text, told):
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        settings.profile_numbers(str(tmp_path / "mine.toml"), "11_qlora_mipo")
+    assert str(caught.value).startswith(told) and "\n" not in str(caught.value)
+
+
+def test_a_profile_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="There is no profile file"):
+        settings.resolve(str(tmp_path / "no.toml"), "01_test")
+
+
 def test_cuda_that_is_not_there_is_refused(plain_machine):
     with pytest.raises(UserError, match="no CUDA device is visible; use device='cpu'"):
         resolve(device="cuda")

@@ -38,7 +38,7 @@ def test_the_same_numbers_twice(output_dir, tmp_path):
         first, second = run(name, output_dir), run(name, tmp_path)
         assert first["error"] is None and second["error"] is None
         values = [
-            {r["name"]: r["value"] for r in report.results_of(s) if r["unit"] not in ("s", "GB")}
+            {r["name"]: r["value"] for r in report.results_of(s["folder"]) if r["unit"] not in ("s", "GB")}
             for s in (first, second)
         ]
         assert values[0] == values[1] and len(values[0]) > 1
@@ -61,7 +61,10 @@ def test_other_users_need_no_code(output_dir, tmp_path):
     )
     state = run("12_measuring_personalization", tmp_path / "runs", DATA=str(file))
     assert state["error"] is None
-    assert {r["name"] for r in report.results_of(state)} >= {"gain in PMI, tuned", "change in repetition, tuned"}
+    assert {r["name"] for r in report.results_of(state["folder"])} >= {
+        "gain in PMI, tuned",
+        "change in repetition, tuned",
+    }
 
 
 @pytest.mark.parametrize(
