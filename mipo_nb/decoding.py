@@ -29,13 +29,13 @@ def draw(scores, temperature, top_k, top_p):
 
 
 @torch.inference_mode()
-def decode(model, conversations, sampling, ends):
+def decode(model, conversations, sampling, ends, ticks=None):
     """New tokens of each conversation, a list of lists; the token in `ends` that closes a response is left out of it.
 
     `conversations` is a list of token lists, `sampling` a `generation.Sampling`. Returns (tokens, finished) per row.
-    The model must be one that `packing.shares_prefixes`.
+    `ticks` is an iterator that is moved on by each token of all rows, a progress bar. The model must be one that `packing.shares_prefixes`.
     """
-    base = packing.without_adapter_shell(model)
+    base, ticks = packing.without_adapter_shell(model), iter(ticks or ())
     head = base.get_output_embeddings()
     hidden, cache, lengths, hides, width = _read(base, conversations, sampling.max_new_tokens)
     ends = torch.tensor(sorted(ends), device=model.device)
@@ -47,6 +47,7 @@ def decode(model, conversations, sampling, ends):
         ended = torch.isin(tokens, ends)
         written[rows, step] = tokens.masked_fill(finished[rows] | ended, -1)
         finished[rows] |= ended
+        next(ticks, None)
         going = ~finished[rows]
         if not going.any() or step == sampling.max_new_tokens - 1:
             break

@@ -3,6 +3,7 @@
 One interface for two backends: a model in this process, or an OpenAI-compatible server (vLLM, llama.cpp, Ollama ...).
 """
 
+import itertools
 import os
 import re
 from dataclasses import dataclass
@@ -60,29 +61,35 @@ def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, desc
     batches = [order[k : k + sampling.batch_size] for k in range(0, len(order), sampling.batch_size)]
     responses = [None] * len(ids)
     with torch.inference_mode(), packed_weights(model):
-        for number, batch in enumerate(progress(batches, description)):
+        bar = iter(progress(range(len(batches) * sampling.max_new_tokens), description))
+        for number, batch in enumerate(batches):
+            ticks = itertools.islice(bar, sampling.max_new_tokens)
 
-            def draw(number=number, batch=batch):
+            def draw(number=number, batch=batch, ticks=ticks):
                 torch.manual_seed((seed * 1_000_003 + number) % 2**63)
-                return _sample_batch(model, tokenizer, [ids[i] for i in batch], sampling)
+                return _sample_batch(model, tokenizer, [ids[i] for i in batch], sampling, ticks)
 
             found = kept(Path(folder) / f"batch-{number:04d}.json" if folder else None, draw)
             for i, response in zip(batch, found, strict=True):
                 text = response["text"] if response["finished"] else cut_to_sentence(response["text"])
                 responses[i] = {**response, "text": text}
+            for _ in ticks:  # a batch that ended early
+                pass
+        for _ in bar:
+            pass
     return Dataset.from_list(responses)
 
 
-def _sample_batch(model, tokenizer, ids, sampling):
+def _sample_batch(model, tokenizer, ids, sampling, ticks=None):
     from mipo_nb.decoding import decode
     from mipo_nb.packing import shares_prefixes
 
     ends = model.generation_config.eos_token_id
     ends = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
-    how = decode if shares_prefixes(model) else generate
+    made = decode(model, ids, sampling, ends, ticks) if shares_prefixes(model) else generate(model, ids, sampling, ends)
     return [
         {"text": tokenizer.decode(tokens, skip_special_tokens=True).strip(), "finished": finished}
-        for tokens, finished in how(model, ids, sampling, ends)
+        for tokens, finished in made
     ]
 
 

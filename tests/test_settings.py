@@ -105,7 +105,10 @@ def test_a_file_of_ones_own_changes_what_it_names(tmp_path):
     "text, told",
     [
         ("[defaults]\nbeta = 0.2\nn_pair = 3", "mine.toml, line 3: unknown number 'n_pair'; did you mean 'n_pairs'?"),
-        ("[defaults]\n[11_qlora_mipo]\n\nn_test = 3", "mine.toml, line 4: unknown number 'n_test'; known: accumulate, "),
+        (
+            "[defaults]\n[11_qlora_mipo]\n\nn_test = 3",
+            "mine.toml, line 4: unknown number 'n_test'; known: accumulate, ",
+        ),
         ("[default]\nbeta = 0.2", "mine.toml, line 1: no table 'default'; did you mean 'defaults'?"),
         ("beta = 0.2", "mine.toml, line 1: no table 'beta'; known: "),
         ("[defaults]\nbeta = '0.2'", "mine.toml, line 2: beta must be of type float (like 0.1), not '0.2'."),
