@@ -1,11 +1,11 @@
-# make run | test | lab | bench | env: each makes the environment first.
+# make run | test | lab | bench | site | env: each makes the environment first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROFILE ?= laptop
 FLAGS ?=
 
-.PHONY: run test lab bench env
+.PHONY: run test lab bench site env
 
 run: env
 	$(BIN)/mipo-nb run --profile $(PROFILE) $(FLAGS)
@@ -18,6 +18,10 @@ lab: env
 
 bench: env
 	$(BIN)/mipo-nb bench
+
+site: env
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -c docs . site
+	@echo "Open site/index.html in a browser."
 
 env: $(VENV)/.complete
 

@@ -71,7 +71,7 @@ def _decoded(query, key, value, mask, scaling):
 
 
 def in_batches(pieces, dtype, device):
-    """Pieces of about equal size gathered to `Batch`es, which are padded and attend in a few products each."""
+    """Pieces of about equal size, gathered in one `Batch` each, which is padded and attends in a few products."""
     spans = []  # where the tokens of a piece and of all that it follows lie
     ends = list(itertools.accumulate(piece.length for piece in pieces))
     for piece, stop in zip(pieces, ends, strict=True):

@@ -95,7 +95,7 @@ def unpack(file):
     cache = cache_folder()
     known = {cache_path(name).name for name in EMBEDDED}
     try:
-        with tarfile.open(file) as archive, tempfile.TemporaryDirectory(dir=cache, prefix=".unpack-") as work:
+        with tarfile.open(file, "r:") as archive, tempfile.TemporaryDirectory(dir=cache, prefix=".unpack-") as work:
             members = archive.getmembers()
             if not members or members[0].name != _SUMS:
                 raise UserError(f"{file} is not an archive made by 'mipo-nb pack'.")

@@ -9,7 +9,13 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Run the MIPO notebooks headless.")
+app = typer.Typer(add_completion=False, help="Run the MIPO notebooks headless.")
+
+
+@app.callback(invoke_without_command=True)
+def _help(context: typer.Context):
+    if not context.invoked_subcommand:
+        typer.echo(context.get_help())
 
 
 def _parameter(text):
@@ -88,28 +94,12 @@ def run(
             written = f"Report: {report.write(output_dir, profile)}"
         except (OSError, settings.UserError) as e:  # the run itself is told all the same
             written = f"No report: {e}"
-    console.print(_table(states), width=None if console.is_terminal else 120)  # a log has no width of its own
+    console.print(report.table(states), width=None if console.is_terminal else 120)  # a log has no width of its own
     console.print(written, soft_wrap=True, highlight=False)
     if any(state["error"] for state in states):
         again = shlex.join(["mipo-nb", *(word for word in sys.argv[1:] if word != "--fresh")])
         typer.echo(f"What was computed is kept. To go on: {again}", err=True)
         raise typer.Exit(130 if states[-1]["interrupted"] else 1)  # as a shell says it of Ctrl-C
-
-
-def _table(states):
-    from rich.table import Table
-
-    from mipo_nb import report
-
-    table = Table("notebook", "minutes", "measured", "result")
-    for state in states:
-        rows = report.results_of(state["folder"]) if not state["error"] else []
-        first = [state["notebook"], f"{state['seconds'] / 60:.1f}"]
-        for row in rows or [None]:
-            cells = [row["name"], report.formatted(row)] if row else ["", "failed" if state["error"] else ""]
-            table.add_row(*first, *cells)
-            first = ["", ""]
-    return table
 
 
 @app.command("report")
@@ -235,7 +225,23 @@ def main():
     from mipo_nb.settings import UserError
 
     try:
-        app()
+        code = app(standalone_mode=False)
     except UserError as e:
         typer.echo(str(e), err=True)
-        raise SystemExit(2) from None
+        code = 2
+    except typer.Abort:
+        typer.echo("Nothing was done.", err=True)
+        code = 1
+    except Exception as e:
+        if not hasattr(e, "format_message"):
+            raise
+        typer.echo(_told(e), err=True)
+        code = 2
+    raise SystemExit(code or 0)
+
+
+def _told(mistake):
+    """What typer has to say of a wrong call, in one line; a call without a command gets the help that is its message."""
+    message = " ".join(mistake.format_message().split())
+    command = mistake.ctx.command_path if getattr(mistake, "ctx", None) else "mipo-nb"
+    return f"{message} See: {command} --help"

@@ -25,7 +25,7 @@ class Finding:
 
 
 def examine(output_dir="runs"):
-    """A list of `Finding`s: Python, processor, memory, GPU, 4-bit weights, models, disk, networks."""
+    """A list, each a `Finding`: Python, processor, memory, GPU, 4-bit weights, models, disk, networks."""
     machine = settings.hardware()
     return [
         _python(),

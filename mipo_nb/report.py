@@ -60,6 +60,21 @@ def _as_page(notebook):
         write_atomically(page, HTMLExporter().from_notebook_node(read(notebook))[0])
 
 
+def table(states):
+    """A `rich` table of what this run's notebooks took and measured, for the terminal."""
+    from rich.table import Table
+
+    made = Table("notebook", "minutes", "measured", "result")
+    for ended in states:
+        rows = results_of(ended["folder"]) if not ended["error"] else []
+        first = [ended["notebook"], f"{ended['seconds'] / 60:.1f}"]
+        for row in rows or [None]:
+            cells = [row["name"], formatted(row)] if row else ["", "failed" if ended["error"] else ""]
+            made.add_row(*first, *cells)
+            first = ["", ""]
+    return made
+
+
 def results_of(folder):
     """The recorded results of a run, from its folder; none where there is none."""
     file = folder / "results.json"

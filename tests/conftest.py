@@ -1,4 +1,4 @@
-"""Fixtures that several test files share. Both load the embedded model, once per session."""
+"""Fixtures that several test files share, with the embedded model loaded once, and the minutes that notebooks took."""
 
 import pytest
 from hypothesis import settings
@@ -52,3 +52,12 @@ def some_pairs(tokenizer):
     ]
     data, _ = pairs.build(rows, chosen, rejected, tokenizer, negative="random_context", max_length=256)
     return data
+
+
+def pytest_terminal_summary(terminalreporter):
+    """After all tests: what each whole notebook took."""
+    ran = [value for r in terminalreporter.getreports("passed") for name, value in r.user_properties if name == "ran"]
+    if ran:
+        terminalreporter.section("notebooks")
+        for line in ran:
+            terminalreporter.write_line(line)

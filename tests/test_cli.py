@@ -109,19 +109,54 @@ def test_the_list_tells_minutes_memory_needs_and_the_main_ones(call):
     assert all(" GB " in line for line in lines.values())
 
 
-WRONG_CALLS = [
-    ["student"], ["student", "a", "b"], ["student", "--out", "a"], ["pack"], ["pack", "a", "b"], ["unpack"],
-    ["unpack", "a", "b"], ["doctor", "now"], ["doctor", "--profile", "smoke"], ["list", "11"], ["bench", "--repetitions", "0"],
-    ["bench", "--repetitions", "x"], ["tables", "now"], ["runn"], ["--profile", "smoke"],
-]  # fmt: skip
+WRONG_CALLS = {
+    "run": [["99"], ["--profile"], ["--profil", "smoke"], ["--profile", "smok", "00"], ["--profile", "no.toml"], ["-p"],
+            ["00", "-p", "SEED"], ["00", "-p", "SEDE=1"], ["--timeout", "-1"], ["--timeout", "soon"], ["--publish"],
+            ["00", "--publish", "--profile", "smoke"], ["--keep-going", "yes"], ["--output-dir"]],
+    "report": [["now"], ["--profile"], ["--profile", "smok"], ["--profile", ""], ["--profile", "no.toml"], ["-p", "A=1"],
+               ["--profile", "smoke", "--output-dir", "none"], ["--output-dir"], ["--fresh"], ["--profil", "smoke"]],
+    "list": [["11"], ["--profile", "smoke"], ["--profile"], ["-p", "A=1"], ["--output-dir", "a"], ["--main"], ["-l"],
+             ["all"], ["11", "12"], ["--verbose"]],
+    "doctor": [["now"], ["--profile", "smoke"], ["--output-dir"], ["--profil"], ["-p", "A=1"], ["--fix"], ["cuda"],
+               ["--yes"], ["-v"], ["a", "b"]],
+    "student": [[], ["a", "b"], ["--out", "a"], ["file"], ["full"], ["file/inside"], ["--force", "a"], ["-f", "a"],
+                ["a", "--profile", "smoke"], ["."]],
+    "clean": [[], ["--profile"], ["--profile", "smok"], ["--profile", "smoke", "--output-dir", "none", "--yes"],
+              ["smoke"], ["--yes"], ["--profile", "no.toml"], ["--output-dir"], ["--profile", "smoke", "now"], ["--all"]],
+    "pack": [[], ["a.tar", "b.tar"], ["file"], ["full"], ["file/inside.tar"], ["--out", "a.tar"], ["--force", "a.tar"],
+             ["-f", "a.tar"], ["a.tar", "--profile", "smoke"], ["."]],
+    "unpack": [[], ["a", "b"], ["none.tar"], ["file"], ["full"], ["file/inside.tar"], ["--from", "file"], ["-f", "file"],
+               ["--force", "file"], ["."]],
+    "bench": [["--repetitions", "0"], ["--repetitions", "x"], ["--repetitions"], ["trian"], ["train", "scor"], ["--all"],
+              ["--repetitions", "-3"], ["--repetitions", "1.5"], ["-n", "3"], ["--profile", "smoke"]],
+    "tables": [["now"], ["--check", "yes"], ["--chek"], ["--profile", "smoke"], ["-c"], ["a", "b"], ["RESULTS.md"],
+               ["--write"], ["--output-dir", "a"], ["-p", "A=1"]],
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("arguments", WRONG_CALLS)
-def test_a_call_that_no_command_takes_writes_nothing(call, tmp_path, monkeypatch, arguments):
+@pytest.mark.parametrize("command", WRONG_CALLS)
+def test_wrong_calls_end_in_one_line_and_write_nothing(call, tmp_path, monkeypatch, command):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("in the way")
+    before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
+    assert len(WRONG_CALLS[command]) >= 10
+    for arguments in WRONG_CALLS[command]:
+        code, out, err = call(command, *arguments)
+        assert (code, out) == (2, ""), (arguments, code, out, err)
+        assert err.count("\n") == 1 and len(err) > 20 and "Traceback" not in err, (arguments, err)
+        assert sorted(tmp_path.rglob("*")) == before, arguments
+
+
+def test_every_command_has_its_wrong_calls():
+    assert set(WRONG_CALLS) == {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+
+
+@pytest.mark.parametrize("arguments", [["runn"], ["--profile", "smoke"], ["help"]])
+def test_a_command_that_is_not_there(call, arguments):
     code, out, err = call(*arguments)
-    assert code == 2 and out == "" and "Error" in err
-    assert not list(tmp_path.iterdir())
+    assert (code, out) == (2, "") and err.count("\n") == 1
 
 
 def test_commands_for_a_class_say_what_they_made_and_what_they_cannot(call, tmp_path):

@@ -11,7 +11,7 @@ from mipo_nb import runner
 from mipo_nb.runs import project_root
 
 ROOT = project_root()
-CODE = ["mipo_nb", "tests", "notebooks"]
+CODE = ["mipo_nb", "tests", "notebooks", "docs"]
 NO_MISTAKES = "nam,jaques,ser,te,cautio"  # names, and words of other languages
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from rich.console import Console
 
-from mipo_nb import report, runner
+from mipo_nb import classroom, report, runner
 
 pytestmark = pytest.mark.notebook
 
@@ -21,7 +21,7 @@ def run(name, output_dir, **parameters):
 
 
 @pytest.mark.parametrize("name", runner.notebook_paths())
-def test_notebook_runs(name, output_dir):
+def test_notebook_runs(name, output_dir, record_property):
     state = run(name, output_dir)
     assert state["error"] is None
     executed = runner.read(state["folder"] / f"{name}.ipynb")
@@ -29,7 +29,22 @@ def test_notebook_runs(name, output_dir):
     assert len(code) > 5 and all(c.execution_count for c in code)
     manifest = json.loads((state["folder"] / "manifest.json").read_text())
     assert manifest["profile"] == "smoke" and manifest["libraries"]["trl"]
-    print(f"{name}: {state['seconds'] / 60:.1f} minutes")
+    record_property("ran", f"{name}: {state['seconds'] / 60:.1f} minutes, {len(code)} cells")
+
+
+@pytest.fixture(scope="session")
+def student_copy(tmp_path_factory):
+    return {path.stem: path for path in classroom.student_copy(tmp_path_factory.mktemp("class") / "copy")}
+
+
+@pytest.mark.parametrize("name", runner.notebook_paths())
+def test_student_copy_runs_unsolved(name, student_copy, output_dir):
+    """Without the solutions nothing fails: no later cell needs them. Steps are those of the run above."""
+    how = {"profile": "smoke", "parameters": {}, "output_dir": output_dir, "console": Console()}
+    state = runner.execute(student_copy[name], **how)
+    assert state["error"] is None
+    code = [c for c in runner.read(state["folder"] / f"{name}.ipynb").cells if c.cell_type == "code"]
+    assert all(c.execution_count for c in code) and not any("solution" in c.metadata.get("tags", []) for c in code)
 
 
 def test_the_same_numbers_twice(output_dir, tmp_path):
@@ -73,6 +88,11 @@ def test_other_users_need_no_code(output_dir, tmp_path):
         ({"DATA": "no/such.jsonl"}, "There is no file"),
         ({"NEGATIVE": "random_contexts"}, "did you mean 'random_context'?"),
         ({"SEED": -1}, "SEED must be a whole number"),
+        ({"SEED": 2**31}, "SEED must be a whole number from 0 to 2147483647"),
+        ({"SEED": "0"}, "SEED must be a whole number"),
+        ({"FOUR_BIT": "yes"}, "four_bit must be of type bool"),
+        ({"LEARNING_RATE": "4e-4x"}, "learning_rate must be of type float"),
+        ({"LEARNING_RATE": -4e-4}, "learning_rate must be a finite number greater than 0"),
         ({"MODEL": "embedded:smollm3"}, "Unknown embedded model"),
     ],
 )

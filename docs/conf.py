@@ -1,0 +1,66 @@
+"""How Sphinx builds the site: the committed notebooks as they are, the package's docstrings, formulas without a network."""
+
+import re
+from pathlib import Path
+
+from docutils import nodes
+from docutils.utils.math import latex2mathml
+
+from mipo_nb import __version__
+
+project, author, release = "MIPO notebooks", "The MIPO notebooks' authors", __version__
+copyright = "the authors; text CC BY 4.0, code Apache-2.0"
+root_doc = "docs/index"
+include_patterns = ["docs/*.md", "notebooks/*.ipynb", "RESULTS.md", "CONTRIBUTING.md"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosectionlabel"]
+suppress_warnings = ["autosectionlabel.*"]  # every notebook has an "Exercises"
+autosectionlabel_prefix_document = True
+
+nb_execution_mode = "off"  # outputs are committed
+nb_ipywidgets_js = {}  # widgets need a kernel; their scripts would come from elsewhere
+nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+math_number_all = True
+html_math_renderer = "mathml"
+default_role = "code"
+autodoc_inherit_docstrings = False
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True}
+
+html_theme = "sphinx_book_theme"
+html_title = project
+html_theme_options = {"home_page_in_toc": True, "show_navbar_depth": 1, "use_download_button": False}
+html_copy_source = False
+html_show_sphinx = False
+nitpicky = True  # a reference to nothing is a warning, and warnings are errors
+
+
+def _mathml(node, block):
+    # docutils' converter knows \left and \right, not \big and \Big; and it sets "log N" without the space.
+    formula = re.sub(r"\\[bB]ig([(\[])", r"\\left\1", node.astext())
+    formula = re.sub(r"\\[bB]ig([)\]])", r"\\right\1", formula)
+    made = latex2mathml.tex2mathml(formula, as_block=block)
+    return made.replace("<mo>&ApplyFunction;</mo>", '<mspace width="0.17em"/>')
+
+
+def _inline(self, node):
+    self.body.append(_mathml(node, block=False))
+    raise nodes.SkipNode
+
+
+def _displayed(self, node):
+    number = f'<span class="eqno">({node["number"]})</span>' if node.get("number") else ""
+    anchor = f' id="{node["ids"][0]}"' if node["ids"] else ""
+    self.body.append(f'<div class="math"{anchor}>{number}{_mathml(node, block=True)}</div>')
+    raise nodes.SkipNode
+
+
+def _front_page(app, error):
+    (Path(app.outdir) / "index.html").write_text('<meta http-equiv="refresh" content="0; url=docs/index.html">')
+
+
+def setup(app):
+    """Formulas become MathML when the site is built: browsers draw it themselves, with no script from elsewhere."""
+    app.add_html_math_renderer("mathml", (_inline, None), (_displayed, None))    app.connect("build-finished", _front_page)

@@ -1,0 +1,114 @@
+"""A notebook in JupyterLab, in a real browser: all cells run, a progress bar moves, the comparison answers."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from mipo_nb import runner
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NAME = "12_measuring_personalization"
+SETTINGS = {  # outputs of all cells in the page, not only of those in view; no pop-ups
+    "notebook-extension/tracker": '{"windowingMode": "none"}',
+    "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+}
+
+pytestmark = [pytest.mark.notebook, pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on this machine")]
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """The address of a JupyterLab on a folder with a copy of the notebook, set to `smoke`."""
+    notebook = runner.read(runner.notebook_paths()[NAME])
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+        if "parameters" in cell.metadata.get("tags", []):
+            cell.source = cell.source.replace('PROFILE = "auto"', 'PROFILE = "smoke"')
+            cell.source = cell.source.replace('OUTPUT_DIR = "runs"', f'OUTPUT_DIR = "{tmp_path / "runs"}"')
+    (tmp_path / "lab").mkdir()
+    nbformat.write(notebook, tmp_path / "lab" / f"{NAME}.ipynb")
+    for name, text in SETTINGS.items():
+        file = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex(16)
+    environment = {
+        **os.environ,
+        **{f"JUPYTER_{k}_DIR": str(tmp_path / k.lower()) for k in ("CONFIG", "DATA", "RUNTIME")},
+        "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
+    }
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1"]
+    command += [
+        f"--IdentityProvider.token={token}",
+        f"--ServerApp.root_dir={tmp_path / 'lab'}",
+        "--ServerApp.port_retries=0",
+    ]
+    with (tmp_path / "lab.log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=tmp_path)
+    try:
+        until = time.time() + 60
+        while time.time() < until and server.poll() is None:
+            with socket.socket() as knock:
+                if not knock.connect_ex(("127.0.0.1", port)):
+                    break
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/lab/tree/{NAME}.ipynb?token={token}"
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def test_a_notebook_runs_in_a_browser(lab, tmp_path):
+    from playwright.sync_api import expect, sync_playwright
+
+    shots = tmp_path / "shots"
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            page = browser.new_page(viewport={"width": 1300, "height": 1000})
+            page.goto(lab)
+            count = sum(c.cell_type == "code" for c in runner.read(runner.notebook_paths()[NAME]).cells)
+            expect(page.locator(".jp-CodeCell")).to_have_count(count, timeout=60_000)
+            expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_attached(timeout=60_000)
+            page.get_by_role("menuitem", name="Run", exact=True).click()
+            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+            # A bar of a step that goes on, seen at two different places.
+            seen, until = set(), time.time() + 240
+            while len(seen) < 2 and time.time() < until:
+                for text in page.locator(".jp-OutputArea-output .widget-html-content").all_inner_texts():
+                    if "it/s" in text or "s/it" in text:
+                        seen.add(text)
+                time.sleep(0.05)
+            assert len(seen) >= 2
+            page.screenshot(path=shots / "running.png")
+            prompts = page.locator(".jp-CodeCell .jp-InputArea-prompt")
+            expect(prompts.filter(has_text="[*]")).to_have_count(0, timeout=300_000)
+            ran = [text for text in prompts.all_inner_texts() if text]  # collapsed cells show none
+            assert ran[:3] == ["[1]:", "[2]:", "[3]:"] and len(ran) > count / 2 and "[ ]:" not in ran
+            assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+            assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']").count() == 0
+            figures = page.locator(".jp-OutputArea-output img")
+            assert figures.count() >= 3 and all(f.get_attribute("alt") for f in figures.all())
+            user = page.locator(".widget-dropdown select").first
+            user.scroll_into_view_if_needed()
+            user.select_option(index=1)
+            page.get_by_role("button", name="answer").click()
+            answer = page.locator(".widget-vbox .widget-html-content").last
+            expect(answer).to_contain_text("base", timeout=120_000)
+            expect(answer.locator("span").first).to_be_visible()  # a coloured token
+            page.screenshot(path=shots / "comparison.png")
+        finally:
+            browser.close()
+    assert all(shot.stat().st_size > 20_000 for shot in shots.iterdir()) and len(list(shots.iterdir())) == 2

@@ -1,0 +1,96 @@
+"""The static site: built without a warning, whole without a network, and every link inside it leads somewhere."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from mipo_nb import _MODULES, runner
+from mipo_nb.runs import project_root
+
+
+class Page(HTMLParser):
+    """The links, ids and loaded files of a page."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.links, self.ids, self.loads, self.text = [], set(), [], file.read_text(encoding="utf-8")
+        self.feed(self.text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.ids |= {found[k] for k in ("id", "name") if found.get(k)}
+        if tag == "a" and found.get("href"):
+            self.links.append(found["href"])
+        if found.get("src") or (tag == "link" and found.get("rel") != "canonical"):
+            self.loads.append(found.get("src") or found["href"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """{path: Page} of the site, built as `make site` does."""
+    out = tmp_path_factory.mktemp("site")
+    target = (project_root() / "Makefile").read_text(encoding="utf-8").partition("sphinx-build ")[2].splitlines()[0]
+    assert "--fail-on-warning" in target and target.endswith(" . site")
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", *target.split()[:-1], out], cwd=project_root(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return {file: Page(file) for file in sorted(out.rglob("*.html"))}
+
+
+def test_every_notebook_document_and_module_has_its_page(site):
+    names = {file.stem for file in site}
+    assert {*runner.notebook_paths(), "index", "glossary", "instructor", "api", "RESULTS", "search"} <= names
+    api = next(page for file, page in site.items() if file.stem == "api")
+    assert {f"module-mipo_nb.{name}" for name in _MODULES} <= api.ids
+    assert "mipo_nb.information.pointwise_mutual_information" in api.ids
+
+
+def test_links_inside_the_site_lead_somewhere(site):
+    broken, checked = [], 0
+    for file, page in site.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            checked += 1
+            target = (file.parent / unquote(parts.path)).resolve() if parts.path else file
+            there = target in site or (target.is_file() and not parts.fragment)
+            if not there or (parts.fragment and unquote(parts.fragment) not in site[target].ids | {""}):
+                broken.append((file.name, link))
+    assert checked > 300 and not broken
+
+
+def test_nothing_is_loaded_from_elsewhere(site):
+    for file, page in site.items():
+        for load in page.loads:
+            parts = urlsplit(load)
+            assert not parts.netloc and parts.scheme in ("", "data"), (file.name, load[:80])
+            assert parts.scheme or (file.parent / unquote(parts.path)).exists(), (file.name, load)
+
+
+def test_formulas_are_numbered_and_drawn_without_a_script(site):
+    for file, page in site.items():
+        if file.parent.name == "notebooks":
+            equations = [identity for identity in page.ids if identity.startswith("eq-")]
+            assert page.text.count('class="eqno"') >= len(equations), file.name
+            assert page.text.count("<math ") >= len(equations) and "$$" not in page.text
+
+
+def test_notebooks_refer_to_each_other(site):
+    for file, page in site.items():
+        if file.parent.name == "notebooks":
+            said = page.text.partition("<article")[2].partition("</article>")[0]
+            named = {Path(urlsplit(link).path).stem for link in re.findall('href="([^"]+)"', said)} - {file.stem}
+            assert named & set(runner.notebook_paths()), file.name
+
+
+def test_the_search_knows_words_of_notebooks_and_docstrings(site):
+    index = next(iter(site)).parent / "searchindex.js"
+    words = index.read_text(encoding="utf-8")
+    assert all(word in words for word in ("surpris", "bradley", "nat"))
