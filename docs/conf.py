@@ -63,4 +63,5 @@ def _front_page(app, error):
 
 def setup(app):
     """Formulas become MathML when the site is built: browsers draw it themselves, with no script from elsewhere."""
-    app.add_html_math_renderer("mathml", (_inline, None), (_displayed, None))    app.connect("build-finished", _front_page)
+    app.add_html_math_renderer("mathml", (_inline, None), (_displayed, None))
+    app.connect("build-finished", _front_page)
