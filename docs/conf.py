@@ -17,11 +17,11 @@ suppress_warnings = ["autosectionlabel.*"]  # every notebook has an "Exercises"
 autosectionlabel_prefix_document = True
 
 nb_execution_mode = "off"  # outputs are committed
+nb_render_markdown_format = "myst"  # links in what cells print lead to pages too
 nb_ipywidgets_js = {}  # widgets need a kernel; their scripts would come from elsewhere
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
-math_number_all = True
 html_math_renderer = "mathml"
 default_role = "code"
 autodoc_inherit_docstrings = False
@@ -51,9 +51,10 @@ def _inline(self, node):
 
 
 def _displayed(self, node):
-    number = f'<span class="eqno">({node["number"]})</span>' if node.get("number") else ""
-    anchor = f' id="{node["ids"][0]}"' if node["ids"] else ""
-    self.body.append(f'<div class="math"{anchor}>{number}{_mathml(node, block=True)}</div>')
+    self.equations = getattr(self, "equations", 0) + 1  # one translator to a page
+    chapter = Path(self.builder.current_docname).name[:2].lstrip("0") or "0"
+    number = f'<span class="eqno">({chapter}.{self.equations})</span>'
+    self.body.append(f'<div class="math">{number}{_mathml(node, block=True)}</div>')
     raise nodes.SkipNode
 
 

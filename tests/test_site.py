@@ -40,7 +40,7 @@ def site(tmp_path_factory):
         [sys.executable, "-m", "sphinx", *target.split()[:-1], out], cwd=project_root(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    return {file: Page(file) for file in sorted(out.rglob("*.html"))}
+    return {file: Page(file) for file in sorted(out.rglob("*.html")) if "_static" not in file.parts}
 
 
 def test_every_notebook_document_and_module_has_its_page(site):
