@@ -32,6 +32,7 @@ autodoc_default_options = {"members": True}
 html_theme = "sphinx_book_theme"
 html_title = project
 html_theme_options = {"home_page_in_toc": True, "show_navbar_depth": 1, "use_download_button": False}
+html_static_path, html_css_files = ["site.css"], ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 nitpicky = True  # a reference to nothing is a warning, and warnings are errors
@@ -54,7 +55,7 @@ def _displayed(self, node):
     self.equations = getattr(self, "equations", 0) + 1  # one translator to a page
     chapter = Path(self.builder.current_docname).name[:2].lstrip("0") or "0"
     number = f'<span class="eqno">({chapter}.{self.equations})</span>'
-    self.body.append(f'<div class="math">{number}{_mathml(node, block=True)}</div>')
+    self.body.append(f'<div class="equation">{_mathml(node, block=True)}{number}</div>')
     raise nodes.SkipNode
 
 

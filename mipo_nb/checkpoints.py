@@ -5,7 +5,7 @@ import math
 import shutil
 import time
 
-from transformers import TrainerCallback
+PATIENCE = 15  # saving costs at most one part in so many
 
 
 def last(folder):
@@ -22,19 +22,20 @@ def last(folder):
     return None
 
 
-class Saving(TrainerCallback):
-    """A checkpoint whenever the steps since the last one took `patience` times as long as writing it did.
+def saving():
+    """A callback for transformers' trainers: a checkpoint when the steps since the last one took `PATIENCE` times as
+    long as writing it did. A killed training loses one step on a laptop, seconds on a GPU."""
+    from transformers import TrainerCallback
 
-    With 15, a killed training loses one step on a laptop and seconds on a GPU, and saving costs at most a sixteenth.
-    """
+    class Saving(TrainerCallback):
+        began, cost = -math.inf, 0.0
 
-    def __init__(self, patience=15):
-        self.patience, self.began, self.cost = patience, -math.inf, 0.0
+        def on_step_end(self, args, state, control, **kwargs):
+            self.ended = time.monotonic()
+            control.should_save = self.ended - self.began >= PATIENCE * self.cost
 
-    def on_step_end(self, args, state, control, **kwargs):
-        self.ended = time.monotonic()
-        control.should_save = self.ended - self.began >= self.patience * self.cost
+        def on_save(self, args, state, control, **kwargs):
+            self.began = time.monotonic()
+            self.cost = self.began - self.ended
 
-    def on_save(self, args, state, control, **kwargs):
-        self.began = time.monotonic()
-        self.cost = self.began - self.ended
+    return Saving()

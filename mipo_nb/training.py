@@ -148,7 +148,7 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_progress_callback())
-    trainer.add_callback(checkpoints.Saving())
+    trainer.add_callback(checkpoints.saving())
     initial = models.fingerprint(trainer.model)[-1]
     trainer.train(resume_from_checkpoint=checkpoints.last(folder / "checkpoints"))
     adapter = folder / "adapter"

@@ -32,14 +32,21 @@ NAME = "embedded:smollm2-135m"
 
 def work(folder, note):
     """A small MIPO in steps, as the notebooks do it; `note(kind)` is called before each batch. Ends in result.json."""
+    from transformers import TrainerCallback
+
     from mipo_nb import checkpoints, generation, models, pairs, scoring, sources, training
 
     def noting(kind):
         return lambda file, compute: runs.kept(file, lambda: (note(kind), compute())[1])
 
     generation.kept, scoring.kept = noting("sampling"), noting("scoring")
-    checkpoints.Saving.on_step_begin = lambda *args, **kwargs: note("training")
-    checkpoints.Saving.__init__.__defaults__ = (0,)  # after every step, however quick it is here
+
+    class Noting(TrainerCallback):
+        def on_step_begin(self, *args, **kwargs):
+            note("training")
+
+    training._progress_callback = Noting
+    checkpoints.PATIENCE = 0  # after every step, however quick it is here
     run = runs.Run(settings.resolve("smoke", "01_killed"), folder / "01_killed")
     run.folder.mkdir(parents=True, exist_ok=True)
     model, tokenizer = models.load(NAME, dtype="float32")
