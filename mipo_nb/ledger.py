@@ -1,4 +1,4 @@
-"""RESULTS.md and the tables of the README, written from what the committed notebooks recorded."""
+"""RESULTS.md and the tables of README and instructor's guide, written from what the committed notebooks recorded."""
 
 import csv
 import re
@@ -26,7 +26,8 @@ _GLANCE = (
 
 
 def write(*, check=False):
-    """Bring RESULTS.md and README.md up to date. Returns the names of files that were not; `check` writes nothing."""
+    """Bring RESULTS.md, README.md and docs/instructor.md up to date. Returns the names of those that were not; `check`
+    writes nothing."""
     stamped = {name: runner.read(path) for name, path in runner.notebook_paths().items()}
     root = project_root()
     readme = (root / "README.md").read_text(encoding="utf-8")
@@ -34,6 +35,8 @@ def write(*, check=False):
     readme = _between(readme, "notebooks", _notebook_table())
     readme = _between(readme, "bench", _bench(root / "figures" / "bench.csv"))
     wanted["README.md"] = _between(readme, "results", _glance(stamped))
+    guide = (root / "docs" / "instructor.md").read_text(encoding="utf-8")
+    wanted["docs/instructor.md"] = _between(guide, "parts", _parts(stamped))
     stale = []
     for name, text in wanted.items():
         file = root / name
@@ -96,6 +99,18 @@ def _notebook_table():
 def _seconds_alone(manifest):
     """What the notebook would have taken had no earlier one left it any step, in seconds."""
     return manifest["seconds"] + sum(step["seconds"] for step in manifest["steps"] if step["found"])
+
+
+def _parts(stamped):
+    """Minutes of each notebook alone, and of its longest steps, those of a third of a minute or more."""
+    rows = []
+    for name, notebook in stamped.items():
+        manifest = _stamp(notebook).get("manifest")
+        if manifest:
+            longest = sorted(manifest["steps"], key=lambda step: -step["seconds"])[:4]
+            parts = ", ".join(f"{step['name']} {step['seconds'] / 60:.1f}" for step in longest if step["seconds"] >= 20)
+            rows.append({"notebook": name, "minutes": f"{_seconds_alone(manifest) / 60:.1f}", "of which": parts})
+    return markdown_table(rows)
 
 
 def _glance(stamped):

@@ -1,6 +1,8 @@
 """Every notebook, whole, headless, in the smoke profile: real weights, sampling and training, few rows."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -30,6 +32,27 @@ def test_notebook_runs(name, output_dir, record_property):
     manifest = json.loads((state["folder"] / "manifest.json").read_text())
     assert manifest["profile"] == "smoke" and manifest["libraries"]["trl"]
     record_property("ran", f"{name}: {state['seconds'] / 60:.1f} minutes, {len(code)} cells")
+
+
+def test_bare_papermill_works_from_any_folder(tmp_path, output_dir):
+    path = runner.notebook_paths()["00_start_here"]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        path,
+        "out.ipynb",
+        "-p",
+        "PROFILE",
+        "smoke",
+        "-p",
+        "OUTPUT_DIR",
+        output_dir,
+    ]
+    done = subprocess.run([*command, "--no-progress-bar"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert [p.name for p in tmp_path.iterdir()] == ["out.ipynb"]
+    assert all(c.execution_count for c in runner.read(tmp_path / "out.ipynb").cells if c.cell_type == "code")
 
 
 @pytest.fixture(scope="session")
