@@ -218,7 +218,7 @@ def _plot_ratios(file, rows, name):
     ax.axvline(1, color="0.4", ls="--", lw=1)
     ax.invert_yaxis()
     ax.set(xlabel="times as fast as the straightforward route (dashed: equal)", title=name)
-    fig.savefig(file, metadata={"Software": None})
+    plots.save(fig, file)
 
 
 def _plot_scaling(file, points):
@@ -228,7 +228,7 @@ def _plot_scaling(file, points):
         some = points[points["axis"] == axis]
         ax.plot(some["size"], some["seconds"], "o-", color=plots.COLOURS[0])
         ax.set(xlabel=axis, ylabel="seconds", ylim=(0, None), xlim=(0, None), title=title)
-    fig.savefig(file, metadata={"Software": None})
+    plots.save(fig, file)
 
 
 BENCHES = {"train": bench_training, "sample": bench_sampling, "score": bench_scoring, "pipeline": bench_pipeline}

@@ -50,16 +50,22 @@ def show(run, name, fig, *, alt, table):
     if len(alt.split()) < 8:
         raise ValueError("alt= must say in a sentence what is seen in the figure.")
     folder, written = run.folder / "figures", io.StringIO(newline="")
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", metadata={"Software": None})
+    picture = save(fig, folder / f"{name}.png")
     plt.close(fig)
-    write_atomically(folder / f"{name}.png", buffer.getvalue())
     rows = table.to_dict("records") if hasattr(table, "to_dict") else list(table)
     writer = csv.DictWriter(written, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
     write_atomically(folder / f"{name}.csv", written.getvalue())
-    display(Image(data=buffer.getvalue(), format="png", alt=alt))
+    display(Image(data=picture, format="png", alt=alt))
+
+
+def save(fig, file):
+    """Write a figure as PNG, in one move and without a date. Returns its bytes."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", metadata={"Software": None})
+    write_atomically(file, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def intervals(ax, labels, estimates, *, reference=None, colours=None):
