@@ -137,6 +137,12 @@ def test_figures_have_alt_text_and_lie_beside_their_tables(name):
     assert {p.stem for p in folder.glob(f"{name[:2]}_*.png")} == {p.stem for p in folder.glob(f"{name[:2]}_*.csv")}
 
 
+def test_nothing_is_drawn_in_the_order_of_a_set(name):
+    """Which Python draws anew in each process, so that the same seed would give other numbers."""
+    for cell in code(NOTEBOOKS[name]):
+        assert not re.search(r"\bin set\(|\blist\(set\(|\benumerate\(set\(", cell.source), cell.source
+
+
 def test_size(name):
     assert PATHS[name].stat().st_size < 1_500_000
 
