@@ -73,7 +73,7 @@ def lab(tmp_path):
 def test_a_notebook_runs_in_a_browser(lab, tmp_path):
     from playwright.sync_api import expect, sync_playwright
 
-    shots = tmp_path / "shots"
+    shots, started = tmp_path / "shots", time.time()
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
@@ -82,26 +82,31 @@ def test_a_notebook_runs_in_a_browser(lab, tmp_path):
             count = sum(c.cell_type == "code" for c in runner.read(runner.notebook_paths()[NAME]).cells)
             expect(page.locator(".jp-CodeCell")).to_have_count(count, timeout=60_000)
             expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_attached(timeout=60_000)
-            page.get_by_role("menuitem", name="Run", exact=True).click()
-            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+            prompts = page.locator(".jp-CodeCell .jp-InputArea-prompt")
+            waiting = prompts.filter(has_text="[*]")
+            while not waiting.count():  # a click before the kernel has connected is lost
+                page.get_by_role("menuitem", name="Run", exact=True).click()
+                page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+                page.wait_for_timeout(5000)
+                assert time.time() < started + 180, f"No cell ran. The page says: {page.inner_text('body')}"
             # A bar of a step that goes on, seen at two different places.
-            seen, until = set(), time.time() + 240
-            while len(seen) < 2 and time.time() < until:
+            seen = set()
+            while len(seen) < 2 and waiting.count():
                 for text in page.locator(".jp-OutputArea-output .widget-html-content").all_inner_texts():
                     if "it/s" in text or "s/it" in text:
                         seen.add(text)
-                time.sleep(0.05)
-            assert len(seen) >= 2
+                page.wait_for_timeout(50)
+                assert time.time() < started + 900
+            outputs = "\n".join(page.locator(".jp-OutputArea-output").all_inner_texts())
+            assert len(seen) >= 2, f"Bars seen: {seen}. Outputs of the notebook: {outputs}"
             page.screenshot(path=shots / "running.png")
-            prompts = page.locator(".jp-CodeCell .jp-InputArea-prompt")
-            expect(prompts.filter(has_text="[*]")).to_have_count(0, timeout=300_000)
+            expect(waiting).to_have_count(0, timeout=600_000)
             ran = [text for text in prompts.all_inner_texts() if text]  # collapsed cells show none
             assert ran[:3] == ["[1]:", "[2]:", "[3]:"] and len(ran) > count / 2 and "[ ]:" not in ran
             assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
             assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']").count() == 0
-            figures = page.locator(".jp-OutputArea-output img")
-            drawn = len(list((runner.project_root() / "figures").glob(f"{NAME[:2]}_*.png")))
-            assert figures.count() == drawn > 0 and all(f.get_attribute("alt") for f in figures.all())
+            figures = page.locator(".jp-OutputArea-output img").count()
+            assert figures == len(list((runner.project_root() / "figures").glob(f"{NAME[:2]}_*.png"))) > 0
             user = page.locator(".widget-dropdown select").first
             user.scroll_into_view_if_needed()
             user.select_option(index=1)
