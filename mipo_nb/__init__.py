@@ -9,7 +9,7 @@ import importlib
 __version__ = "0.1.0"
 
 _MODULES = (
-    "information objectives statistics settings provenance runs prompts preferences sources embedded models packing decoding "
+    "information objectives statistics answers stories settings provenance runs prompts preferences sources embedded models packing decoding "
     "generation scoring pairs checkpoints training judges evaluation plots checks state runner report ledger routes "
     "benchmarks classroom doctor cli"
 ).split()
