@@ -20,10 +20,17 @@ OWN = "own"
 
 def read_jsonl(path, required=()):
     """Rows of a JSONL file. Raises `UserError` naming file and line for broken lines and missing columns."""
+    rows = list(stream_jsonl(path, required))
+    if not rows:
+        raise UserError(f"{Path(path).expanduser()} has no rows; write one JSON object per line.")
+    return rows
+
+
+def stream_jsonl(path, required=()):
+    """The rows of `read_jsonl` one at a time, so that a file larger than memory can be read; none for an empty file."""
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"There is no file {path}; give a JSONL file, or '{OWN}' for the project's own users.")
-    rows = []
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
@@ -33,12 +40,9 @@ def read_jsonl(path, required=()):
                     row = json.loads(line)
                 except json.JSONDecodeError as e:
                     raise UserError(f"{path}, line {number}: not valid JSON ({e.msg}); mend or remove it.") from None
-                rows.append(_checked(row, required, f"{path}, line {number}"))
+                yield _checked(row, required, f"{path}, line {number}")
     except UnicodeDecodeError as e:
         raise UserError(f"{path}: not UTF-8 text ({e.reason} at byte {e.start}); save it as UTF-8.") from None
-    if not rows:
-        raise UserError(f"{path} has no rows; write one JSON object per line.")
-    return rows
 
 
 def _checked(row, required, where):
@@ -107,7 +111,7 @@ def personal_prompts(split, *, n, data=OWN, seed=0):
         raise UserError(
             f"{data} has no '{split}' rows; add users (10 or more make all three splits) or a split column."
         )
-    return Dataset.from_list([_columns(r) for r in rows])
+    return Dataset.from_list([columns(r) for r in rows])
 
 
 def _own_rows(split, n, seed):
@@ -128,7 +132,7 @@ def _own_rows(split, n, seed):
 def _file_rows(path, split, n, seed):
     rows = read_jsonl(path, required=("prompt", "context", "user_id"))
     for row in rows:
-        row.setdefault("split", _split_of(row["user_id"]))
+        row.setdefault("split", split_of(row["user_id"]))
     by_user = {}
     for number, row in enumerate(rows, 1):
         if by_user.setdefault(row["user_id"], row["split"]) != row["split"]:
@@ -141,12 +145,14 @@ def _file_rows(path, split, n, seed):
     return chosen[:n]
 
 
-def _split_of(user_id):
+def split_of(user_id):
+    """The split that a hash of the user's id decides: half `train`, a fifth `dev`, three tenths `test`, whatever else is there."""
     share = int(hashlib.sha256(user_id.encode()).hexdigest()[:8], 16) / 16**8
     return "train" if share < 0.5 else "dev" if share < 0.7 else "test"
 
 
-def _columns(row):
+def columns(row):
+    """A mapping with `prompt`, `context`, `user_id` as a personal prompt with all its columns and no others."""
     return {
         "prompt": row["prompt"],
         "context": row["context"],
