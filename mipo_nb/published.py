@@ -9,7 +9,6 @@ here is our own: short statements about "this person", which a judge can be aske
 """
 
 import hashlib
-import math
 import random
 import re
 from collections import defaultdict
@@ -75,7 +74,7 @@ def _prism_user(row):
     said, asked = (_cut(_text(row[column]), CUT) for column in ("self_description", "system_string"))
     sliders = row["stated_prefs"] or {}
     marks = {key: sliders.get(key) for key in (*SLIDERS, "other")}
-    marks = {key: mark for key, mark in marks.items() if isinstance(mark, int | float) and not math.isnan(mark)}
+    marks = {key: mark for key, mark in marks.items() if isinstance(mark, int | float)}
     other = _cut(_text(sliders.get("other_text")), CUT)
     strong = sorted(
         (key for key in marks if marks[key] >= STRONG and (key in SLIDERS or other)), key=lambda k: -marks[k]
@@ -117,7 +116,7 @@ def community_alignment(split, *, n=None, seed=0, languages=("en",), attributes=
         for turn in _TURNS:
             if said := _cut(_text(row[f"{turn}_turn_feedback"]), FEEDBACK_CUT):
                 order = hashlib.sha256(f"{seed}-{row['conversation_id']}-{turn}".encode()).digest()
-                remarks[user].append((order, row["conversation_id"], _plain(prompt), said))
+                remarks[user].append((order, _plain(prompt), said))
     for found in remarks.values():
         found.sort()
     rows = []
@@ -127,8 +126,7 @@ def community_alignment(split, *, n=None, seed=0, languages=("en",), attributes=
         user, prompt = row["annotator_id"], _text(row["first_turn_prompt"])
         if not prompt or not user or row["assigned_lang"] not in languages or sources.split_of(user) != split:
             continue
-        own = (row["conversation_id"], _plain(prompt))
-        others = [said for _, talk, asked, said in remarks[user] if talk != own[0] and asked != own[1]]
+        others = [said for _, asked, said in remarks[user] if asked != _plain(prompt)]
         wishes = [f'said of another answer: "{said}"' for said in others[:feedback]]
         context = " ".join(_sentence(fact) for fact in (*_details(row, attributes), *wishes))
         reference = _text(row.get(f"first_turn_{row['first_turn_preferred_response']}"))

@@ -111,8 +111,10 @@ def test_the_survey_meets_the_conversations(folder):
 
 def test_high_sliders_are_wishes_highest_first_and_low_ones_only_context(folder):
     marks = {"values": 80, "creativity": 100, "fluency": 75, "factuality": 99, "diversity": 74, "safety": 25}
-    write_prism(folder, [surveyed(ADA, said="", asked="", sliders=marks)], [talk(1, ADA, "Why?")])
-    [row] = published.prism("train").to_list()
+    survey, talks = [surveyed(BO, sliders={"safety": 75, "values": 74.9})], [talk(2, BO, "When?")]
+    write_prism(folder, [surveyed(ADA, said="", asked="", sliders=marks), *survey], [talk(1, ADA, "Why?"), *talks])
+    row, other = sorted(published.prism("train").to_list(), key=lambda row: row["user_id"] != ADA)
+    assert [p["text"] for p in other["preferences"]][1:] == [published.SLIDERS["safety"][0]]
     wants = [published.SLIDERS[key][0] for key in ("creativity", "factuality", "values")]
     assert [p["text"] for p in row["preferences"]] == wants
     assert (
@@ -160,6 +162,10 @@ def test_the_choice_of_the_first_turn_counts_once(folder):
     twice["conversation_history"][4]["if_chosen"] = True  # some rows have two chosen ones
     write_prism(folder, [surveyed(ADA)], [twice])
     assert published.prism("train")["reference_response"] == ["Take a rope."]
+    for turn in twice["conversation_history"]:
+        turn["if_chosen"] = turn["turn"] == 1 and turn["role"] == "model"
+    write_prism(folder, [surveyed(ADA)], [twice])
+    assert published.prism("train")["reference_response"] == [None]  # a later choice answers another question
 
 
 def test_very_long_system_strings_end_at_a_sentence(folder):
