@@ -86,6 +86,21 @@ def over_seeds(differences, clusters=None, *, seed=0):
     return Estimate(float(differences.mean()), float(low), float(high), differences.shape[1])
 
 
+def bootstrap(estimator, n, clusters=None, *, seed=0, resamples=1000):
+    """Any number with a percentile-bootstrap interval that resamples whole clusters (users).
+
+    `estimator` takes weights [resamples, n], how often each of the n rows was drawn, and gives an array [resamples];
+    all weights 1 are the data as they are. Resamples in which it is NaN are left out of the interval.
+    """
+    labels = np.unique(np.arange(n) if clusters is None else np.asarray(clusters), return_inverse=True)[1]
+    count = labels.max() + 1
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    found = estimator(drawn[:, labels].astype(float))
+    found = found[~np.isnan(found)]
+    low, high = np.quantile(found, [0.025, 0.975]) if len(found) else (np.nan, np.nan)
+    return Estimate(float(estimator(np.ones((1, n)))[0]), float(low), float(high), n)
+
+
 def share(successes, n):
     """Binomial proportion with Wilson's 95% interval. Raises `ValueError` for n = 0."""
     from scipy.stats import binomtest
