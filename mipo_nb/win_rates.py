@@ -1,12 +1,12 @@
 """From ratings and verdicts of judges to win rates: as the paper counts them, and more strictly; and how far judges agree.
 
 The paper's (arXiv 2603.19294): `judges.rate` gives one response 1 to 5 for each stated preference and averages; the win
-rate is 100 mean(score(policy) >= score(reference)), so that **ties count as wins**:
+rate is 100 mean(score(policy) >= score(reference)), so that **ties count as wins**::
 
     win_rate(outcomes(policy_scores, reference_scores, ties=TIES_WIN), users)
 
 The stricter one counts a tie as half a win, compares with the base model instead of a fixed response, in both orders
-(`judges.compare`), and asks what would be left if both responses were equally long:
+(`judges.compare`), and asks what would be left if both responses were equally long::
 
     win_rate(outcomes(policy_scores, reference_scores), users)
     win_rate(judges.compare(judge, rows, responses, base_responses), users)
@@ -106,7 +106,6 @@ def _logistic(x, y, weights):
         aa, ab, bb = curve.sum(1) + _RIDGE, curve @ x, curve @ (x * x) + _RIDGE
         determinant = aa * bb - ab**2
         steps = np.array([bb * to_a - ab * to_b, aa * to_b - ab * to_a]) / determinant
-        steps = np.clip(steps, -1, 1)  # far from the top a whole step overshoots
         a, b = a + steps[0], b + steps[1]
         if np.abs(steps).max() < 1e-8:
             break

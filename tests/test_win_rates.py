@@ -144,6 +144,20 @@ def test_the_fit_is_the_maximum_that_a_general_optimizer_finds(case):
     np.testing.assert_allclose(np.transpose(win_rates._logistic(x, y, weights)), expected, atol=1e-4)
 
 
+def test_the_rate_is_read_off_the_line_where_lengths_are_equal():
+    won, lengths, others = judged(0.3, 2, n=200)
+    lengths[:3] += 5000  # a few endless responses must not decide for all
+    d = lengths - others
+    x = np.tanh(d / d.std())
+
+    def loss(line):
+        log_odds = line[0] + line[1] * x
+        return np.sum(np.logaddexp(0, log_odds) - won * log_odds) + win_rates._RIDGE / 2 * (line @ line)
+
+    a = optimize.minimize(loss, [0, 0], tol=1e-12).x[0]
+    assert win_rates.length_controlled(won, lengths, others).value == pytest.approx(100 / (1 + np.exp(-a)), abs=1e-3)
+
+
 def test_length_control_resamples_users_and_leaves_nan_out():
     won, lengths, others = judged(0.5, 1, n=40)
     users = np.repeat(np.arange(40), 10)
