@@ -161,7 +161,7 @@ def recorded(claim, stamped):
         name, expects = wanted["name"], wanted.get("expects")
         if name not in there:
             raise UserError(
-                f"claims.toml, claim '{claim.id}': the committed notebook {claim.notebook} recorded no result '{name}'; "
+                f"claims.toml, claim '{claim.id}': no committed notebook {claim.notebook} recorded a result '{name}'; "
                 "take a name from its part of RESULTS.md, or publish the notebook first."
             )
         answer = met(expects, there[name], exact=claim.about == "method") if expects else None
