@@ -82,8 +82,10 @@ def results_of(folder):
 
 
 def formatted(result):
-    """A recorded result as text: value, interval, unit, n."""
+    """A recorded result as text: value, interval, unit, n. A tiny value that stands alone is given as a power of ten."""
     digits = ".0f" if abs(result["value"]) >= 1000 else ".1f" if abs(result["value"]) >= 10 else ".2f"
+    if result["low"] is None and 0 < abs(result["value"]) < 0.005:
+        digits = ".1e"
     text = f"{result['value']:{digits}}"
     if result["low"] is not None:
         text += f" [{result['low']:{digits}}, {result['high']:{digits}}]"

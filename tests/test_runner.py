@@ -126,6 +126,9 @@ def result(value, low=None, high=None, unit="", n=None):
         (result(-1500.0, -1600.4, -1400.0), "-1500 [-1600, -1400]"),
         (result(9.999), "10.00"),
         (result(0.25, n=8), "0.25 (n = 8)"),
+        (result(0.00061), "6.1e-04"),
+        (result(0.0), "0.00"),
+        (result(0.004, -0.1, 0.1), "0.00 [-0.10, 0.10]"),
     ],
 )
 def test_a_result_as_text(given, text):
