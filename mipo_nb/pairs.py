@@ -44,10 +44,38 @@ def negative_conversations(rows, negative, *, seed=0):
     return conversations
 
 
-def build(rows, chosen, rejected, tokenizer, *, negative, max_length, at_least=1):
+def shuffled(claims, *, seed=0):
+    """A permutation, list [n]: whose response each row gets as its rejected one, y- ~ pi_ref(.|x') by reuse.
+
+    `claims` [n] is what each response claims as its answer, None where it claims nothing. No row keeps its own response
+    and none gets one that claims the same as its own, which would reject what it chooses. Right answers are not looked at:
+    they would be labels. Raises `UserError` where one claim holds more than half of the rows.
+    """
+    n, rng = len(claims), random.Random(f"shuffled-{seed}")
+    most = max((claims.count(c) for c in claims if c is not None), default=1)
+    if n < 2 or 2 * most > n:
+        raise UserError(
+            f"{most} of {n} responses claim the same answer, so they cannot all get another one's; add problems."
+        )
+    order = list(range(n))
+    rng.shuffle(order)
+    clash = lambda i, j: i == j or (claims[i] is not None and claims[i] == claims[j])  # noqa: E731
+    wrong = [i for i in range(n) if clash(i, order[i])]
+    while wrong:
+        i = rng.choice(wrong)
+        # An exchange that mends this row and spoils no other; where there is none, any exchange, to leave the impasse.
+        fit = [k for k in range(n) if not clash(i, order[k]) and not clash(k, order[i])]
+        k = rng.choice(fit or range(n))
+        order[i], order[k] = order[k], order[i]
+        wrong = [i for i in range(n) if clash(i, order[i])]
+    return order
+
+
+def build(rows, chosen, rejected, tokenizer, *, negative, max_length, at_least=1, conversations=None):
     """(pairs, counts): the usable pairs as a `datasets.Dataset`, and how many rows went where.
 
-    `chosen` and `rejected` are lists of response texts, row by row. Left out, in this order: an empty side, sides that
+    `chosen` and `rejected` are lists of response texts, row by row; the prompt is `conversations[i]`, by default that of
+    `positive_conversations` for rows of personal prompts. Left out, in this order: an empty side, sides that
     are the same text, a side with which the prompt exceeds `max_length` tokens (TRL would cut or drop it silently).
     Raises `UserError` when fewer than `at_least` pairs are left.
     """
@@ -55,8 +83,8 @@ def build(rows, chosen, rejected, tokenizer, *, negative, max_length, at_least=1
 
     counts = {"rows": len(rows), "empty": 0, "identical": 0, "over-long": 0}
     pairs = []
-    for number, (row, plus, minus) in enumerate(zip(rows, chosen, rejected, strict=True)):
-        conversation = prompts.messages(row["prompt"], row["context"])
+    conversations = positive_conversations(rows) if conversations is None else conversations
+    for number, (row, conversation, plus, minus) in enumerate(zip(rows, conversations, chosen, rejected, strict=True)):
         if not plus.strip() or not minus.strip():
             counts["empty"] += 1
         elif plus.strip() == minus.strip():
@@ -64,7 +92,7 @@ def build(rows, chosen, rejected, tokenizer, *, negative, max_length, at_least=1
         elif any(_tokens(tokenizer, conversation, side) > max_length for side in (plus, minus)):
             counts["over-long"] += 1
         else:
-            pairs.append(_pair(conversation, plus, minus, f"{negative}-{number:05d}", negative, row["user_id"]))
+            pairs.append(_pair(conversation, plus, minus, f"{negative}-{number:05d}", negative, row.get("user_id", "")))
     counts["pairs"] = len(pairs)
     if len(pairs) < at_least:
         raise UserError(

@@ -25,7 +25,8 @@ HUB = {
     "arc_easy": ("allenai/ai2_arc", "ARC-Easy", "210d026faf9955653af8916fad021475a3f00453", "ai2_arc/ARC-Easy", ("train", "test")),
     "mmlu": ("cais/mmlu", "all", "c30699e8356da336a370243923dbaf21066bb9fe", "mmlu", ("dev", "test")),
 }  # fmt: skip
-TASKS = ("stories", *HUB)
+STORIES = {"stories": (1, 2, 3), "stories-1": (1,), "stories-2": (2,), "stories-3": (3,)}  # of how many steps
+TASKS = (*STORIES, *HUB)
 SPLITS = ("train", "dev", "test")
 _LETTERS = "ABCDEFGH"
 
@@ -42,16 +43,32 @@ def load(task, split, *, n=None, seed=0):
         raise UserError(f"Unknown task '{task}'; {did_you_mean(task, TASKS)}")
     if split not in SPLITS:
         raise UserError(f"Unknown split '{split}'; {did_you_mean(split, SPLITS)}")
-    if task == "stories":
+    if task in STORIES:
         from mipo_nb import stories
 
-        made = stories.problems(split, n=n or 1000, seed=seed)
-        return made.map(lambda row: {"letters": [], "options": []}).select_columns(list(_row("", "", task)))
+        made = stories.problems(split, n=n or 1000, seed=seed, steps=STORIES[task])
+        return Dataset.from_list([_row(r["question"], r["answer"], task, solution=r["solution"]) for r in made])
     rows = [_read(task, row) for row in _rows(task, HUB[task][4][split == "test"])]
     if split != "test":
         rows = [row for row in rows if (_share(row["question"]) < 0.1) == (split == "dev")]
     random.Random(f"{task}-{split}-{seed}").shuffle(rows)
     return Dataset.from_list(rows[:n])
+
+
+def at_hand(tasks):
+    """(those of the tasks whose data can be had here, {task: why not} of the others). Raises `UserError` for an unknown one."""
+    found, missing = [], {}
+    for task in tasks:
+        if task not in TASKS:
+            raise UserError(f"Unknown task '{task}'; {did_you_mean(task, TASKS)}")
+        try:
+            if task in HUB:
+                for part in HUB[task][4]:
+                    _rows(task, part)
+            found.append(task)
+        except UserError as e:
+            missing[task] = str(e)
+    return found, missing
 
 
 def _rows(task, part):
@@ -97,11 +114,30 @@ def _read(task, row):
     if task == "svamp":
         body, number = row["Body"].strip(), float(row["Answer"])
         stop = "" if body.endswith((".", "?", "!", ",")) else "."
-        return _row(f"{body}{stop} {row['Question']}", f"{number:g}", task)
+        equation = f"{_equation(row['Equation'])} = {number:g}." if row.get("Equation") else ""
+        return _row(f"{body}{stop} {row['Question']}", f"{number:g}", task, solution=equation)
     if task == "mmlu":
         return _row(row["question"], _LETTERS[row["answer"]], task, row["choices"])
     labels, options = row["choices"]["label"], row["choices"]["text"]
     return _row(row["question"], _LETTERS[labels.index(row["answerKey"])], task, options)
+
+
+def _equation(text):
+    """SVAMP's "( 8.0 - 2.0 )" as it would be written: "8 - 2"."""
+    text = re.sub(r"(\d)\.0\b", r"\1", text.replace("*", "x").strip())
+    text = text.replace("( ", "(").replace(" )", ")")
+    # Every operation has brackets; the outermost pair says nothing.
+    return text[1:-1] if text.startswith("(") and _closes(text) == len(text) - 1 else text
+
+
+def _closes(text):
+    """Where the bracket that opens a text is closed."""
+    depth = 0
+    for place, sign in enumerate(text):
+        depth += (sign == "(") - (sign == ")")
+        if not depth:
+            return place
+    return None
 
 
 def _share(question):

@@ -6,6 +6,10 @@ Everything that samples, scores or trains gets its tokens here, so the three alw
 from mipo_nb.settings import UserError
 
 SYSTEM = "You are a helpful assistant. Answer in two or three sentences."
+PROBLEM = "You are a helpful assistant. Solve the problem in a few short steps and end with: The answer is N."
+CHOICE = (
+    "You are a helpful assistant. Choose the right option. Say why in one short sentence and end with: The answer is X."
+)
 WITH_CONTEXT = SYSTEM + " You are talking to this user: {context}"
 
 
@@ -13,6 +17,31 @@ def messages(prompt, context=None):
     """Chat messages for a prompt x, with the user's context c in the system message or without it."""
     system = SYSTEM if context is None else WITH_CONTEXT.format(context=context)
     return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+
+
+def problem_text(problem):
+    """A problem as it is put: the question, and below it one line for each option, "A. text"."""
+    options = zip(problem["letters"], problem["options"], strict=True)
+    return "\n".join([problem["question"], *(f"{letter}. {text}" for letter, text in options)])
+
+
+def worked(problem):
+    """A problem's solution as an exemplar shows it: the steps that are known, then the closing phrase."""
+    steps = " ".join(problem["solution"].partition("####")[0].split())
+    return f"{steps} The answer is {problem['answer']}.".strip()
+
+
+def problem_messages(problem, exemplars=()):
+    """Chat messages for a problem (a row of `problems`), after `exemplars` with their solutions as earlier turns.
+
+    The published protocol (arXiv 2603.19294) puts its exemplars into one user turn; a small model then goes on to write
+    problems of its own. As turns each ends where an answer ends.
+    """
+    turns = [{"role": "system", "content": CHOICE if problem["letters"] else PROBLEM}]
+    for exemplar in exemplars:
+        turns.append({"role": "user", "content": problem_text(exemplar)})
+        turns.append({"role": "assistant", "content": worked(exemplar)})
+    return [*turns, {"role": "user", "content": problem_text(problem)}]
 
 
 def prompt_ids(tokenizer, conversation):

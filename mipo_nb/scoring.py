@@ -14,17 +14,28 @@ def token_log_probabilities(
 ):
     """List of float arrays, one per row: log p(token | everything before it) for each token of the response.
 
-    The response's tokens are those of `prompts.completion_ids`. What rows begin with together (one user's
-    context, a conversation) is computed once, rows run without padding, and logits are computed for response tokens only.
-    With a `folder`, which must belong to this model alone, each finished batch is kept there under a hash of its tokens.
+    The response's tokens are those of `prompts.completion_ids`; the rest is as in `continuation_log_probabilities`.
+    """
+    starts = [prompts.prompt_ids(tokenizer, c) for c in conversations]
+    ends = [prompts.completion_ids(tokenizer, c, r) for c, r in zip(conversations, responses, strict=True)]
+    return continuation_log_probabilities(
+        model, starts, ends, batch_size=batch_size, folder=folder, description=description
+    )
+
+
+def continuation_log_probabilities(model, starts, ends, *, batch_size=16, folder=None, description="scoring"):
+    """List of float arrays, one per row: log p(token | everything before it) for each token of `ends[i]` after `starts[i]`.
+
+    Both are lists of lists of token ids, none empty. What rows begin with together (one user's context, a conversation,
+    a question with several options) is computed once, rows run without padding, and logits are computed for the tokens
+    of `ends` only. With a `folder`, which must belong to this model alone, each finished batch is kept there under a
+    hash of its tokens.
     """
     import torch
 
     from mipo_nb import packing
     from mipo_nb.linear import packed_weights
 
-    starts = [prompts.prompt_ids(tokenizer, c) for c in conversations]
-    ends = [prompts.completion_ids(tokenizer, c, r) for c, r in zip(conversations, responses, strict=True)]
     whole = [s + e for s, e in zip(starts, ends, strict=True)]
     order = sorted(range(len(whole)), key=lambda i: whole[i])  # neighbours share what they begin with
     batches = [order[k : k + batch_size] for k in range(0, len(order), batch_size)]

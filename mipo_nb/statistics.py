@@ -120,6 +120,19 @@ def paired_p_value(after, before, clusters=None, *, seed=0):
     return float((extreme.sum() + 1) / (_RESAMPLES + 1))
 
 
+def mcnemar(after, before):
+    """(gained, lost, p): rows right only after, rows right only before, and the exact two-sided p of McNemar's test.
+
+    Arrays [n] of right or wrong on the same problems. Rows on which both agree say nothing of a difference; of the others
+    half would be gained if there were none (McNemar 1947; the exact binomial form). p is 1 where there are no such rows.
+    """
+    from scipy.stats import binomtest
+
+    after, before = np.asarray(after, dtype=bool), np.asarray(before, dtype=bool)
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    return gained, lost, float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
 def corrected(p_values):
     """Holm's correction for several metrics at once: adjusted p-values in the order given."""
     p = np.asarray(p_values, dtype=float)

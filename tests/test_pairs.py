@@ -190,3 +190,40 @@ def test_longer_is_chosen_is_an_accuracy(gaps):
     found = pairs.longer_is_chosen(gaps)
     assert found == pytest.approx(sum(1 if g > 0 else 0.5 if g == 0 else 0 for g in gaps) / len(gaps))
     assert pairs.longer_is_chosen(-np.array(gaps)) == pytest.approx(1 - found)
+
+
+claims = st.lists(st.sampled_from(["1", "2", "3", "4", "5", None]), min_size=2, max_size=40)
+
+
+@given(claims, st.integers(0, 5))
+def test_a_shuffled_response_is_of_another_problem_and_claims_another_answer(claimed, seed):
+    most = max((claimed.count(c) for c in claimed if c is not None), default=1)
+    if 2 * most > len(claimed):
+        with pytest.raises(UserError, match="claim the same answer"):
+            pairs.shuffled(claimed, seed=seed)
+        return
+    order = pairs.shuffled(claimed, seed=seed)
+    assert sorted(order) == list(range(len(claimed)))
+    for i, j in enumerate(order):
+        assert i != j and (claimed[i] is None or claimed[i] != claimed[j])
+
+
+def test_half_of_all_claims_alike_can_still_be_shuffled():
+    claimed = ["yes"] * 20 + ["no"] * 15 + [None] * 5
+    order = pairs.shuffled(claimed, seed=3)
+    assert all(claimed[order[i]] != "yes" for i in range(20)) and all(claimed[order[i]] == "yes" for i in range(20, 40))
+
+
+def test_the_shuffle_is_seeded_and_any_response_can_come():
+    claimed = [str(k) for k in range(6)]
+    assert pairs.shuffled(claimed, seed=1) == pairs.shuffled(claimed, seed=1)
+    assert {pairs.shuffled(claimed, seed=k)[0] for k in range(60)} == {1, 2, 3, 4, 5}
+
+
+def test_pairs_of_problems_keep_their_conversations(tokenizer):
+    rows = [{"question": f"{k} + 1?", "letters": [], "options": []} for k in range(3)]
+    asked = [prompts.problem_messages(row) for row in rows]
+    made, _ = pairs.build(
+        rows, list("abc"), list("bca"), tokenizer, negative="random_prompt", max_length=256, conversations=asked
+    )
+    assert made["prompt"] == asked and pairs.texts(made, "rejected") == list("bca") and made["user_id"] == [""] * 3

@@ -18,7 +18,7 @@ COLUMNS = ["question", "answer", "task", "letters", "options", "solution"]
 RAW = {
     "gsm8k/train": [{"question": f"Q {k}?", "answer": f"{k} + 1 = <<{k}+1={k + 1}>>{k + 1}\n#### 1,{k:03d}"} for k in range(40)],
     "gsm8k/test": [{"question": "Q?", "answer": "It falls.\n#### -3"}],
-    "svamp/train": [{"Body": "He has 3 pens", "Question": "How many?", "Answer": "3.0"}] * 3,
+    "svamp/train": [{"Body": "He has 3 pens", "Question": "How many?", "Answer": "3.0", "Equation": "( 8.0 - 5.0 )"}] * 3,
     "svamp/test": [{"Body": "Half is left.", "Question": "How much?", "Answer": "0.5"}],
     "ai2_arc/ARC-Easy/test": [
         {"question": "Which?", "choices": {"label": ["1", "2", "3", "4"], "text": list("wxyz")}, "answerKey": "3"},
@@ -113,3 +113,44 @@ def test_real_data_is_read_whole(task, monkeypatch):
             assert isinstance(answers.number(row["answer"]), Fraction)
     trained = problems.load(task, "train")["question"]
     assert not set(trained) & set(problems.load(task, "dev")["question"])
+
+
+@pytest.mark.parametrize(
+    "equation, written",
+    [
+        ("( 8.0 - 2.0 )", "8 - 2"),
+        ("( ( 3.0 + 4.5 ) * 2.0 )", "(3 + 4.5) x 2"),
+        ("( 3.0 + 4.0 ) - ( 2.0 * 10.0 )", "(3 + 4) - (2 x 10)"),
+        ("5.0 * 2.0", "5 x 2"),
+    ],
+)
+def test_svamps_equation_becomes_its_solution(folder, monkeypatch, equation, written):
+    row = {"Body": "He has pens.", "Question": "How many?", "Answer": "7.0", "Equation": equation}
+    (folder / "svamp/train.jsonl").write_text(
+        "".join(json.dumps({**row, "Body": f"Pens {k}."}) + "\n" for k in range(9))
+    )
+    assert set(problems.load("svamp", "train")["solution"]) == {f"{written} = 7."}
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="MIPO_NB_DATA names no folder with the data sets")
+@pytest.mark.parametrize("task", ["stories", "gsm8k", "svamp", "arc_easy", "arc_challenge"])
+def test_no_test_question_is_among_those_that_pairs_are_made_of(task, monkeypatch):
+    """Exact or nearly so. What the data sets' own splits share is found, and left out of the training rows."""
+    monkeypatch.setenv("MIPO_NB_DATA", str(DATA))
+    tests = problems.load(task, "test")["question"]
+    for split in ("train", "dev"):
+        assert problems.near_duplicates(problems.load(task, split)["question"], tests) == []
+
+
+def test_stories_of_so_many_steps_are_tasks_of_their_own():
+    rows = problems.load("stories-2", "test", n=12)
+    assert rows.column_names == COLUMNS and set(rows["task"]) == {"stories-2"}
+    assert {solution.count("=") for solution in rows["solution"]} == {2}
+
+
+def test_what_is_at_hand_is_told_from_what_is_not(folder):
+    found, missing = problems.at_hand(["stories-1", "svamp", "arc_challenge", "gsm8k"])
+    assert found == ["stories-1", "svamp", "gsm8k"] and list(missing) == ["arc_challenge"]
+    assert "arc_challenge" not in missing["arc_challenge"] and "no file" in missing["arc_challenge"]
+    with pytest.raises(UserError, match="did you mean 'svamp'"):
+        problems.at_hand(["swamp"])

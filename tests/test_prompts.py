@@ -77,3 +77,32 @@ def test_length_is_checked_to_the_token_and_names_the_row(tokenizer):
     assert prompts.check_length(tokenizer, [short, long], 10, n + 10) is None
     with pytest.raises(UserError, match=rf"row 1 has {n} tokens.*lower max_new_tokens"):
         prompts.check_length(tokenizer, [short, long], 10, n + 9)
+
+
+STORY = {
+    "question": "Ada has 2 eggs. How many?",
+    "answer": "2",
+    "letters": [],
+    "options": [],
+    "solution": "1 + 1 = 2. #### 2",
+}
+CHOICE = {"question": "Which?", "answer": "B", "letters": ["A", "B"], "options": ["ice", "fire"], "solution": ""}
+
+
+def test_a_problem_is_put_with_its_options():
+    assert prompts.problem_text(STORY) == "Ada has 2 eggs. How many?"
+    assert prompts.problem_text(CHOICE) == "Which?\nA. ice\nB. fire"
+
+
+def test_exemplars_come_as_earlier_turns_with_the_closing_phrase():
+    turns = prompts.problem_messages(STORY, [{**STORY, "question": "Q?"}])
+    assert [t["role"] for t in turns] == ["system", "user", "assistant", "user"]
+    assert [t["content"] for t in turns[1:]] == ["Q?", "1 + 1 = 2. The answer is 2.", STORY["question"]]
+    assert prompts.worked(CHOICE) == "The answer is B."
+    assert prompts.problem_messages(STORY)[0] != prompts.problem_messages(CHOICE)[0]
+
+
+def test_no_answer_is_told_with_the_problem():
+    for row in ({**STORY, "answer": "77", "solution": "77 #### 77"}, CHOICE):
+        told = " ".join(turn["content"] for turn in prompts.problem_messages(row)[1:])
+        assert "77" not in told and "answer" not in told

@@ -233,3 +233,21 @@ def test_what_never_happened_is_not_certain():
 def test_a_proportion_in_between_is_the_mean():
     values, users = np.tile([0, 1, np.nan], 20), np.repeat(np.arange(20), 3)
     assert statistics.proportion(values, users) == statistics.mean(values, users)
+
+
+def test_mcnemar_counts_what_changed_and_equals_the_binomial():
+    after = np.array([1, 1, 1, 1, 1, 0, 1, 0, 1, 1], dtype=bool)
+    before = np.array([0, 0, 0, 0, 0, 1, 1, 0, 1, 1], dtype=bool)
+    gained, lost, p = statistics.mcnemar(after, before)
+    assert (gained, lost) == (5, 1)
+    assert p == pytest.approx(2 * (1 + 6) / 2**6)  # one or none of six, on either side
+    assert statistics.mcnemar(before, after) == (1, 5, pytest.approx(p))
+    assert statistics.mcnemar(after, after) == (0, 0, 1.0)
+
+
+def test_mcnemar_errs_at_most_one_time_in_twenty():
+    rng, errors = np.random.default_rng(0), 0
+    for _ in range(400):
+        before, after = rng.random((2, 60)) < 0.3
+        errors += statistics.mcnemar(after, before)[2] < 0.05
+    assert 0 < errors / 400 < 0.07  # the exact test is on the safe side
