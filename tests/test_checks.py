@@ -86,6 +86,20 @@ RIGHT = {
     ],
     "dv_bound": [donsker_varadhan_bound, lambda t, a: np.mean(t) - math.log(np.exp(a).mean())],
     "ipo_start": [lambda b: 1 / (4 * b**2), lambda b: (1 / (2 * b)) ** 2],
+    "steered_probability": [
+        lambda p, q, a: tilted(p, p / q, a)[0],
+        lambda p, q, a: np.exp(
+            (1 + a) * np.log(p[0]) - a * np.log(q[0]) - logsumexp((1 + a) * np.log(p) - a * np.log(q))
+        ),
+    ],
+    "log_normalizer": [
+        lambda p, q, a: logsumexp((1 + a) * np.log(p) - a * np.log(q)),
+        lambda p, q, a: math.log(sum(x * (x / y) ** a for x, y in zip(p, q, strict=True))),
+    ],
+    "responses_to_pay": [
+        lambda t, s, m: math.ceil(t / (s - m) - 1e-9),
+        lambda t, s, m: next(n for n in range(9999) if t + n * m <= n * s + 1e-9),
+    ],
 }
 
 # --- wrong answers, by what is wrong with them ---
@@ -242,6 +256,30 @@ WRONG = {
         "half squared": lambda b: 1 / (2 * b**2),
         "beta upside down": lambda b: b**2 / 4,
         "DPO's": lambda b: math.log(2),
+    },
+    "steered_probability": {
+        "not normalized": lambda p, q, a: p[0] * (p[0] / q[0]) ** a,
+        "ratio upside down": lambda p, q, a: tilted(p, q / p, a)[0],
+        "strength for exponent": lambda p, q, a: (p * (1 + a * (p / q - 1)))[0] / (p * (1 + a * (p / q - 1))).sum(),
+        "probabilities added": lambda p, q, a: (p + a * (p - q))[0],
+        "told twice": lambda p, q, a: tilted(p, p, a)[0],
+        "the ratio alone": lambda p, q, a: tilted(np.ones(3), p / q, a)[0],
+        "all tokens": lambda p, q, a: tilted(p, p / q, a),
+    },
+    "log_normalizer": {
+        "no logarithm": lambda p, q, a: (p * (p / q) ** a).sum(),
+        "averaged over q": lambda p, q, a: math.log((q * (p / q) ** a).sum()),
+        "mean of logarithms": lambda p, q, a: a * (p * np.log(p / q)).sum(),
+        "swapped sign": lambda p, q, a: -math.log((p * (p / q) ** a).sum()),
+        "bits": lambda p, q, a: math.log2((p * (p / q) ** a).sum()),
+        "mean for sum": lambda p, q, a: math.log((p * (p / q) ** a).mean()),
+    },
+    "responses_to_pay": {
+        "a fraction": lambda t, s, m: t / (s - m),
+        "rounded down": lambda t, s, m: t // (s - m),
+        "tuned forgotten": lambda t, s, m: math.ceil(t / s),
+        "one too many": lambda t, s, m: t // (s - m) + 1,
+        "swapped sign": lambda t, s, m: math.ceil(t / (m - s)),
     },
 }
 
