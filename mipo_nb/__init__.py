@@ -10,8 +10,8 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "information objectives statistics answers settings provenance runs prompts preferences sources stories problems "
-    "embedded models packing decoding generation scoring pairs checkpoints training judges evaluation plots checks state "
-    "runner report ledger routes benchmarks classroom doctor cli"
+    "embedded models packing decoding generation scoring pairs steering checkpoints training judges evaluation plots checks "
+    "state runner report ledger routes benchmarks classroom doctor cli"
 ).split()
 __all__ = ["__version__", *_MODULES]
 
