@@ -125,8 +125,10 @@ def divergences(policy, model, tokenizer, told, untold, responses, candidates, *
     import numpy as np
     import torch
 
+    from mipo_nb.linear import packed_weights
+
     found = []
-    with torch.inference_mode():
+    with torch.inference_mode(), packed_weights(model), packed_weights(policy):
         for one, other, response in zip(progress(told, description), untold, responses, strict=True):
             target = next_token_scores(policy, tokenizer, one, response).log_softmax(-1)
             p, row = target.exp(), []
