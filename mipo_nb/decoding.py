@@ -35,15 +35,19 @@ def decode(model, conversations, sampling, ends, ticks=None):
     `conversations` is a list of token lists, `sampling` a `generation.Sampling`. Returns (tokens, finished) per row.
     `ticks` is an iterator that is moved on by each token of all rows, a progress bar. The model must be one that `packing.shares_prefixes`.
     """
-    base, ticks = packing.without_adapter_shell(model), iter(ticks or ())
-    head = base.get_output_embeddings()
-    hidden, cache, lengths, hides, width = _read(base, conversations, sampling.max_new_tokens)
-    ends = torch.tensor(sorted(ends), device=model.device)
-    written = torch.full((len(conversations), sampling.max_new_tokens), -1, device=model.device)
-    finished = torch.zeros(len(conversations), dtype=torch.bool, device=model.device)
-    rows = torch.arange(len(conversations), device=model.device)  # the rows still in the batch
+    return go_on(Continuation(model, conversations, sampling.max_new_tokens), sampling, ends, ticks)
+
+
+@torch.inference_mode()
+def go_on(continuation, sampling, ends, ticks=None):
+    """What `decode` returns, from a `Continuation` or whatever else has its `scores`, `add` and `keep`."""
+    scores, ticks = continuation.scores(), iter(ticks or ())
+    ends = torch.tensor(sorted(ends), device=scores.device)
+    written = torch.full((len(scores), sampling.max_new_tokens), -1, device=scores.device)
+    finished = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    rows = torch.arange(len(scores), device=scores.device)  # the rows still in the batch
     for step in range(sampling.max_new_tokens):
-        tokens = draw(head(hidden), sampling.temperature, sampling.top_k, sampling.top_p)
+        tokens = draw(scores, sampling.temperature, sampling.top_k, sampling.top_p)
         ended = torch.isin(tokens, ends)
         written[rows, step] = tokens.masked_fill(finished[rows] | ended, -1)
         finished[rows] |= ended
@@ -53,19 +57,41 @@ def decode(model, conversations, sampling, ends, ticks=None):
             break
         if (~going).sum() > _DROP * len(rows):
             keep = going.nonzero()[:, 0]
-            rows, tokens, hides, lengths = (x[keep] for x in (rows, tokens, hides, lengths))
-            cache.batch_select_indices(keep)
-        hides[..., width + step] = 0
-        hidden = base.get_decoder()(
-            input_ids=tokens[:, None],
-            attention_mask=hides,
-            position_ids=lengths,
-            past_key_values=cache,
-            use_cache=True,
-        )[0][:, 0]
-        lengths = lengths + 1
+            rows, tokens = rows[keep], tokens[keep]
+            continuation.keep(keep)
+        continuation.add(tokens)
+        scores = continuation.scores()
     rows = zip(written.tolist(), finished.tolist(), strict=True)
     return [([token for token in tokens if token >= 0], done) for tokens, done in rows]
+
+
+class Continuation:
+    """Conversations (lists of token ids) that a model has read and that go on a token at a time, `room` tokens at most."""
+
+    def __init__(self, model, conversations, room):
+        self.model = packing.without_adapter_shell(model)
+        self.hidden, self.cache, self.lengths, self.hides, self.filled = _read(self.model, conversations, room)
+
+    def scores(self):
+        """Logits [rows, V] of what comes next."""
+        return self.model.get_output_embeddings()(self.hidden)
+
+    def keep(self, rows):
+        """Go on with these rows only (their numbers, [k]); the next token is to be added before scores are asked for."""
+        self.hides, self.lengths = self.hides[rows], self.lengths[rows]
+        self.cache.batch_select_indices(rows)
+
+    def add(self, tokens):
+        """Lengthen each row by its token [rows]."""
+        self.hides[..., self.filled] = 0
+        self.hidden = self.model.get_decoder()(
+            input_ids=tokens[:, None],
+            attention_mask=self.hides,
+            position_ids=self.lengths,
+            past_key_values=self.cache,
+            use_cache=True,
+        )[0][:, 0]
+        self.lengths, self.filled = self.lengths + 1, self.filled + 1
 
 
 def _read(model, conversations, room):

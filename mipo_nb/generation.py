@@ -48,15 +48,38 @@ def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, desc
     """
     if isinstance(model, Server):
         return model.sample(conversations, sampling, seed=seed, folder=folder, description=description)
+    ids = token_ids(model, tokenizer, conversations, sampling)
+
+    def respond(rows, ticks):
+        return _responses(model, [ids[i] for i in rows], sampling, ends_of(model, tokenizer), ticks)
+
+    return in_batches(respond, model, tokenizer, ids, sampling, seed=seed, folder=folder, description=description)
+
+
+def token_ids(model, tokenizer, conversations, sampling):
+    """List of lists: the conversations' token ids. Raises `UserError` where one and its response are too long."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit:
+        prompts.check_length(tokenizer, conversations, sampling.max_new_tokens, limit)
+    return [prompts.prompt_ids(tokenizer, c) for c in conversations]
+
+
+def ends_of(model, tokenizer):
+    """The set of tokens that close a response."""
+    ends = model.generation_config.eos_token_id
+    return set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
+
+
+def in_batches(respond, model, tokenizer, ids, sampling, *, seed, folder=None, description="sampling"):
+    """What `sample` returns, from `respond(rows, ticks)`, which gives (tokens, finished) for each of these rows.
+
+    `ids` are the rows' token ids, which say what belongs together in a batch; `ticks` is to be moved on at each token.
+    """
     import torch
     from datasets import Dataset
 
     from mipo_nb.linear import packed_weights
 
-    ids = [prompts.prompt_ids(tokenizer, c) for c in conversations]
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if limit:
-        prompts.check_length(tokenizer, conversations, sampling.max_new_tokens, limit)
     order = sorted(range(len(ids)), key=lambda i: ids[i])  # neighbours share what they begin with
     batches = [order[k : k + sampling.batch_size] for k in range(0, len(order), sampling.batch_size)]
     responses = [None] * len(ids)
@@ -67,7 +90,7 @@ def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, desc
 
             def draw(number=number, batch=batch, ticks=ticks):
                 torch.manual_seed((seed * 1_000_003 + number) % 2**63)
-                return _sample_batch(model, tokenizer, [ids[i] for i in batch], sampling, ticks)
+                return _texts(tokenizer, respond(batch, ticks))
 
             found = kept(Path(folder) / f"batch-{number:04d}.json" if folder else None, draw)
             for i, response in zip(batch, found, strict=True):
@@ -80,22 +103,27 @@ def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, desc
     return Dataset.from_list(responses)
 
 
-def _sample_batch(model, tokenizer, ids, sampling, ticks=None):
+def _responses(model, ids, sampling, ends, ticks=None):
     from mipo_nb.decoding import decode
     from mipo_nb.packing import shares_prefixes
 
-    ends = model.generation_config.eos_token_id
-    ends = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
-    made = decode(model, ids, sampling, ends, ticks) if shares_prefixes(model) else generate(model, ids, sampling, ends)
+    return decode(model, ids, sampling, ends, ticks) if shares_prefixes(model) else generate(model, ids, sampling, ends)
+
+
+def _texts(tokenizer, made):
     return [
         {"text": tokenizer.decode(tokens, skip_special_tokens=True).strip(), "finished": finished}
         for tokens, finished in made
     ]
 
 
-def generate(model, ids, sampling, ends):
-    """What `decoding.decode` returns, by transformers' own `generate`: the reference, and the way of other models."""
+def generate(model, ids, sampling, ends, processors=()):
+    """What `decoding.decode` returns, by transformers' own `generate`: the reference, and the way of other models.
+
+    `processors` are transformers' `LogitsProcessor`s; they come before temperature, top-k and top-p.
+    """
     import torch
+    from transformers import LogitsProcessorList
 
     width = max(map(len, ids))
     pad = min(ends)
@@ -108,6 +136,7 @@ def generate(model, ids, sampling, ends):
             attention_mask=mask,
             do_sample=sampling.temperature > 0,
             **(drawn if sampling.temperature > 0 else {}),
+            logits_processor=LogitsProcessorList(processors),
             repetition_penalty=1.0,  # some models' files ask for another; then it would not be the model's distribution
             max_new_tokens=sampling.max_new_tokens,
             eos_token_id=sorted(ends),
@@ -123,7 +152,8 @@ def generate(model, ids, sampling, ends):
 def reply(model, tokenizer, conversation, *, max_tokens):
     """The model's greedy answer to one conversation, as text, cut off after `max_tokens` tokens wherever that is."""
     how = Sampling(temperature=0, max_new_tokens=max_tokens)
-    return _sample_batch(model, tokenizer, [prompts.prompt_ids(tokenizer, conversation)], how)[0]["text"]
+    ids = [prompts.prompt_ids(tokenizer, conversation)]
+    return _texts(tokenizer, _responses(model, ids, how, ends_of(model, tokenizer)))[0]["text"]
 
 
 class Server:

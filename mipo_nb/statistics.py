@@ -65,6 +65,44 @@ def paired_difference(after, before, clusters=None, *, seed=0):
     return mean(np.asarray(after, dtype=float) - np.asarray(before, dtype=float), clusters, seed=seed)
 
 
+def ratio(parts, wholes, clusters=None, *, seed=0):
+    """Sum of `parts` over the sum of `wholes`, both [n], resampling whole clusters (users). Nothing may be NaN."""
+    sums, sizes = _moments([parts, wholes], clusters, seed)
+    return _interval(lambda m: m[..., 0] / m[..., 1], sums, sizes)
+
+
+def correlation(x, y, clusters=None, *, seed=0):
+    """Pearson's correlation of x and y [n], resampling whole clusters (users). Nothing may be NaN."""
+    # Centred first, so that differences of large squares lose no digits.
+    x, y = (np.asarray(v, dtype=float) - np.mean(v) for v in (x, y))
+
+    def pearson(m):
+        n, a, b, aa, bb, ab = np.moveaxis(m, -1, 0)
+        return (ab - a * b / n) / np.sqrt((aa - a**2 / n) * (bb - b**2 / n))
+
+    sums, sizes = _moments([np.ones(len(x)), x, y, x * x, y * y, x * y], clusters, seed)
+    return _interval(pearson, sums, sizes)
+
+
+def _moments(columns, clusters, seed):
+    """Sums of each column [k] in every resample of clusters [resamples, k], the sample itself first, and n."""
+    columns = np.stack([np.asarray(c, dtype=float) for c in columns])
+    n = columns.shape[1]
+    labels = np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+    sums = np.stack([np.bincount(labels, weights=c) for c in columns], axis=1)
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=_RESAMPLES)
+    return np.concatenate([sums.sum(0, keepdims=True), weights @ sums]), n
+
+
+def _interval(function, sums, n):
+    """`Estimate` of a function of sums; resamples in which it is not defined (one user drawn n times) are left out."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = function(sums)
+    low, high = np.nanquantile(found[1:], [0.025, 0.975])
+    return Estimate(float(found[0]), float(low), float(high), n)
+
+
 def over_seeds(differences, clusters=None, *, seed=0):
     """Mean over rows and training seeds of an array [seeds, n], bootstrapping users and seeds together.
 

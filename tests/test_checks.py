@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import logsumexp
+from scipy.stats import binomtest
 
-from mipo_nb import checks
+from mipo_nb import checks, pairs
 from mipo_nb.information import contrastive_bound, donsker_varadhan_bound, mutual_information
 from mipo_nb.runs import project_root
 
@@ -34,6 +35,17 @@ def other(rows, i, *, own_prompt_first=True, last=False):
     found = [j for j, r in enumerate(rows) if r["user_id"] != rows[i]["user_id"]]
     same = [j for j in found if rows[j]["prompt"] == rows[i]["prompt"]]
     return ((own_prompt_first and same) or found)[-1 if last else 0]
+
+
+def two_sided(gained, lost):
+    n = gained + lost
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(min(gained, lost) + 1)) / 2**n)
+
+
+def dealt(claims, turn=None):
+    order = sorted(range(len(claims)), key=lambda i: claims[i])
+    turn = turn or max(claims.count(claim) for claim in claims)
+    return [order[(order.index(i) + turn) % len(order)] for i in range(len(claims))]
 
 
 RIGHT = {
@@ -86,6 +98,26 @@ RIGHT = {
     ],
     "dv_bound": [donsker_varadhan_bound, lambda t, a: np.mean(t) - math.log(np.exp(a).mean())],
     "ipo_start": [lambda b: 1 / (4 * b**2), lambda b: (1 / (2 * b)) ** 2],
+    "steered_probability": [
+        lambda p, q, a: tilted(p, p / q, a)[0],
+        lambda p, q, a: np.exp(
+            (1 + a) * np.log(p[0]) - a * np.log(q[0]) - logsumexp((1 + a) * np.log(p) - a * np.log(q))
+        ),
+    ],
+    "log_normalizer": [
+        lambda p, q, a: logsumexp((1 + a) * np.log(p) - a * np.log(q)),
+        lambda p, q, a: math.log(sum(x * (x / y) ** a for x, y in zip(p, q, strict=True))),
+    ],
+    "responses_to_pay": [
+        lambda t, s, m: math.ceil(t / (s - m) - 1e-9),
+        lambda t, s, m: next(n for n in range(9999) if t + n * m <= n * s + 1e-9),
+    ],
+    "exact_p": [two_sided, lambda g, n: binomtest(g, g + n).pvalue],
+    "best_per_character": [
+        lambda s, o: int(np.argmax([a / len(b) for a, b in zip(s, o, strict=True)])),
+        lambda s, o: max(range(len(o)), key=lambda k: s[k] / len(o[k])),
+    ],
+    "deal": [dealt, lambda claims: pairs.shuffled(claims, seed=4)],
 }
 
 # --- wrong answers, by what is wrong with them ---
@@ -242,6 +274,54 @@ WRONG = {
         "half squared": lambda b: 1 / (2 * b**2),
         "beta upside down": lambda b: b**2 / 4,
         "DPO's": lambda b: math.log(2),
+    },
+    "steered_probability": {
+        "not normalized": lambda p, q, a: p[0] * (p[0] / q[0]) ** a,
+        "ratio upside down": lambda p, q, a: tilted(p, q / p, a)[0],
+        "strength for exponent": lambda p, q, a: (p * (1 + a * (p / q - 1)))[0] / (p * (1 + a * (p / q - 1))).sum(),
+        "probabilities added": lambda p, q, a: (p + a * (p - q))[0],
+        "told twice": lambda p, q, a: tilted(p, p, a)[0],
+        "the ratio alone": lambda p, q, a: tilted(np.ones(3), p / q, a)[0],
+        "all tokens": lambda p, q, a: tilted(p, p / q, a),
+    },
+    "log_normalizer": {
+        "no logarithm": lambda p, q, a: (p * (p / q) ** a).sum(),
+        "averaged over q": lambda p, q, a: math.log((q * (p / q) ** a).sum()),
+        "mean of logarithms": lambda p, q, a: a * (p * np.log(p / q)).sum(),
+        "swapped sign": lambda p, q, a: -math.log((p * (p / q) ** a).sum()),
+        "bits": lambda p, q, a: math.log2((p * (p / q) ** a).sum()),
+        "mean for sum": lambda p, q, a: math.log((p * (p / q) ** a).mean()),
+    },
+    "responses_to_pay": {
+        "a fraction": lambda t, s, m: t / (s - m),
+        "rounded down": lambda t, s, m: t // (s - m),
+        "tuned forgotten": lambda t, s, m: math.ceil(t / s),
+        "one too many": lambda t, s, m: t // (s - m) + 1,
+        "swapped sign": lambda t, s, m: math.ceil(t / (m - s)),
+    },
+    "exact_p": {
+        "one-sided": lambda g, n: two_sided(g, n) / 2,
+        "above one": lambda g, n: 2 * sum(math.comb(g + n, k) for k in range(min(g, n) + 1)) / 2 ** (g + n),
+        "the upper end only": lambda g, n: sum(math.comb(g + n, k) for k in range(g, g + n + 1)) / 2 ** (g + n),
+        "this split only": lambda g, n: 2 * math.comb(g + n, g) / 2 ** (g + n),
+        "chi-squared": lambda g, n: math.erfc(abs(g - n) / math.sqrt(2 * (g + n))),
+        "nothing": lambda g, n: None,
+    },
+    "best_per_character": {
+        "the plain sum": lambda s, o: int(np.argmax(s)),
+        "multiplied": lambda s, o: int(np.argmax([a * len(b) for a, b in zip(s, o, strict=True)])),
+        "per word": lambda s, o: int(np.argmax([a / len(b.split()) for a, b in zip(s, o, strict=True)])),
+        "the worst": lambda s, o: int(np.argmin([a / len(b) for a, b in zip(s, o, strict=True)])),
+        "without spaces": lambda s, o: int(np.argmax([a / len(b.replace(" ", "")) for a, b in zip(s, o, strict=True)])),
+        "the score": lambda s, o: max(a / len(b) for a, b in zip(s, o, strict=True)),
+    },
+    "deal": {
+        "their own": lambda claims: list(range(len(claims))),
+        "the neighbour's": lambda claims: [(k + 1) % len(claims) for k in range(len(claims))],
+        "turned by one after sorting": lambda claims: dealt(claims, turn=1),
+        "always the first": lambda claims: [0] * len(claims),
+        "one short": lambda claims: dealt(claims)[:-1],
+        "the claims": lambda claims: list(claims),
     },
 }
 

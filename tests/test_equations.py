@@ -3,10 +3,11 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from mipo_nb import information, objectives, runner
+from mipo_nb import answers, information, objectives, reasoning, runner, steering
 
 DISPLAYED = re.compile(r'(?:<a id="(eq-[a-z-]+)"></a>\s*)?\$\$.+?\$\$', re.DOTALL)
 TESTED = {}
@@ -250,3 +251,69 @@ def test_donsker_varadhan_is_tight_at_pmi_and_any_constant():
     found = information.donsker_varadhan_bound(together, apart)
     assert found == pytest.approx(truth, abs=0.02)
     assert information.donsker_varadhan_bound(together + 7, apart + 7) == pytest.approx(found)
+
+
+def readings(seed=0, tokens=6):
+    """Next-token probabilities [V] told and untold, and logits of each that have another constant."""
+    rng = np.random.default_rng(seed)
+    p, q = rng.dirichlet(np.ones(tokens), size=2)
+    return p, q, np.log(p) + 4, np.log(q) - 9
+
+
+def softmax(scores):
+    return np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+
+
+@equation("eq-cad")
+@equation("eq-cos")
+@equation("eq-tilt")
+@pytest.mark.parametrize("strength", [-1, 0, 0.5, 2])
+def test_logits_log_probabilities_and_powers_are_steered_alike(strength):
+    p, q, told, untold = readings()
+    power = p * (p / q) ** strength / (p * (p / q) ** strength).sum()
+    assert softmax((1 + strength) * told - strength * untold) == pytest.approx(power)
+    assert softmax(np.log(p) + strength * (np.log(p) - np.log(q))) == pytest.approx(power)
+    ours = steering.steered(torch.tensor(told), torch.tensor(untold), strength).softmax(-1)
+    assert ours.numpy() == pytest.approx(power, rel=1e-4)
+
+
+@equation("eq-look-ahead")
+@pytest.mark.parametrize("beta", [0.5, 2.0])
+def test_the_optimum_and_steering_differ_by_the_normalizers(beta):
+    """Every response of two tokens, from a vocabulary of four; the second depends on the first."""
+    rng = np.random.default_rng(3)
+    first_p, first_q = rng.dirichlet(np.ones(4), size=2)
+    then_p, then_q = rng.dirichlet(np.ones(4), size=(2, 4))
+    p, q = first_p[:, None] * then_p, first_q[:, None] * then_q
+    optimum = information.mipo_optimum(p.reshape(1, -1), q.ravel(), beta).reshape(4, 4)
+
+    def step(p, q):
+        weight = p * (p / q) ** (1 / beta)
+        return weight / weight.sum(-1, keepdims=True), np.log(weight.sum(-1))
+
+    (first, log_z_first), (then, log_z_then) = step(first_p, first_q), step(then_p, then_q)
+    log_z = np.log((p * (p / q) ** (1 / beta)).sum())
+    difference = np.log(optimum) - np.log(first[:, None] * then)
+    assert difference == pytest.approx(np.broadcast_to((log_z_first + log_z_then - log_z)[:, None], (4, 4)))
+    assert np.abs(difference).max() > 0.01  # they are not the same policy
+
+
+@equation("eq-closer")
+def test_a_mean_log_ratio_is_a_difference_of_divergences():
+    (reference, policy, other), _ = world()
+    found = (other * np.log(policy / reference)).sum()
+    assert found == pytest.approx(information.divergence(other, reference) - information.divergence(other, policy))
+    toward = 0.5 * reference + 0.5 * other  # a policy half way is nearer
+    assert (other * np.log(toward / reference)).sum() > 0
+
+
+@equation("eq-factors")
+@pytest.mark.parametrize("seed", range(5))
+def test_three_factors_make_up_the_accuracy(seed):
+    rng = np.random.default_rng(seed)
+    kinds = np.array(answers.KINDS)[rng.integers(0, len(answers.KINDS), 60)]
+    found = reasoning.factors(pd.DataFrame({"kind": kinds, "right": kinds == "right"}))
+    assert np.prod(list(found.values())) == pytest.approx((kinds == "right").mean())
+    assert found["on topic"] == pytest.approx((kinds != "off-topic").mean())
+    done = np.isin(kinds, ["right", "arithmetic slip", "wrong reasoning"])
+    assert found["right, if answered"] == pytest.approx((kinds == "right").sum() / done.sum())

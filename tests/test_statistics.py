@@ -251,3 +251,34 @@ def test_mcnemar_errs_at_most_one_time_in_twenty():
         before, after = rng.random((2, 60)) < 0.3
         errors += statistics.mcnemar(after, before)[2] < 0.05
     assert 0 < errors / 400 < 0.07  # the exact test is on the safe side
+
+
+def by_copying(values, clusters, function, seed=0):
+    """The interval the long way: whole clusters copied into new samples, as often as the same generator says."""
+    names, labels = np.unique(clusters, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    found = []
+    for counts in rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=4000):
+        rows = np.repeat(np.arange(len(labels)), counts[labels])
+        found.append(function(*(v[rows] for v in values)))
+    return function(*values), *np.quantile(found, [0.025, 0.975])
+
+
+@pytest.mark.parametrize("clusters", [np.arange(24), np.arange(24) // 3], ids=["rows", "users"])
+def test_ratio_and_correlation_resample_whole_users(clusters):
+    rng = np.random.default_rng(4)
+    x, noise = rng.normal(50, 1, 24), rng.normal(0, 1, 24)
+    y = 0.6 * x + noise
+    expected = by_copying((x, y), clusters, lambda a, b: np.corrcoef(a, b)[0, 1])
+    found = statistics.correlation(x, y, clusters)
+    assert triple(found) == pytest.approx(expected, abs=1e-6) and found.n == 24
+    assert found.low < found.value < found.high
+    expected = by_copying((x, y), clusters, lambda a, b: a.sum() / b.sum())
+    assert triple(statistics.ratio(x, y, clusters)) == pytest.approx(expected)
+
+
+@given(st.integers(0, 99), st.floats(-3, 3).filter(lambda a: abs(a) > 0.1), st.floats(-50, 50))
+def test_a_straight_line_is_a_correlation_of_one(seed, slope, height):
+    x = np.random.default_rng(seed).normal(size=9)
+    found = statistics.correlation(x, slope * x + height, np.arange(9) // 2)
+    assert triple(found) == pytest.approx([math.copysign(1, slope)] * 3, abs=1e-6)

@@ -1,0 +1,44 @@
+"""How a check of an exercise works: it tries the reader's function and says in one line what is wrong with it.
+
+A check prints; it never raises, so an unsolved notebook still runs to its end.
+"""
+
+import numpy as np
+
+
+def verdict(problem):
+    print("✓ Right." if problem is None else f"✗ Not yet: {problem}")
+
+
+def tried(function, *arguments):
+    """(answer, None), or (None, what is wrong) when the function fails or gives nothing back."""
+    try:
+        answer = function(*arguments)
+    except Exception as e:
+        return None, f"your function stops with {type(e).__name__}: {e}"
+    return (answer, None) if answer is not None else (None, "your function gives nothing back; replace the dots.")
+
+
+def number(function, arguments, wanted, hint):
+    """What is wrong when `function(*arguments)` should be a number near `wanted`."""
+    answer, problem = tried(function, *arguments)
+    if problem:
+        return problem
+    try:
+        answer = float(answer)
+    except (TypeError, ValueError):
+        return f"one number is wanted, you give {type(answer).__name__}."
+    return (
+        None if np.isclose(answer, wanted, rtol=1e-3, atol=1e-6) else f"{hint} (wanted {wanted:.4g}, got {answer:.4g})"
+    )
+
+
+def numbers(says, *cases):
+    """A check from cases (arguments, the number wanted, what to think of): the first that fails is told."""
+
+    def check(function):
+        problems = (number(function, *case) for case in cases)
+        verdict(next((p for p in problems if p is not None), None))
+
+    check.__doc__ = says
+    return check
