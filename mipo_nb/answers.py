@@ -209,6 +209,8 @@ def error_kind(question, response, reading, gold):
     """
     if reading.outcome == ANSWER and same(reading.value, gold):
         return "right"
+    if not response.strip():
+        return "no answer"
     about = len(_content(question) & _content(response))
     if about < 2 and about < 0.2 * len(_content(question)):
         return "off-topic"
