@@ -35,7 +35,8 @@ def load(task, split, *, n=None, seed=0):
     """A `datasets.Dataset` of at most `n` problems of a task, in an order drawn from `seed`.
 
     Real data comes from the folder that MIPO_NB_DATA names, one JSONL per split with the hub's own columns, else from
-    the hub at a pinned commit. Raises `UserError` for an unknown task or split, and where the data cannot be had.
+    the hub at a pinned commit. Training and development rows that nearly repeat a question of the test rows are left out:
+    the published splits share some. Raises `UserError` for an unknown task or split, and where the data cannot be had.
     """
     from datasets import Dataset
 
@@ -52,7 +53,19 @@ def load(task, split, *, n=None, seed=0):
     if split != "test":
         rows = [row for row in rows if (_share(row["question"]) < 0.1) == (split == "dev")]
     random.Random(f"{task}-{split}-{seed}").shuffle(rows)
+    if split != "test":
+        rows = _unlike(rows, [_read(task, row)["question"] for row in _rows(task, HUB[task][4][True])], n)
     return Dataset.from_list(rows[:n])
+
+
+def _unlike(rows, questions, n):
+    """The first `n` of the rows, or all, whose question is none of `questions` nor nearly so."""
+    found, size = [], n or len(rows)
+    while rows and len(found) < size:
+        some, rows = rows[:size], rows[size:]
+        alike = set(near_duplicates([row["question"] for row in some], questions))
+        found += [row for k, row in enumerate(some) if k not in alike]
+    return found
 
 
 def at_hand(tasks):

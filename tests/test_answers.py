@@ -152,7 +152,7 @@ QUESTION = "Mira has 12 stickers and gives 5 stickers to her brother. How many s
         ("Mira keeps all 12 stickers.", "wrong reasoning"), ("Mira has 7 stickers left, after giving away 5.", "format"),
         ("Trains are a wonderful way to travel.", "off-topic"), ("The capital of France is Paris, with 2 million people.", "off-topic"),
         ("Mira gives her brother some stickers.", "no answer"), ("I cannot say how many stickers Mira has.", "no answer"),
-        ("Mira: the answer is 7 stickers. The answer is 5 stickers.", "no answer"), ("", "off-topic"),
+        ("Mira: the answer is 7 stickers. The answer is 5 stickers.", "no answer"), ("", "no answer"),
     ],
 )  # fmt: skip
 def test_the_kind_of_an_error(response, kind):

@@ -65,3 +65,15 @@ def test_steps_come_in_turn_and_can_be_chosen():
 def test_what_there_is_not(options, told):
     with pytest.raises(UserError, match=re.escape(told)):
         stories.problems(n=3, **options)
+
+
+def test_a_copy_with_other_numbers_and_people_is_in_the_same_split():
+    patterns = {
+        split: {
+            re.sub(r"\d+|\b(?:" + "|".join(stories._PEOPLE) + r")\b", "#", question)
+            for question in stories.problems(split, n=800)["question"]
+        }
+        for split in stories.SPLITS
+    }
+    assert not patterns["train"] & patterns["test"] and not patterns["dev"] & patterns["test"]
+    assert all(len(found) > 400 for found in patterns.values())
