@@ -216,3 +216,28 @@ dv_bound = _numbers(
     ((np.array([1.0, 1.0]), np.log([1.0, 3.0])), 1 - np.log(2), "the logarithm of the mean of exp, not the mean of f"),
     ((np.array([6.0, 6.0]), np.log([1.0, 3.0]) + 5), 1 - np.log(2), "a constant added to all values must cancel"),
 )
+
+_game = np.array([[0.0, 3.0, 0.0], [-1.0, 0.0, 1.0], [0.0, 0.0, 2.0]])
+sami_of = _numbers(
+    "Notebook 20, exercise 1: `function(m)` is the mean cross-entropy of the rows and columns of a square matrix.",
+    ((np.full((3, 3), -40.0),), np.log(3), "where nothing can be told apart each of N costs log N"),
+    ((_game,), 1.5177662, "what belongs together stands on the diagonal; average over N, and over both ways"),
+)
+
+wrong_context = _numbers(
+    "Notebook 20, exercise 2: `function(difference, temperature)` is the probability of the wrong one of two contexts.",
+    ((0.0, 7.0), 0.5, "where both contexts fit alike it is a coin toss"),
+    ((np.log(3), 1.0), 0.25, "a softmax over two contexts, and the wrong one of them is asked for"),
+    ((10.0, 5.0), 1 / (1 + np.exp(2)), "a temperature divides the difference"),
+)
+
+mio_of = _numbers(
+    "Notebook 20, exercise 3: `function(plus, minus, beta)` is MIO's loss from two log-ratios in nats.",
+    ((0.0, 0.0, 0.3), 2 * np.log(2), "an untrained policy loses ln 2 on each side"),
+    ((10.0, -20.0, 0.1), np.log1p(np.exp(-1)) + np.log1p(np.exp(-2)), "chosen should rise, rejected fall"),
+    (
+        (10.0, 10.0, 0.5),
+        np.log1p(np.exp(-5)) + np.log1p(np.exp(5)),
+        "each side is classified by itself, and beta counts",
+    ),
+)

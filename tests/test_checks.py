@@ -7,10 +7,12 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.special import logsumexp
 
 from mipo_nb import checks
 from mipo_nb.information import contrastive_bound, donsker_varadhan_bound, mutual_information
+from mipo_nb.objectives import sami_loss
 from mipo_nb.runs import project_root
 
 # --- right answers ---
@@ -86,6 +88,15 @@ RIGHT = {
     ],
     "dv_bound": [donsker_varadhan_bound, lambda t, a: np.mean(t) - math.log(np.exp(a).mean())],
     "ipo_start": [lambda b: 1 / (4 * b**2), lambda b: (1 / (2 * b)) ** 2],
+    "sami_of": [
+        lambda m: ((logsumexp(m, axis=0) + logsumexp(m, axis=1)) / 2 - np.diag(m)).mean(),
+        lambda m: sami_loss(torch.tensor(m)).item(),
+    ],
+    "wrong_context": [lambda d, t: 1 / (1 + math.exp(d / t)), lambda d, t: math.exp(-np.logaddexp(0, d / t))],
+    "mio_of": [
+        lambda p, m, b: math.log1p(math.exp(-b * p)) + math.log1p(math.exp(b * m)),
+        lambda p, m, b: np.logaddexp(0, -b * p) + np.logaddexp(0, b * m),
+    ],
 }
 
 # --- wrong answers, by what is wrong with them ---
@@ -242,6 +253,31 @@ WRONG = {
         "half squared": lambda b: 1 / (2 * b**2),
         "beta upside down": lambda b: b**2 / 4,
         "DPO's": lambda b: math.log(2),
+    },
+    "sami_of": {
+        "rows only": lambda m: (logsumexp(m, axis=1) - np.diag(m)).mean(),
+        "columns only": lambda m: (logsumexp(m, axis=0) - np.diag(m)).mean(),
+        "sum of both ways": lambda m: (logsumexp(m, axis=0) + logsumexp(m, axis=1) - 2 * np.diag(m)).mean(),
+        "sum for mean": lambda m: ((logsumexp(m, axis=0) + logsumexp(m, axis=1)) / 2 - np.diag(m)).sum(),
+        "swapped sign": lambda m: (np.diag(m) - (logsumexp(m, axis=0) + logsumexp(m, axis=1)) / 2).mean(),
+        "first column for the diagonal": lambda m: ((logsumexp(m, axis=0) + logsumexp(m, axis=1)) / 2 - m[:, 0]).mean(),
+        "the diagonal left out": lambda m: -np.diag(m).mean(),
+        "underflow": lambda m: (np.log(np.maximum(np.exp(m).sum(1), 1e-9)) - np.diag(m)).mean(),
+    },
+    "wrong_context": {
+        "the right one": lambda d, t: 1 / (1 + math.exp(-d / t)),
+        "times for divided by": lambda d, t: 1 / (1 + math.exp(d * t)),
+        "no temperature": lambda d, t: 1 / (1 + math.exp(d)),
+        "the loss": lambda d, t: math.log1p(math.exp(-d / t)),
+        "odds": lambda d, t: math.exp(-d / t),
+    },
+    "mio_of": {
+        "DPO": lambda p, m, b: math.log1p(math.exp(-b * (p - m))),
+        "swapped signs": lambda p, m, b: math.log1p(math.exp(b * p)) + math.log1p(math.exp(-b * m)),
+        "both raised": lambda p, m, b: math.log1p(math.exp(-b * p)) + math.log1p(math.exp(-b * m)),
+        "chosen side only": lambda p, m, b: 2 * math.log1p(math.exp(-b * p)),
+        "no beta": lambda p, m, b: math.log1p(math.exp(-p)) + math.log1p(math.exp(m)),
+        "half": lambda p, m, b: (math.log1p(math.exp(-b * p)) + math.log1p(math.exp(b * m))) / 2,
     },
 }
 

@@ -9,7 +9,7 @@ from peft import get_peft_model
 from scipy.special import logsumexp
 from transformers import TrainerCallback
 
-from mipo_nb import contrastive, models, objectives, pairs, prompts, scoring, training
+from mipo_nb import contrastive, models, objectives, prompts, scoring, training
 from mipo_nb.settings import UserError
 
 NAME = "embedded:smollm2-135m"
