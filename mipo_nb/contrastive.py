@@ -8,7 +8,6 @@ scored once per context, with gradients, and whatever conversations share is com
 from pathlib import Path
 
 import torch
-from transformers import Trainer, set_seed
 
 from mipo_nb import models, packing, prompts, training
 from mipo_nb.linear import packed_weights
@@ -100,35 +99,38 @@ def game_scores(model, tokenizer, games):
     return scores, tokens, sum(map(len, starts)) + sum(lengths)
 
 
-class ContrastiveTrainer(Trainer):
-    """`transformers.Trainer` on batches of pairs: lays them out as games, scores them, and applies an objective.
+def _trainer(model, arguments, rows, tokenizer, objective, beta):
+    """A `transformers.Trainer` that lays batches of rows out as games, scores them, and applies an objective."""
+    from transformers import Trainer
 
-    `objective` is a name in `OBJECTIVES`. Every log entry has `num_tokens`, the tokens read so far.
-    """
+    layout, loss = OBJECTIVES[objective]
 
-    def __init__(self, model, args, rows, tokenizer, objective, beta):
-        args.remove_unused_columns = False  # the collator hands whole rows on
-        super().__init__(model=model, args=args, train_dataset=rows, data_collator=lambda batch: {"rows": batch})
-        self.model_accepts_loss_kwargs = False  # the loss is a mean over a batch: let accumulated ones be averaged
-        self.tokenizer, self.beta, self.unlogged = tokenizer, beta, 0
-        self.games, self.loss = OBJECTIVES[objective]
+    class ContrastiveTrainer(Trainer):
+        unlogged = 0  # tokens read since the last log entry
 
-    def train(self, *args, **kwargs):
-        with packed_weights(self.model):
-            return super().train(*args, **kwargs)
+        def train(self, *args, **kwargs):
+            with packed_weights(self.model):
+                return super().train(*args, **kwargs)
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        rows = inputs["rows"]
-        scores, tokens, read = game_scores(self.accelerator.unwrap_model(model), self.tokenizer, self.games(rows))
-        self.unlogged += read
-        reference = torch.tensor([row["reference"] for row in rows], device=scores.device)
-        return self.loss(scores, tokens, reference, self.beta)
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            rows = inputs["rows"]
+            scores, tokens, read = game_scores(self.accelerator.unwrap_model(model), tokenizer, layout(rows))
+            self.unlogged += read
+            reference = torch.tensor([row["reference"] for row in rows], device=scores.device)
+            return loss(scores, tokens, reference, beta)
 
-    def log(self, logs, *args, **kwargs):
-        # From the kept history, so that a training that goes on from a checkpoint counts on.
-        before = next((entry["num_tokens"] for entry in reversed(self.state.log_history) if "num_tokens" in entry), 0)
-        super().log({**logs, "num_tokens": before + self.unlogged}, *args, **kwargs)
-        self.unlogged = 0
+        def log(self, logs, *args, **kwargs):
+            # From the kept history, so that a training that goes on from a checkpoint counts on.
+            history = reversed(self.state.log_history)
+            before = next((entry["num_tokens"] for entry in history if "num_tokens" in entry), 0)
+            super().log({**logs, "num_tokens": before + self.unlogged}, *args, **kwargs)
+            self.unlogged = 0
+
+    arguments.remove_unused_columns = False  # the collator hands whole rows on
+    collator = lambda batch: {"rows": batch}  # noqa: E731
+    trainer = ContrastiveTrainer(model=model, args=arguments, train_dataset=rows, data_collator=collator)
+    trainer.model_accepts_loss_kwargs = False  # the loss is a mean over a batch: let accumulated ones be averaged
+    return trainer
 
 
 def train(
@@ -154,13 +156,11 @@ def train(
 
     Everything but the loss is as in `training.train`: the same adapter at the start, optimizer, schedule and order of the
     pairs for the same seed, and it goes on from its last checkpoint. `pairs` has the column of `with_other` where the
-    objective reads it. `reference` [pairs, 2] is read by "mio". `beta` multiplies log-probs or their ratios: MIO's beta,
+    objective reads it. `reference` [pairs, 2] is read by "mio". Log entries have `num_tokens`, the tokens read so far. `beta` multiplies log-probs or their ratios: MIO's beta,
     or one over the temperature of InfoNCE; 1 in SAMI as published. An in-batch game has `batch_size` contexts.
 
     Raises `UserError` for an unknown objective, fewer pairs than a batch, or a missing column.
     """
-    from peft import get_peft_model
-
     if objective not in OBJECTIVES:
         raise UserError(f"Unknown objective '{objective}'; {did_you_mean(objective, OBJECTIVES)}")
     if len(pairs) < batch_size * accumulate:
@@ -171,6 +171,9 @@ def train(
         raise UserError(
             f"'{objective}' needs to know whom the rejected side was written for; use with_other(pairs, ...)."
         )
+    from peft import get_peft_model
+    from transformers import set_seed
+
     model, tokenizer = models.load(model_name, device=device, dtype=dtype, four_bit=four_bit)
     arguments = training.dpo_arguments(
         Path(folder) / "checkpoints",
@@ -198,6 +201,6 @@ def train(
     policy = get_peft_model(model, training.lora(rank))
     if arguments.gradient_checkpointing:
         policy.enable_input_require_grads()
-    trainer = ContrastiveTrainer(policy, arguments, rows, tokenizer, objective, beta)
+    trainer = _trainer(policy, arguments, rows, tokenizer, objective, beta)
     del model, policy  # the trainer alone holds them
     return training.carry_through(trainer, Path(folder))
