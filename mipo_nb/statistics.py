@@ -103,6 +103,19 @@ def _interval(function, sums, n):
     return Estimate(float(found[0]), float(low), float(high), n)
 
 
+def change_in_share(after, before, *, seed=0):
+    """`paired_difference` of arrays [n] of right or wrong, 1 or 0 (or shared credit), one row a problem.
+
+    Where no row changed, resampling cannot show how uncertain that is; the interval then reaches as far to either side
+    as Wilson's upper limit for none of n.
+    """
+    estimate = paired_difference(after, before, seed=seed)
+    if estimate.low < estimate.high or estimate.value:
+        return estimate
+    reach = share(0, estimate.n).high
+    return Estimate(0.0, -reach, reach, estimate.n)
+
+
 def over_seeds(differences, clusters=None, *, seed=0):
     """Mean over rows and training seeds of an array [seeds, n], bootstrapping users and seeds together.
 

@@ -282,3 +282,10 @@ def test_a_straight_line_is_a_correlation_of_one(seed, slope, height):
     x = np.random.default_rng(seed).normal(size=9)
     found = statistics.correlation(x, slope * x + height, np.arange(9) // 2)
     assert triple(found) == pytest.approx([math.copysign(1, slope)] * 3, abs=1e-6)
+
+
+def test_what_did_not_change_is_not_certain_not_to():
+    same = statistics.change_in_share([0, 1, 0, 1] * 8, [0, 1, 0, 1] * 8)
+    assert same.value == 0 and same.high == -same.low == pytest.approx(statistics.share(0, 32).high)
+    after, before = [1, 1, 0, 1] * 8, [0, 1, 0, 1] * 8
+    assert statistics.change_in_share(after, before) == statistics.paired_difference(after, before)
