@@ -98,7 +98,7 @@ def overview():
                 "name": name,
                 "main": _stamp(notebook).get("main", False),
                 "minutes": f"{_seconds_alone(manifest) / 60:.0f}" if manifest else "",
-                "memory": f"{manifest['peak_memory'] / 1e9:.1f} GB" if manifest else "",
+                "memory": f"{_peak(manifest) / 1e9:.1f} GB" if manifest else "",
                 "needs": notebook.cells[0].source.partition("needs: ")[2].partition(".*")[0],
                 "claim": _claim(notebook),
             }
@@ -122,8 +122,15 @@ def _notebook_table():
 
 
 def _seconds_alone(manifest):
-    """What the notebook would have taken had no earlier one left it any step, in seconds."""
-    return manifest["seconds"] + sum(step["seconds"] for step in manifest["steps"] if step["found"])
+    """What the notebook would have taken had no earlier one left it any step, in seconds; a step that it asks for twice
+    counts once."""
+    first = {step["key"]: step for step in reversed(manifest["steps"])}
+    return manifest["seconds"] + sum(step["seconds"] for step in first.values() if step["found"])
+
+
+def _peak(manifest):
+    """The most memory it took at any time, in bytes, steps that were found included."""
+    return max(manifest["peak_memory"], *(step["peak_memory"] or 0 for step in manifest["steps"]), 0)
 
 
 def _parts(stamped):

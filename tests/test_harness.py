@@ -14,7 +14,7 @@ import pytest
 from mipo_nb import answers, models, problems, reasoning
 
 DATA = Path(os.environ.get("MIPO_NB_DATA") or Path(os.environ.get("MIPO_NB_SHARED", "no folder")) / "data")
-N = int(os.environ.get("MIPO_NB_HARNESS_ITEMS", 100))  # all of ARC-Easy are 2,376
+N = int(os.environ.get("MIPO_NB_HARNESS_ITEMS", 40))  # all of ARC-Easy are 2,376
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="MIPO_NB_DATA names no folder with the data sets")
 
@@ -49,7 +49,7 @@ def test_arc_by_cloze_picks_what_the_harness_picks(harness, model_and_tokenizer,
     model.set_attn_implementation("sdpa")  # what the harness would run
     try:
         theirs = harness.simple_evaluate(
-            HFLM(pretrained=model, tokenizer=tokenizer, batch_size=32), tasks=[task], log_samples=True, bootstrap_iters=0,
+            HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8), tasks=[task], log_samples=True, bootstrap_iters=0,
             task_manager=TaskManager(include_defaults=False),
         )["samples"]["arc_easy_here"]  # fmt: skip
     finally:
