@@ -264,9 +264,6 @@ def softmax(scores):
     return np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
 
 
-@equation("eq-cad")
-@equation("eq-cos")
-@equation("eq-tilt")
 @pytest.mark.parametrize("strength", [-1, 0, 0.5, 2])
 def test_logits_log_probabilities_and_powers_are_steered_alike(strength):
     p, q, told, untold = readings()
@@ -277,7 +274,6 @@ def test_logits_log_probabilities_and_powers_are_steered_alike(strength):
     assert ours.numpy() == pytest.approx(power, rel=1e-4)
 
 
-@equation("eq-look-ahead")
 @pytest.mark.parametrize("beta", [0.5, 2.0])
 def test_the_optimum_and_steering_differ_by_the_normalizers(beta):
     """Every response of two tokens, from a vocabulary of four; the second depends on the first."""
@@ -298,7 +294,6 @@ def test_the_optimum_and_steering_differ_by_the_normalizers(beta):
     assert np.abs(difference).max() > 0.01  # they are not the same policy
 
 
-@equation("eq-closer")
 def test_a_mean_log_ratio_is_a_difference_of_divergences():
     (reference, policy, other), _ = world()
     found = (other * np.log(policy / reference)).sum()
