@@ -101,3 +101,16 @@ def test_stories_can_be_put_and_graded_whole():
     rows = problems.load("stories", "dev", n=30)
     written = [prompts.worked(row) for row in rows]
     assert reasoning.graded(rows, written)["right"].all()
+
+
+def test_options_share_their_question(tokenizer):
+    """Of the tokens that a pass for each option would compute, less than half are left."""
+    from mipo_nb import packing
+
+    question = "A student leaves a pan of water in the sun on a dry day. Why is there less water in the pan in the evening?"
+    options = ["It has turned into vapour.", "The pan has grown.", "It has become heavier.", "The sun drank it."]
+    row = {**CHOICE, "question": question, "options": options, "letters": list("ABCD")}
+    for form in reasoning.FORMS[:3]:
+        whole = [start + end for start, end in reasoning._asked(tokenizer, row, form)]
+        shared = sum(len(tokens) for tokens in packing.tree(whole)[1])
+        assert 2 * shared < sum(map(len, whole))
