@@ -120,7 +120,7 @@ def _texts(tokenizer, made):
 def generate(model, ids, sampling, ends, processors=()):
     """What `decoding.decode` returns, by transformers' own `generate`: the reference, and the way of other models.
 
-    `processors` are transformers' `LogitsProcessor`s; they come before temperature, top-k and top-p.
+    `processors` are of transformers' class `LogitsProcessor`; they come before temperature, top-k and top-p.
     """
     import torch
     from transformers import LogitsProcessorList

@@ -27,7 +27,7 @@ def steered(told, untold, strength):
 
 
 class Both:
-    """Two `decoding.Continuation`s, told and untold, as one: combined scores, and every token goes to both."""
+    """Two continuations (`decoding.Continuation`), told and untold, as one: combined scores, and every token goes to both."""
 
     def __init__(self, told, untold, strength):
         self.told, self.untold, self.strength = told, untold, strength
