@@ -107,7 +107,9 @@ def test_options_share_their_question(tokenizer):
     """Of the tokens that a pass for each option would compute, less than half are left."""
     from mipo_nb import packing
 
-    question = "A student leaves a pan of water in the sun on a dry day. Why is there less water in the pan in the evening?"
+    question = (
+        "A student leaves a pan of water in the sun on a dry day. Why is there less water in the pan in the evening?"
+    )
     options = ["It has turned into vapour.", "The pan has grown.", "It has become heavier.", "The sun drank it."]
     row = {**CHOICE, "question": question, "options": options, "letters": list("ABCD")}
     for form in reasoning.FORMS[:3]:
