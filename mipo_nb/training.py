@@ -19,16 +19,18 @@ def lora(rank=16):
     return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def dpo_arguments(folder, *, learning_rate, beta, epochs, batch_size, accumulate=1, max_length, seed, device, dtype):
+def dpo_arguments(
+    folder, *, learning_rate, beta, epochs, batch_size, accumulate=1, max_length, seed, device, dtype, loss="sigmoid"
+):
     """A `trl.DPOConfig` with the choices of the paper's code where they are known: cosine, Adam betas (0.9, 0.95), no
-    weight decay, clip 1.0, sigmoid loss on summed log-probs, no dropout."""
+    weight decay, clip 1.0, no dropout. `loss` is a loss type of TRL: "sigmoid" is DPO's, on summed log-probs."""
     from trl import DPOConfig
 
     return DPOConfig(
         output_dir=str(folder),
         learning_rate=learning_rate,
         beta=beta,
-        loss_type="sigmoid",
+        loss_type=loss,
         num_train_epochs=epochs,
         per_device_train_batch_size=batch_size,
         per_device_eval_batch_size=batch_size,
@@ -108,16 +110,16 @@ def train(
     seed=0,
     device="cpu",
     dtype="bfloat16",
+    loss="sigmoid",
     route="shared_prefix",
     folder,
 ):
-    """Train an adapter on pairs.
+    """Train an adapter on pairs. Returns what `carry_through` returns.
 
-    Returns {"adapter": path, "log": one dictionary of metrics per step, "initial_adapter": hash before training}.
-
-    `reference` is the array of `reference_log_probabilities`. `route` is "shared_prefix" or "trl" (the same numbers on
-    TRL's own forward, slower). Checkpoints lie in `folder`, and a killed training goes on from the last one.
-    Raises `UserError` for fewer pairs than a batch, or an unknown route.
+    `reference` is the array of `reference_log_probabilities`. `loss` is a loss type of TRL's `DPOConfig`: "sigmoid"
+    (DPO), "ipo" (per token, see `objectives.ipo_loss`), "sft" (the chosen side only), and others. `route` is
+    "shared_prefix" or "trl" (the same numbers on TRL's own forward, slower). Raises `UserError` for fewer pairs than a
+    batch, or an unknown route.
     """
     if len(pairs) < batch_size * accumulate:
         raise UserError(
@@ -125,12 +127,9 @@ def train(
         )
     if route not in ROUTES:
         raise UserError(f"Unknown route '{route}'; use one of {', '.join(ROUTES)}.")
-    from transformers import PrinterCallback
-
-    folder = Path(folder)
     model, tokenizer = models.load(model_name, device=device, dtype=dtype, four_bit=four_bit)
     arguments = dpo_arguments(
-        folder / "checkpoints",
+        Path(folder) / "checkpoints",
         learning_rate=learning_rate,
         beta=beta,
         epochs=epochs,
@@ -140,40 +139,44 @@ def train(
         seed=seed,
         device=device,
         dtype=dtype,
+        loss=loss,
     )
     data = pairs.add_column("ref_chosen_logps", reference[:, 0].tolist())
     data = data.add_column("ref_rejected_logps", reference[:, 1].tolist())
     trainer = _trainer(route)(
         model=model, args=arguments, train_dataset=data, processing_class=tokenizer, peft_config=lora(rank)
     )
+    del model  # the trainer alone holds it
+    return carry_through(trainer, Path(folder))
+
+
+def carry_through(trainer, folder):
+    """Train to the end, on from the last checkpoint in `folder` if there is one, and save the adapter there.
+
+    Returns {"adapter": path, "log": one dictionary of metrics per step, "initial_adapter": hash before training}. Empties
+    `trainer`, whatever `transformers.Trainer` it is.
+    """
+    from transformers import PrinterCallback
+
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_progress_callback())
     trainer.add_callback(checkpoints.saving())
     initial = models.fingerprint(trainer.model)[-1]
     trainer.train(resume_from_checkpoint=checkpoints.last(folder / "checkpoints"))
-    adapter = folder / "adapter"
-    trainer.model.save_pretrained(adapter)
+    trainer.model.save_pretrained(folder / "adapter")
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
     trainer.accelerator.free_memory()
-    del trainer, model  # they hold one another: without a collection every training would leave its memory behind
+    # Trainer and model hold one another: without a collection every training would leave its memory behind.
+    vars(trainer).clear()
     gc.collect()
-    return {"adapter": adapter, "log": log, "initial_adapter": initial}
+    return {"adapter": folder / "adapter", "log": log, "initial_adapter": initial}
 
 
 def _trainer(route):
-    from mipo_nb.shared_prefix import SharedPrefixDPOTrainer
+    from mipo_nb import shared_prefix
 
-    if route == "shared_prefix":
-        return SharedPrefixDPOTrainer
-    from trl import DPOTrainer
-
-    class StoredReferenceDPOTrainer(DPOTrainer):
-        """TRL's own path, reading reference log-probs that are already there."""
-
-        def _precompute_ref_logps(self, dataset, name, batch_size):
-            return dataset
-
-    return StoredReferenceDPOTrainer
+    trainers = {"shared_prefix": shared_prefix.SharedPrefixDPOTrainer, "trl": shared_prefix.StoredReferenceDPOTrainer}
+    return trainers[route]
 
 
 def _progress_callback():
