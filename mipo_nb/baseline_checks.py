@@ -52,3 +52,25 @@ responses_to_pay = checking.numbers(
     ((100.0, 1.3, 1.0), 334, "after 333 responses steering is still a little cheaper: round up"),
     ((0.0, 1.5, 1.0), 0, "a training that cost nothing has paid at once"),
 )
+
+advantage_of = checking.numbers(
+    "Notebook 21, exercise 1: `function(rewards, i)` is the advantage of response i in its group.",
+    (([1.0, 0.0, 0.0, 0.0], 0), 1.5, "subtract the group's mean, divide by its standard deviation over n - 1"),
+    (([1.0, 0.0, 0.0, 0.0], 2), -0.5, "what earned less than the others has a negative advantage"),
+    (([10.0, 20.0, 60.0], 1), -0.37796447, "the group may have any size, and rewards any unit"),
+)
+
+speaks = checking.numbers(
+    "Notebook 21, exercise 2: `function(p, group)` is the probability that a group is not silent.",
+    ((0.5, 2), 0.5, "two coins differ half of the time"),
+    ((0.1, 8), 1 - 0.1**8 - 0.9**8, "silent is: all right, or all wrong"),
+    ((0.0, 8), 0.0, "where nothing is ever right every group is silent"),
+)
+
+pass_at = checking.numbers(
+    "Notebook 21, exercise 3: `function(n, c, k)` is the probability that one of k draws is right.",
+    ((10, 3, 1), 0.3, "one draw is right with the share of right ones"),
+    ((5, 2, 2), 0.7, "drawn without putting back: count the draws without a right one"),
+    ((4, 1, 4), 1.0, "who draws all finds it"),
+    ((6, 0, 3), 0.0, "where nothing is right nothing is found"),
+)

@@ -19,42 +19,47 @@ def lora(rank=16):
     return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def dpo_arguments(
-    folder, *, learning_rate, beta, epochs, batch_size, accumulate=1, max_length, seed, device, dtype, loss="sigmoid"
-):
-    """A `trl.DPOConfig` with the choices of the paper's code where they are known: cosine, Adam betas (0.9, 0.95), no
-    weight decay, clip 1.0, no dropout. `loss` is a loss type of TRL: "sigmoid" is DPO's, on summed log-probs."""
+def trainer_arguments(folder, *, learning_rate, batch_size, accumulate=1, seed, device, dtype):
+    """What every training tells its trainer; after the paper's code: cosine, Adam betas (0.9, 0.95), clip 1.0."""
+    return {
+        "output_dir": str(folder),
+        "learning_rate": learning_rate,
+        "per_device_train_batch_size": batch_size,
+        "per_device_eval_batch_size": batch_size,
+        "gradient_accumulation_steps": accumulate,
+        "gradient_checkpointing": device == "cuda",
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.1,
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.95,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "bf16": dtype == "bfloat16",
+        "fp16": dtype == "float16",
+        "use_cpu": device == "cpu",
+        "dataloader_pin_memory": device == "cuda",
+        "logging_steps": 1,
+        "save_strategy": "no",  # see `checkpoints`
+        "save_total_limit": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": seed,
+        "data_seed": seed,
+    }
+
+
+def dpo_arguments(folder, *, beta, epochs, max_length, loss="sigmoid", **common):
+    """A `trl.DPOConfig` of `trainer_arguments(folder, **common)`. `loss` is a loss type of TRL: "sigmoid" is DPO's, on
+    summed log-probs, without dropout."""
     from trl import DPOConfig
 
     return DPOConfig(
-        output_dir=str(folder),
-        learning_rate=learning_rate,
+        **trainer_arguments(folder, **common),
         beta=beta,
         loss_type=loss,
         num_train_epochs=epochs,
-        per_device_train_batch_size=batch_size,
-        per_device_eval_batch_size=batch_size,
-        gradient_accumulation_steps=accumulate,
-        gradient_checkpointing=device == "cuda",
         max_length=max_length,
         precompute_ref_log_probs=True,
-        lr_scheduler_type="cosine",
-        warmup_steps=0.1,
-        adam_beta1=0.9,
-        adam_beta2=0.95,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        bf16=dtype == "bfloat16",
-        fp16=dtype == "float16",
-        use_cpu=device == "cpu",
-        dataloader_pin_memory=device == "cuda",
-        logging_steps=1,
-        save_strategy="no",  # see `checkpoints`
-        save_total_limit=1,
-        report_to="none",
-        disable_tqdm=True,
-        seed=seed,
-        data_seed=seed,
     )
 
 
@@ -153,8 +158,8 @@ def train(
 def carry_through(trainer, folder):
     """Train to the end, on from the last checkpoint in `folder` if there is one, and save the adapter there.
 
-    Returns {"adapter": path, "log": one dictionary of metrics per step, "initial_adapter": hash before training}. Empties
-    `trainer`, whatever `transformers.Trainer` it is.
+    Returns {"adapter": path, "log": one dictionary of metrics per step, "held_out": one per evaluation, "initial_adapter":
+    hash before training}. Empties `trainer`, whatever `transformers.Trainer` it is.
     """
     from transformers import PrinterCallback
 
@@ -164,12 +169,13 @@ def carry_through(trainer, folder):
     initial = models.fingerprint(trainer.model)[-1]
     trainer.train(resume_from_checkpoint=checkpoints.last(folder / "checkpoints"))
     trainer.model.save_pretrained(folder / "adapter")
-    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    history = trainer.state.log_history
+    log, held_out = ([entry for entry in history if key in entry] for key in ("loss", "eval_runtime"))
     trainer.accelerator.free_memory()
     # Trainer and model hold one another: without a collection every training would leave its memory behind.
     vars(trainer).clear()
     gc.collect()
-    return {"adapter": folder / "adapter", "log": log, "initial_adapter": initial}
+    return {"adapter": folder / "adapter", "log": log, "held_out": held_out, "initial_adapter": initial}
 
 
 def _trainer(route):

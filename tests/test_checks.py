@@ -1,6 +1,7 @@
 """Self-checks of the exercises: right answers pass, the usual wrong ones do not, and nothing is ever raised."""
 
 import inspect
+import itertools
 import math
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.special import logsumexp
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 from mipo_nb import baseline_checks, checks, pairs
 from mipo_nb.information import contrastive_bound, donsker_varadhan_bound, mutual_information
@@ -121,6 +122,15 @@ RIGHT = {
         lambda s, o: max(range(len(o)), key=lambda k: s[k] / len(o[k])),
     ],
     "deal": [dealt, lambda claims: pairs.shuffled(claims, seed=4)],
+    "advantage_of": [
+        lambda r, i: (r[i] - np.mean(r)) / np.std(r, ddof=1),
+        lambda r, i: float((pd.Series(r)[i] - pd.Series(r).mean()) / pd.Series(r).std()),
+    ],
+    "speaks": [lambda p, g: 1 - p**g - (1 - p) ** g, lambda p, g: 1 - binom.pmf([0, g], g, p).sum()],
+    "pass_at": [
+        lambda n, c, k: 1 - math.comb(n - c, k) / math.comb(n, k),
+        lambda n, c, k: np.mean([any(d < c for d in draw) for draw in itertools.combinations(range(n), k)]),
+    ],
     "sami_of": [
         lambda m: ((logsumexp(m, axis=0) + logsumexp(m, axis=1)) / 2 - np.diag(m)).mean(),
         lambda m: sami_loss(torch.tensor(m)).item(),
@@ -334,6 +344,26 @@ WRONG = {
         "always the first": lambda claims: [0] * len(claims),
         "one short": lambda claims: dealt(claims)[:-1],
         "the claims": lambda claims: list(claims),
+    },
+    "advantage_of": {
+        "over n": lambda r, i: (r[i] - np.mean(r)) / np.std(r),
+        "not divided": lambda r, i: r[i] - np.mean(r),
+        "swapped sign": lambda r, i: (np.mean(r) - r[i]) / np.std(r, ddof=1),
+        "the variance": lambda r, i: (r[i] - np.mean(r)) / np.var(r, ddof=1),
+        "over the others' mean": lambda r, i: (r[i] - (sum(r) - r[i]) / (len(r) - 1)) / np.std(r, ddof=1),
+        "all of them": lambda r, i: (np.array(r) - np.mean(r)) / np.std(r, ddof=1),
+    },
+    "speaks": {
+        "silent": lambda p, g: p**g + (1 - p) ** g,
+        "any right": lambda p, g: 1 - (1 - p) ** g,
+        "pairs": lambda p, g: 2 * p * (1 - p),
+        "one right": lambda p, g: g * p * (1 - p) ** (g - 1),
+    },
+    "pass_at": {
+        "put back": lambda n, c, k: 1 - (1 - c / n) ** k,
+        "all right": lambda n, c, k: math.comb(c, k) / math.comb(n, k),
+        "one draw": lambda n, c, k: c / n,
+        "none": lambda n, c, k: math.comb(n - c, k) / math.comb(n, k),
     },
     "sami_of": {
         "rows only": lambda m: (logsumexp(m, axis=1) - np.diag(m)).mean(),

@@ -372,3 +372,39 @@ def test_mio_is_lowest_where_the_log_ratio_is_that_of_the_two_sides():
     t = 0.4 * (policy - reference)
     by_hand = torch.log(1 + torch.exp(-t[0])) + torch.log(1 + torch.exp(t[1]))
     assert torch.allclose(objectives.mio_loss(*policy, *reference, 0.4), by_hand)
+
+
+@equation("eq-advantage")
+@pytest.mark.parametrize("seed", range(3))
+def test_advantages_of_a_group_have_mean_zero_and_do_not_know_the_unit(seed):
+    """As TRL's trainer works them out, against the formula."""
+    from trl.trainer.utils import nanstd
+
+    r = torch.tensor(np.random.default_rng(seed).normal(size=8))
+    trls = (r - r.nanmean()) / (nanstd(r) + 1e-4)
+    ours = (r.numpy() - r.numpy().mean()) / (r.numpy().std(ddof=1) + 1e-4)
+    assert trls.numpy() == pytest.approx(ours)
+    assert ours.mean() == pytest.approx(0, abs=1e-12)
+    scaled = 100 * r.numpy() + 7
+    assert (scaled - scaled.mean()) / scaled.std(ddof=1) == pytest.approx(ours, rel=1e-3)
+
+
+@equation("eq-silent")
+@pytest.mark.parametrize("p, group", [(0.3, 8), (0.05, 4)])
+def test_silent_groups_are_as_common_as_the_formula_says(p, group):
+    drawn = np.random.default_rng(0).random((40_000, group)) < p
+    silent = (drawn.all(1) | ~drawn.any(1)).mean()
+    assert silent == pytest.approx(p**group + (1 - p) ** group, abs=0.01)
+
+
+@equation("eq-information")
+def test_an_information_reward_is_pmi_with_a_marginal_over_other_problems():
+    """In a world small enough to count: on average it is the mutual information, plus what the marginal leaves out."""
+    responses, marginal = world(users=3, responses=5)
+    responses = np.array(responses)
+    for x, p in enumerate(responses):
+        others = np.delete(responses, x, axis=0)
+        reward = np.log(p) - np.log(others.mean(0))
+        assert reward == pytest.approx(np.log(p) - np.logaddexp.reduce(np.log(others), axis=0) + np.log(2))
+        assert (p * reward).sum() == pytest.approx(information.divergence(p, others.mean(0)))
+        assert (p * reward).sum() > 0
