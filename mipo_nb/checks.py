@@ -179,30 +179,6 @@ dv_bound = checking.numbers(
     ((np.array([6.0, 6.0]), np.log([1.0, 3.0]) + 5), 1 - np.log(2), "a constant added to all values must cancel"),
 )
 
-_told, _untold = np.array([0.2, 0.5, 0.3]), np.array([0.1, 0.5, 0.4])
-steered_probability = checking.numbers(
-    "Notebook 22, exercise 1: `function(p, q, strength)` is the probability of token 0 after steering.",
-    ((_told, _untold, 0.0), 0.2, "strength 0 changes nothing"),
-    ((_told, _untold, -1.0), 0.1, "at strength -1 only the reading that was not told is left"),
-    ((_told, _untold, 1.0), 0.4 / 1.125, "multiply by the ratio of the two readings, then normalize over all tokens"),
-    ((_told, _untold, 2.0), 0.8 / 1.46875, "the strength is the exponent of the ratio"),
-)
-
-log_normalizer = checking.numbers(
-    "Notebook 22, exercise 2: `function(p, q, strength)` is log Z of one step in nats.",
-    ((_told, _told, 3.0), 0.0, "where both readings agree nothing is to be normalized"),
-    ((_told, _untold, -1.0), 0.0, "at strength -1 what is summed is the other reading, which sums to 1"),
-    ((_told, _untold, 1.0), np.log(1.125), "sum p times the ratio over all tokens, then take the logarithm"),
-    ((_told, _untold, 2.0), np.log(1.46875), "the strength is the exponent of the ratio"),
-)
-
-responses_to_pay = checking.numbers(
-    "Notebook 22, exercise 3: `function(training, steered, tuned)` is a whole number of responses, from seconds.",
-    ((300.0, 1.5, 1.0), 600, "each response saves half a second here"),
-    ((100.0, 1.3, 1.0), 334, "after 333 responses steering is still a little cheaper: round up"),
-    ((0.0, 1.5, 1.0), 0, "a training that cost nothing has paid at once"),
-)
-
 exact_p = checking.numbers(
     "Notebook 13, exercise 1: `function(gained, lost)` is the two-sided p-value of McNemar's exact test.",
     ((5, 1), 14 / 64, "one or none of six heads, and as many at the other end: 2 (1 + 6) / 64"),

@@ -24,7 +24,8 @@ def dpo_loss(policy_chosen, policy_rejected, reference_chosen, reference_rejecte
 def ipo_loss(policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta):
     """(margin - 1 / (2 beta))^2 per pair (Azar et al. 2023, arXiv 2310.12036, Eq. 17, on summed log-probs); shape [pairs].
 
-    1 / (4 beta^2) for an untrained policy. The margin has a goal and is punished beyond it.
+    1 / (4 beta^2) for an untrained policy. The margin has a goal and is punished beyond it. TRL's "ipo" is this with each
+    log-prob divided by the tokens of its side, so that the goal is one of nats per token.
     """
     margin = log_ratio_margin(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
     return (margin - 1 / (2 * beta)) ** 2
@@ -39,13 +40,14 @@ def mio_loss(policy_chosen, policy_rejected, reference_chosen, reference_rejecte
     return softplus(-chosen) + softplus(rejected)
 
 
-def info_nce_loss(scores, temperature=1.0):
+def info_nce_loss(scores, temperature=1.0, true=None):
     """-log softmax of the true context among N, per response (van den Oord et al. 2018, arXiv 1807.03748, Eq. 4).
 
-    `scores` [n, N]: log pi(y_i | context j of row i), or any critic, the true context in column 0. log N where all
-    contexts fit alike; log N minus its mean is a lower bound on mutual information.
+    `scores` [n, N]: log pi(y_i | context j of row i), or any critic; `true` [n] is the column of the true context, 0 by
+    default. log N where all contexts fit alike; log N minus its mean is a lower bound on mutual information.
     """
-    return cross_entropy(scores / temperature, scores.new_zeros(len(scores), dtype=torch.long), reduction="none")
+    true = scores.new_zeros(len(scores), dtype=torch.long) if true is None else true
+    return cross_entropy(scores / temperature, true, reduction="none")
 
 
 def sami_loss(scores):

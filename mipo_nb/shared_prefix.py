@@ -14,6 +14,13 @@ from mipo_nb.linear import packed_weights
 from mipo_nb.packing import completion_scores, shares_prefixes
 
 
+class StoredReferenceDPOTrainer(DPOTrainer):
+    """TRL's own path, reading reference log-probs that are already there."""
+
+    def _precompute_ref_logps(self, dataset, name, batch_size):
+        return dataset
+
+
 class SharedPrefixDPOTrainer(DPOTrainer):
     """`trl.DPOTrainer` with all its arguments, losses, metrics and callbacks, on rows that share their prefix.
 

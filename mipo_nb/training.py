@@ -19,40 +19,47 @@ def lora(rank=16):
     return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def dpo_arguments(folder, *, learning_rate, beta, epochs, batch_size, accumulate=1, max_length, seed, device, dtype):
-    """A `trl.DPOConfig` with the choices of the paper's code where they are known: cosine, Adam betas (0.9, 0.95), no
-    weight decay, clip 1.0, sigmoid loss on summed log-probs, no dropout."""
+def trainer_arguments(folder, *, learning_rate, batch_size, accumulate=1, seed, device, dtype):
+    """What every training tells its trainer; after the paper's code: cosine, Adam betas (0.9, 0.95), clip 1.0."""
+    return {
+        "output_dir": str(folder),
+        "learning_rate": learning_rate,
+        "per_device_train_batch_size": batch_size,
+        "per_device_eval_batch_size": batch_size,
+        "gradient_accumulation_steps": accumulate,
+        "gradient_checkpointing": device == "cuda",
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.1,
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.95,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "bf16": dtype == "bfloat16",
+        "fp16": dtype == "float16",
+        "use_cpu": device == "cpu",
+        "dataloader_pin_memory": device == "cuda",
+        "logging_steps": 1,
+        "save_strategy": "no",  # see `checkpoints`
+        "save_total_limit": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": seed,
+        "data_seed": seed,
+    }
+
+
+def dpo_arguments(folder, *, beta, epochs, max_length, loss="sigmoid", **common):
+    """A `trl.DPOConfig` of `trainer_arguments(folder, **common)`. `loss` is a loss type of TRL: "sigmoid" is DPO's, on
+    summed log-probs, without dropout."""
     from trl import DPOConfig
 
     return DPOConfig(
-        output_dir=str(folder),
-        learning_rate=learning_rate,
+        **trainer_arguments(folder, **common),
         beta=beta,
-        loss_type="sigmoid",
+        loss_type=loss,
         num_train_epochs=epochs,
-        per_device_train_batch_size=batch_size,
-        per_device_eval_batch_size=batch_size,
-        gradient_accumulation_steps=accumulate,
-        gradient_checkpointing=device == "cuda",
         max_length=max_length,
         precompute_ref_log_probs=True,
-        lr_scheduler_type="cosine",
-        warmup_steps=0.1,
-        adam_beta1=0.9,
-        adam_beta2=0.95,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        bf16=dtype == "bfloat16",
-        fp16=dtype == "float16",
-        use_cpu=device == "cpu",
-        dataloader_pin_memory=device == "cuda",
-        logging_steps=1,
-        save_strategy="no",  # see `checkpoints`
-        save_total_limit=1,
-        report_to="none",
-        disable_tqdm=True,
-        seed=seed,
-        data_seed=seed,
     )
 
 
@@ -108,16 +115,16 @@ def train(
     seed=0,
     device="cpu",
     dtype="bfloat16",
+    loss="sigmoid",
     route="shared_prefix",
     folder,
 ):
-    """Train an adapter on pairs.
+    """Train an adapter on pairs. Returns what `carry_through` returns.
 
-    Returns {"adapter": path, "log": one dictionary of metrics per step, "initial_adapter": hash before training}.
-
-    `reference` is the array of `reference_log_probabilities`. `route` is "shared_prefix" or "trl" (the same numbers on
-    TRL's own forward, slower). Checkpoints lie in `folder`, and a killed training goes on from the last one.
-    Raises `UserError` for fewer pairs than a batch, or an unknown route.
+    `reference` is the array of `reference_log_probabilities`. `loss` is a loss type of TRL's `DPOConfig`: "sigmoid"
+    (DPO), "ipo" (per token, see `objectives.ipo_loss`), "sft" (the chosen side only), and others. `route` is
+    "shared_prefix" or "trl" (the same numbers on TRL's own forward, slower). Raises `UserError` for fewer pairs than a
+    batch, or an unknown route.
     """
     if len(pairs) < batch_size * accumulate:
         raise UserError(
@@ -125,12 +132,9 @@ def train(
         )
     if route not in ROUTES:
         raise UserError(f"Unknown route '{route}'; use one of {', '.join(ROUTES)}.")
-    from transformers import PrinterCallback
-
-    folder = Path(folder)
     model, tokenizer = models.load(model_name, device=device, dtype=dtype, four_bit=four_bit)
     arguments = dpo_arguments(
-        folder / "checkpoints",
+        Path(folder) / "checkpoints",
         learning_rate=learning_rate,
         beta=beta,
         epochs=epochs,
@@ -140,40 +144,45 @@ def train(
         seed=seed,
         device=device,
         dtype=dtype,
+        loss=loss,
     )
     data = pairs.add_column("ref_chosen_logps", reference[:, 0].tolist())
     data = data.add_column("ref_rejected_logps", reference[:, 1].tolist())
     trainer = _trainer(route)(
         model=model, args=arguments, train_dataset=data, processing_class=tokenizer, peft_config=lora(rank)
     )
+    del model  # the trainer alone holds it
+    return carry_through(trainer, Path(folder))
+
+
+def carry_through(trainer, folder):
+    """Train to the end, on from the last checkpoint in `folder` if there is one, and save the adapter there.
+
+    Returns {"adapter": path, "log": one dictionary of metrics per step, "held_out": one per evaluation, "initial_adapter":
+    hash before training}. Empties `trainer`, whatever `transformers.Trainer` it is.
+    """
+    from transformers import PrinterCallback
+
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_progress_callback())
     trainer.add_callback(checkpoints.saving())
     initial = models.fingerprint(trainer.model)[-1]
     trainer.train(resume_from_checkpoint=checkpoints.last(folder / "checkpoints"))
-    adapter = folder / "adapter"
-    trainer.model.save_pretrained(adapter)
-    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    trainer.model.save_pretrained(folder / "adapter")
+    history = trainer.state.log_history
+    log, held_out = ([entry for entry in history if key in entry] for key in ("loss", "eval_runtime"))
     trainer.accelerator.free_memory()
-    del trainer, model  # they hold one another: without a collection every training would leave its memory behind
+    # Trainer and model hold one another: without a collection every training would leave its memory behind.
+    vars(trainer).clear()
     gc.collect()
-    return {"adapter": adapter, "log": log, "initial_adapter": initial}
+    return {"adapter": folder / "adapter", "log": log, "held_out": held_out, "initial_adapter": initial}
 
 
 def _trainer(route):
-    from mipo_nb.shared_prefix import SharedPrefixDPOTrainer
+    from mipo_nb import shared_prefix
 
-    if route == "shared_prefix":
-        return SharedPrefixDPOTrainer
-    from trl import DPOTrainer
-
-    class StoredReferenceDPOTrainer(DPOTrainer):
-        """TRL's own path, reading reference log-probs that are already there."""
-
-        def _precompute_ref_logps(self, dataset, name, batch_size):
-            return dataset
-
-    return StoredReferenceDPOTrainer
+    trainers = {"shared_prefix": shared_prefix.SharedPrefixDPOTrainer, "trl": shared_prefix.StoredReferenceDPOTrainer}
+    return trainers[route]
 
 
 def _progress_callback():

@@ -1,17 +1,21 @@
 """Self-checks of the exercises: right answers pass, the usual wrong ones do not, and nothing is ever raised."""
 
 import inspect
+import itertools
 import math
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.special import logsumexp
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
-from mipo_nb import checks, pairs
+from mipo_nb import baseline_checks, checks, pairs
 from mipo_nb.information import contrastive_bound, donsker_varadhan_bound, mutual_information
+from mipo_nb.objectives import sami_loss
 from mipo_nb.runs import project_root
 
 # --- right answers ---
@@ -118,6 +122,24 @@ RIGHT = {
         lambda s, o: max(range(len(o)), key=lambda k: s[k] / len(o[k])),
     ],
     "deal": [dealt, lambda claims: pairs.shuffled(claims, seed=4)],
+    "advantage_of": [
+        lambda r, i: (r[i] - np.mean(r)) / np.std(r, ddof=1),
+        lambda r, i: float((pd.Series(r)[i] - pd.Series(r).mean()) / pd.Series(r).std()),
+    ],
+    "speaks": [lambda p, g: 1 - p**g - (1 - p) ** g, lambda p, g: 1 - binom.pmf([0, g], g, p).sum()],
+    "pass_at": [
+        lambda n, c, k: 1 - math.comb(n - c, k) / math.comb(n, k),
+        lambda n, c, k: np.mean([any(d < c for d in draw) for draw in itertools.combinations(range(n), k)]),
+    ],
+    "sami_of": [
+        lambda m: ((logsumexp(m, axis=0) + logsumexp(m, axis=1)) / 2 - np.diag(m)).mean(),
+        lambda m: sami_loss(torch.tensor(m)).item(),
+    ],
+    "wrong_context": [lambda d, t: 1 / (1 + math.exp(d / t)), lambda d, t: math.exp(-np.logaddexp(0, d / t))],
+    "mio_of": [
+        lambda p, m, b: math.log1p(math.exp(-b * p)) + math.log1p(math.exp(b * m)),
+        lambda p, m, b: np.logaddexp(0, -b * p) + np.logaddexp(0, b * m),
+    ],
 }
 
 # --- wrong answers, by what is wrong with them ---
@@ -323,6 +345,51 @@ WRONG = {
         "one short": lambda claims: dealt(claims)[:-1],
         "the claims": lambda claims: list(claims),
     },
+    "advantage_of": {
+        "over n": lambda r, i: (r[i] - np.mean(r)) / np.std(r),
+        "not divided": lambda r, i: r[i] - np.mean(r),
+        "swapped sign": lambda r, i: (np.mean(r) - r[i]) / np.std(r, ddof=1),
+        "the variance": lambda r, i: (r[i] - np.mean(r)) / np.var(r, ddof=1),
+        "over the others' mean": lambda r, i: (r[i] - (sum(r) - r[i]) / (len(r) - 1)) / np.std(r, ddof=1),
+        "all of them": lambda r, i: (np.array(r) - np.mean(r)) / np.std(r, ddof=1),
+    },
+    "speaks": {
+        "silent": lambda p, g: p**g + (1 - p) ** g,
+        "any right": lambda p, g: 1 - (1 - p) ** g,
+        "pairs": lambda p, g: 2 * p * (1 - p),
+        "one right": lambda p, g: g * p * (1 - p) ** (g - 1),
+    },
+    "pass_at": {
+        "put back": lambda n, c, k: 1 - (1 - c / n) ** k,
+        "all right": lambda n, c, k: math.comb(c, k) / math.comb(n, k),
+        "one draw": lambda n, c, k: c / n,
+        "none": lambda n, c, k: math.comb(n - c, k) / math.comb(n, k),
+    },
+    "sami_of": {
+        "rows only": lambda m: (logsumexp(m, axis=1) - np.diag(m)).mean(),
+        "columns only": lambda m: (logsumexp(m, axis=0) - np.diag(m)).mean(),
+        "sum of both ways": lambda m: (logsumexp(m, axis=0) + logsumexp(m, axis=1) - 2 * np.diag(m)).mean(),
+        "sum for mean": lambda m: ((logsumexp(m, axis=0) + logsumexp(m, axis=1)) / 2 - np.diag(m)).sum(),
+        "swapped sign": lambda m: (np.diag(m) - (logsumexp(m, axis=0) + logsumexp(m, axis=1)) / 2).mean(),
+        "first column for the diagonal": lambda m: ((logsumexp(m, axis=0) + logsumexp(m, axis=1)) / 2 - m[:, 0]).mean(),
+        "the diagonal left out": lambda m: -np.diag(m).mean(),
+        "underflow": lambda m: (np.log(np.maximum(np.exp(m).sum(1), 1e-9)) - np.diag(m)).mean(),
+    },
+    "wrong_context": {
+        "the right one": lambda d, t: 1 / (1 + math.exp(-d / t)),
+        "times for divided by": lambda d, t: 1 / (1 + math.exp(d * t)),
+        "no temperature": lambda d, t: 1 / (1 + math.exp(d)),
+        "the loss": lambda d, t: math.log1p(math.exp(-d / t)),
+        "odds": lambda d, t: math.exp(-d / t),
+    },
+    "mio_of": {
+        "DPO": lambda p, m, b: math.log1p(math.exp(-b * (p - m))),
+        "swapped signs": lambda p, m, b: math.log1p(math.exp(b * p)) + math.log1p(math.exp(-b * m)),
+        "both raised": lambda p, m, b: math.log1p(math.exp(-b * p)) + math.log1p(math.exp(-b * m)),
+        "chosen side only": lambda p, m, b: 2 * math.log1p(math.exp(-b * p)),
+        "no beta": lambda p, m, b: math.log1p(math.exp(-p)) + math.log1p(math.exp(m)),
+        "half": lambda p, m, b: (math.log1p(math.exp(-b * p)) + math.log1p(math.exp(b * m))) / 2,
+    },
 }
 
 
@@ -348,8 +415,12 @@ NONSENSE = {
 }
 
 
-def public():
-    return {n for n, f in inspect.getmembers(checks, inspect.isfunction) if not n.startswith("_")}
+CHECKS = {
+    name: check
+    for module in (checks, baseline_checks)
+    for name, check in inspect.getmembers(module, inspect.isfunction)
+    if not name.startswith("_")
+}
 
 
 def cases(table):
@@ -364,40 +435,40 @@ def said(capsys):
 
 
 def test_every_check_is_tested_here():
-    assert public() == set(RIGHT) == set(WRONG)
+    assert set(CHECKS) == set(RIGHT) == set(WRONG)
     assert all(len(wrong) >= 2 for wrong in WRONG.values())
 
 
 @pytest.mark.parametrize("check", sorted(RIGHT))
 def test_right_answers_are_accepted(check, capsys):
     for answer in RIGHT[check]:
-        getattr(checks, check)(answer)
+        CHECKS[check](answer)
         assert said(capsys) == "✓ Right."
 
 
 @pytest.mark.parametrize("check, answer", cases(WRONG))
 def test_wrong_answers_are_not_accepted(check, answer, capsys):
-    getattr(checks, check)(answer)
+    CHECKS[check](answer)
     assert said(capsys).startswith("✗ Not yet: ")
 
 
 @pytest.mark.parametrize("check", sorted(RIGHT))
 def test_an_unsolved_exercise_is_told_so(check, capsys):
-    getattr(checks, check)(unsolved)
+    CHECKS[check](unsolved)
     assert said(capsys) == "✗ Not yet: your function gives nothing back; replace the dots."
 
 
 @pytest.mark.parametrize("check", sorted(RIGHT))
 @pytest.mark.parametrize("answer, told", [(raises, "ValueError: my mistake"), (names_nothing, "NameError: ")])
 def test_a_function_that_raises_is_told_so(check, answer, told, capsys):
-    getattr(checks, check)(answer)
+    CHECKS[check](answer)
     assert f"your function stops with {told}" in said(capsys)
 
 
 @pytest.mark.parametrize("check", sorted(RIGHT))
 @pytest.mark.parametrize("name", NONSENSE)
 def test_nonsense_is_refused_politely(check, name, capsys):
-    getattr(checks, check)(NONSENSE[name])
+    CHECKS[check](NONSENSE[name])
     assert said(capsys).startswith("✗ Not yet: ")
 
 
@@ -425,7 +496,7 @@ def is_exercise(cell):
 
 
 def run_cell(source, capsys):
-    exec(compile(source, "cell", "exec"), {"np": np, "pd": pd, "checks": checks})
+    exec(compile(source, "cell", "exec"), {"np": np, "pd": pd, "checks": SimpleNamespace(**CHECKS)})
     return capsys.readouterr().out
 
 

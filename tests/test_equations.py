@@ -264,6 +264,9 @@ def softmax(scores):
     return np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
 
 
+@equation("eq-cad")
+@equation("eq-cos")
+@equation("eq-tilt")
 @pytest.mark.parametrize("strength", [-1, 0, 0.5, 2])
 def test_logits_log_probabilities_and_powers_are_steered_alike(strength):
     p, q, told, untold = readings()
@@ -274,6 +277,7 @@ def test_logits_log_probabilities_and_powers_are_steered_alike(strength):
     assert ours.numpy() == pytest.approx(power, rel=1e-4)
 
 
+@equation("eq-look-ahead")
 @pytest.mark.parametrize("beta", [0.5, 2.0])
 def test_the_optimum_and_steering_differ_by_the_normalizers(beta):
     """Every response of two tokens, from a vocabulary of four; the second depends on the first."""
@@ -294,6 +298,7 @@ def test_the_optimum_and_steering_differ_by_the_normalizers(beta):
     assert np.abs(difference).max() > 0.01  # they are not the same policy
 
 
+@equation("eq-closer")
 def test_a_mean_log_ratio_is_a_difference_of_divergences():
     (reference, policy, other), _ = world()
     found = (other * np.log(policy / reference)).sum()
@@ -312,3 +317,94 @@ def test_three_factors_make_up_the_accuracy(seed):
     assert found["on topic"] == pytest.approx((kinds != "off-topic").mean())
     done = np.isin(kinds, ["right", "arithmetic slip", "wrong reasoning"])
     assert found["right, if answered"] == pytest.approx((kinds == "right").sum() / done.sum())
+
+
+@equation("eq-critic")
+@pytest.mark.parametrize("beta", [0.01, 0.3])
+def test_info_nce_is_a_softmax_of_powers_of_probabilities(beta):
+    """Each response among its contexts, with probabilities in place of their logarithms."""
+    m = numbers(4, 4) / 8  # [context, response]
+    power = torch.exp(m) ** beta
+    expected = -torch.log(torch.diagonal(power) / power.sum(0))
+    assert torch.allclose(objectives.info_nce_loss(m.T, 1 / beta, torch.arange(4)), expected)
+    # The constant of a response cancels: how likely it is at all does not matter, nor how long it is.
+    assert torch.allclose(objectives.info_nce_loss((m - torch.arange(4.0)).T, 1 / beta, torch.arange(4)), expected)
+
+
+@equation("eq-sami")
+def test_sami_looks_along_rows_and_columns():
+    m, n = numbers(3, 3) / 20, 3
+    e = torch.exp(m)
+    total = sum(torch.log(e[i, i] / e[i].sum()) + torch.log(e[i, i] / e[:, i].sum()) for i in range(n))
+    assert torch.allclose(objectives.sami_loss(m), -total / (2 * n))
+    # The constant of a response cancels in half of it only: that is why its length matters.
+    moved = objectives.sami_loss(m - torch.arange(3.0))
+    assert abs(moved - objectives.sami_loss(m)) > 0.1
+
+
+@equation("eq-ipo")
+@pytest.mark.parametrize("beta", [0.1, 1.0])
+def test_ipo_per_token_has_its_goal_in_nats_per_token(beta):
+    reference, tokens = numbers(2, 6), torch.tensor([[20.0, 7, 30, 4, 9, 11], [5.0, 8, 13, 40, 21, 3]])
+    goal = reference + tokens * torch.tensor([[0.5 / beta + 0.2], [0.2]])  # per token: margin 1 / (2 beta)
+    assert objectives.ipo_loss(*(goal / tokens), *(reference / tokens), beta).numpy() == pytest.approx(0, abs=1e-9)
+    policy = numbers(2, 6, seed=1)
+    ratio = (policy - reference) / tokens
+    expected = (ratio[0] - ratio[1] - 1 / (2 * beta)) ** 2
+    assert torch.allclose(objectives.ipo_loss(*(policy / tokens), *(reference / tokens), beta), expected)
+
+
+@equation("eq-mio")
+def test_mio_is_lowest_where_the_log_ratio_is_that_of_the_two_sides():
+    """With chosen from p and rejected from q the best critic is T = log p / q, as for any classifier."""
+    (p, *_), q = world()
+    best = torch.tensor(np.log(p / q)).requires_grad_()
+    zero = torch.zeros(len(q), dtype=torch.float64)
+
+    def expected(t):  # every response once on each side: the halves of the loss at log-ratio t
+        chosen, rejected = objectives.mio_loss(t, zero, zero, zero, 1.0), objectives.mio_loss(zero, t, zero, zero, 1.0)
+        return (torch.tensor(p) * chosen + torch.tensor(q) * rejected).sum()
+
+    (slope,) = torch.autograd.grad(expected(best), best)
+    assert slope.abs().max() < 1e-12
+    assert expected(best.detach() + 0.5) > expected(best) + 1e-3
+    policy, reference = numbers(2, 6), numbers(2, 6, seed=1)
+    t = 0.4 * (policy - reference)
+    by_hand = torch.log(1 + torch.exp(-t[0])) + torch.log(1 + torch.exp(t[1]))
+    assert torch.allclose(objectives.mio_loss(*policy, *reference, 0.4), by_hand)
+
+
+@equation("eq-advantage")
+@pytest.mark.parametrize("seed", range(3))
+def test_advantages_of_a_group_have_mean_zero_and_do_not_know_the_unit(seed):
+    """As TRL's trainer works them out, against the formula."""
+    from trl.trainer.utils import nanstd
+
+    r = torch.tensor(np.random.default_rng(seed).normal(size=8))
+    trls = (r - r.nanmean()) / (nanstd(r) + 1e-4)
+    ours = (r.numpy() - r.numpy().mean()) / (r.numpy().std(ddof=1) + 1e-4)
+    assert trls.numpy() == pytest.approx(ours)
+    assert ours.mean() == pytest.approx(0, abs=1e-12)
+    scaled = 100 * r.numpy() + 7
+    assert (scaled - scaled.mean()) / scaled.std(ddof=1) == pytest.approx(ours, rel=1e-3)
+
+
+@equation("eq-silent")
+@pytest.mark.parametrize("p, group", [(0.3, 8), (0.05, 4)])
+def test_silent_groups_are_as_common_as_the_formula_says(p, group):
+    drawn = np.random.default_rng(0).random((40_000, group)) < p
+    silent = (drawn.all(1) | ~drawn.any(1)).mean()
+    assert silent == pytest.approx(p**group + (1 - p) ** group, abs=0.01)
+
+
+@equation("eq-information")
+def test_an_information_reward_is_pmi_with_a_marginal_over_other_problems():
+    """In a world small enough to count: on average it is the mutual information, plus what the marginal leaves out."""
+    responses, marginal = world(users=3, responses=5)
+    responses = np.array(responses)
+    for x, p in enumerate(responses):
+        others = np.delete(responses, x, axis=0)
+        reward = np.log(p) - np.log(others.mean(0))
+        assert reward == pytest.approx(np.log(p) - np.logaddexp.reduce(np.log(others), axis=0) + np.log(2))
+        assert (p * reward).sum() == pytest.approx(information.divergence(p, others.mean(0)))
+        assert (p * reward).sum() > 0

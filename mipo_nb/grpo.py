@@ -1,0 +1,156 @@
+"""GRPO (Shao et al. 2024, arXiv 2402.03300) through TRL, on our own forward pass and decoding loop.
+
+In each step some problems are answered several times, each response is rewarded, and what earned more than the others of
+its group becomes likelier. The responses of a group share their problem: it is read once, for writing and for learning.
+"""
+
+from pathlib import Path
+
+from trl import GRPOConfig, GRPOTrainer
+
+from mipo_nb import decoding, generation, models, packing, rewards, training
+from mipo_nb.linear import packed_weights
+from mipo_nb.settings import UserError, did_you_mean
+
+
+class SharedPrefixGRPOTrainer(GRPOTrainer):
+    """`trl.GRPOTrainer` whose responses are written by `decoding` and scored by `packing`, at temperature 1.
+
+    The same loss, advantages, metrics and callbacks. Models whose attention cannot share a prefix go TRL's own way.
+    """
+
+    def train(self, *args, **kwargs):
+        with packed_weights(self.model):
+            return super().train(*args, **kwargs)
+
+    def _generate_single_turn(self, prompt_ids, *args, **kwargs):
+        policy = self.accelerator.unwrap_model(self.model)
+        if not packing.shares_prefixes(policy):
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        ends = generation.ends_of(packing.without_adapter_shell(policy), self._tokenizer)
+        how = generation.Sampling(1.0, 1.0, 0, self.max_completion_length)
+        written = decoding.decode(policy, prompt_ids, how, ends)
+        closing = self._tokenizer.eos_token_id
+        return [[*tokens, closing] if finished else tokens for tokens, finished in written], None
+
+    def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, **kwargs):
+        base = self.accelerator.unwrap_model(model)
+        if not packing.shares_prefixes(base):
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, **kwargs
+            )
+        seen = attention_mask.bool()
+        sequences = [row[mask].tolist() for row, mask in zip(input_ids, seen, strict=True)]
+        starts = seen[:, :-logits_to_keep].sum(1).tolist()
+        scored = packing.completion_scores(base, sequences, starts)
+        place = seen[:, -logits_to_keep:].nonzero(as_tuple=True)
+        log_probs, entropy = (
+            values.new_zeros(len(sequences), logits_to_keep).index_put(place, values) for values in scored[:2]
+        )
+        return log_probs, entropy, None
+
+
+def train(
+    model_name,
+    rows,
+    conversations,
+    *,
+    reward,
+    learning_rate,
+    steps,
+    batch_size,
+    group,
+    max_new_tokens,
+    held_out=(),
+    held_out_conversations=(),
+    watch=0,
+    accumulate=1,
+    rank=16,
+    beta=0.0,
+    four_bit=False,
+    seed=0,
+    device="cpu",
+    dtype="bfloat16",
+    folder,
+):
+    """Train an adapter on problems by GRPO. Returns what `training.carry_through` returns.
+
+    `rows` are problems, `conversations` how each is put. A step takes `batch_size` responses, `group` to a problem, sampled
+    at temperature 1 and rewarded by `reward`, a name in `rewards.REWARDS`; `accumulate` such batches make one update.
+    `beta` weighs the KL divergence from the untrained model. Every `watch` steps the `held_out` problems are answered
+    once each; the share of right answers is `eval_rewards/accuracy/mean` in the log, that of the step's own responses
+    `rewards/accuracy/mean`. Neither has a part in the training. Adapter, optimizer and schedule are as in `training.train`.
+
+    Raises `UserError` for an unknown reward, or batches that are no whole number of groups.
+    """
+    if reward not in rewards.REWARDS:
+        raise UserError(f"Unknown reward '{reward}'; {did_you_mean(reward, rewards.REWARDS)}")
+    if group < 2 or batch_size % group:
+        raise UserError(f"{batch_size} responses are no whole number of groups of {group}; a group has two at least.")
+    from datasets import Dataset
+
+    model, tokenizer = models.load(model_name, device=device, dtype=dtype, four_bit=four_bit)
+    common = training.trainer_arguments(
+        Path(folder) / "checkpoints",
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+    )
+    watched = bool(watch and len(held_out))
+    common["per_device_eval_batch_size"] = max(1, len(held_out))
+    arguments = GRPOConfig(
+        **common,
+        max_steps=steps,
+        num_generations=group,
+        num_generations_eval=1,
+        max_completion_length=max_new_tokens,
+        temperature=1.0,
+        beta=beta,
+        reward_weights=[1.0, 0.0],
+        eval_strategy="steps" if watched else "no",
+        eval_steps=watch or None,
+        eval_on_start=watched,
+    )
+    asked = {"train": (list(rows), list(conversations)), "held out": (list(held_out), list(held_out_conversations))}
+    data = {
+        part: Dataset.from_list([{"prompt": c, "part": part, "number": k} for k, c in enumerate(conversations)])
+        for part, (_, conversations) in asked.items()
+        if conversations
+    }
+    policy = []  # filled below: rewards need the model that the trainer wraps
+
+    def given(name, part, number, completions):
+        texts = [completion[-1]["content"] for completion in completions]
+        some, all_conversations = asked[part[0]]
+        responses = rewards.Responses(
+            policy[0], tokenizer, [some[k] for k in number], [all_conversations[k] for k in number], texts
+        )
+        return rewards.REWARDS[name](responses)
+
+    def earned(completions, part, number, **kwargs):
+        if part[0] != "train":
+            return [None] * len(completions)
+        with policy[0].disable_adapter():
+            return given(reward, part, number, completions)
+
+    def accuracy(completions, part, number, **kwargs):
+        return given("verifiable", part, number, completions)
+
+    earned.__name__ = "reward"
+    trainer = SharedPrefixGRPOTrainer(
+        model=model,
+        reward_funcs=[earned, accuracy],
+        args=arguments,
+        train_dataset=data["train"],
+        eval_dataset=data.get("held out"),
+        processing_class=tokenizer,
+        peft_config=training.lora(rank),
+    )
+    policy.append(trainer.model)
+    del model
+    result = training.carry_through(trainer, Path(folder))
+    policy.clear()
+    return result
