@@ -1,7 +1,13 @@
 """Fixtures that several test files share, with the embedded model loaded once, and the minutes that notebooks took."""
 
+import os
+
 import pytest
 from hypothesis import settings
+
+# `make test` runs two files at a time. Each has its share of the cores, and so have the kernels that it starts.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
 
 # Derandomized, so that a failure in CI is the same failure at home.
 settings.register_profile("mipo", max_examples=30, deadline=None, derandomize=True, database=None)
