@@ -15,7 +15,7 @@ _RATE = (
     "Here is a problem and a student's answer.\n\nProblem: {problem}\n\nAnswer: {response}\n\nHow good is the answer? "
     "1 means that it is wrong, 5 that it is right and complete. Reply with one digit from 1 to 5 and nothing else."
 )
-_MARKED = re.compile(r"####\s*(-?[\d.,/]+)")
+_MARKED = re.compile(r"####[^\S\n]*[$€£]?(-?\d[\d,]*(?:\.\d+)?(?:/[1-9]\d*)?)")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def strict(responses):
     """1 where the first number after `####` is right, else 0: the form that the published baseline insists on."""
     found = (_MARKED.search(text) for text in responses.texts)
     return [
-        float(bool(match) and answers.same(answers.number(match[1].rstrip(".,")), reasoning.gold(row)))
+        float(bool(match) and answers.same(answers.number(match[1].rstrip(",")), reasoning.gold(row)))
         for row, match in zip(responses.rows, found, strict=True)
     ]
 

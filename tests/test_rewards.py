@@ -35,11 +35,18 @@ def responses(texts, numbers=None, model=None, tokenizer=None):
         ("####", 0, 0),
         ("", 0, 0),
         ("#### .", 0, 0),
+        ("####/3", 0, 0),
+        ("#### ...", 0, 0),
+        ("#### 7/", 1, 1),
+        ("#### 7/0", 0, 1),
+        ("#### 7.0.1", 0, 1),
+        ("####\n7", 1, 0),
+        ("#### $7, because 3 + 4 = 7", 1, 1),
     ],
 )
 def test_right_answers_with_and_without_the_mark(text, lenient, strictly):
     assert rewards.strict(responses([text])) == [strictly]
-    if "no, the" not in text:  # two claims: how they are read is tested with `answers`
+    if not any(odd in text for odd in ("no, the", "/", "7.0.1")):  # how those are read is tested with `answers`
         assert rewards.verifiable(responses([text])) == [lenient]
 
 
