@@ -35,12 +35,23 @@ def use_grouped_attention(model):
 
 
 def grouped_attention(
-    module, query, key, value, attention_mask, dropout=0.0, scaling=None, is_causal=None, pieces=None, **kwargs
+    module,
+    query,
+    key,
+    value,
+    attention_mask,
+    dropout=0.0,
+    scaling=None,
+    is_causal=None,
+    pieces=None,
+    shared=None,
+    **kwargs,
 ):
     """An attention function for transformers. query [B, H, T, D], key and value [B, G, L, D], H a multiple of G.
 
     With `pieces` (what `in_batches` gives; B is 1) a token sees those before it in its piece, and all pieces that this
-    one follows.
+    one follows. With `shared` (for each layer keys and values [G, P, D] that all rows begin with) the one new token of a
+    row sees those, then its row's own.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -50,6 +61,8 @@ def grouped_attention(
         scaling = width**-0.5 if scaling is None else scaling
         out = _TreeAttention.apply(query, key[0], value[0], pieces, scaling)
         return out.view(1, heads, tokens, width).transpose(1, 2), None
+    if shared is not None:
+        return _decoded(query, key, value, attention_mask, scaling, shared[module.layer_idx]).transpose(1, 2), None
     if query.shape[2] == 1 and query.shape[1] != key.shape[1]:
         return _decoded(query, key, value, attention_mask, scaling).transpose(1, 2), None
     return sdpa_attention_forward(
@@ -57,17 +70,30 @@ def grouped_attention(
     )
 
 
-def _decoded(query, key, value, mask, scaling):
-    """[B, H, 1, D]: one token per row. `mask` broadcasts to [B, 1, 1, L]."""
+def _decoded(query, key, value, mask, scaling, shared=None):
+    """[B, H, 1, D]: one token per row. `mask` broadcasts to [B, 1, 1, L].
+
+    `shared` keys and values are read once for all rows, in one product for each key head (as in Hydragen, Juravsky et al.
+    2024, arXiv 2402.05099, with one softmax over both parts instead of two that are joined).
+    """
     batch, heads, _, width = query.shape
     query = query.reshape(batch, key.shape[1], -1, width)
-    if query.device.type != "cpu":
+    if query.device.type != "cpu" and shared is None:
         attention = torch.nn.functional.scaled_dot_product_attention
         return attention(query, key, value, attn_mask=mask, scale=scaling).view(batch, heads, 1, width)
     scores = torch.matmul(query * (width**-0.5 if scaling is None else scaling), key.transpose(-1, -2))
     if mask is not None:
         scores += mask if mask.is_floating_point() else torch.where(mask, 0.0, float("-inf")).to(scores.dtype)
-    return torch.matmul(scores.softmax(-1), value).view(batch, heads, 1, width)
+    if shared is None:
+        return torch.matmul(scores.softmax(-1), value).view(batch, heads, 1, width)
+    keys, values = shared
+    together = query.transpose(0, 1).reshape(len(keys), -1, width) * (width**-0.5 if scaling is None else scaling)
+    first = torch.matmul(together, keys.transpose(-1, -2)).view(len(keys), batch, -1, keys.shape[1]).transpose(0, 1)
+    share = torch.cat([first, scores], -1).softmax(-1)
+    first, own = share.split([keys.shape[1], scores.shape[-1]], -1)
+    seen = torch.matmul(first.transpose(0, 1).reshape(len(keys), -1, keys.shape[1]), values)
+    seen = seen.view(len(keys), batch, -1, width).transpose(0, 1)
+    return (torch.matmul(own, value) + seen).view(batch, heads, 1, width)
 
 
 def in_batches(pieces, dtype, device):

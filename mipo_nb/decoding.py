@@ -10,6 +10,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from mipo_nb import packing
 
 _DROP = 1 / 8  # rows leave the batch when this share of them has ended: leaving copies the cache
+_SHARED = 64  # tokens that all rows begin with are kept once from this many on: less is not worth a product of its own
 
 
 def draw(scores, temperature, top_k, top_p):
@@ -70,7 +71,9 @@ class Continuation:
 
     def __init__(self, model, conversations, room):
         self.model = packing.without_adapter_shell(model)
-        self.hidden, self.cache, self.lengths, self.hides, self.filled = _read(self.model, conversations, room)
+        self.hidden, self.cache, self.lengths, self.hides, self.filled, self.shared = _read(
+            self.model, conversations, room
+        )
 
     def scores(self):
         """Logits [rows, V] of what comes next."""
@@ -90,24 +93,32 @@ class Continuation:
             position_ids=self.lengths,
             past_key_values=self.cache,
             use_cache=True,
+            **self.shared,
         )[0][:, 0]
         self.lengths, self.filled = self.lengths + 1, self.filled + 1
 
 
 def _read(model, conversations, room):
     """The conversations' last hidden states [B, h]; a cache of width W with one row each, padded on the left, and `room`
-    for more tokens; the lengths [B, 1]; the mask of padding and room, to be added to scores [B, 1, 1, W + room]; W."""
+    for more tokens; the lengths [B, 1]; the mask of padding and room, to be added to scores [B, 1, 1, W + room]; W; and
+    {"shared": keys and values of what all begin with}, which rows then lack, or {}. With worked examples before each
+    problem that is most of a row, and reading it for every row at every token most of the work."""
     packed = packing.pack(conversations, list(map(len, conversations)), model.device)
     cache = DynamicCache(config=model.config)
     hidden = packing.hidden_states(model, packed, cache)
     lengths = torch.tensor(list(map(len, packed.places)), device=model.device)[:, None]
-    width = int(lengths.max())
+    first = packed.pieces[0].length if sum(piece.after is None for piece in packed.pieces) == 1 else 0
+    first = first if first >= _SHARED and len(conversations) > 1 else 0
+    shared = [(layer.keys[0, :, :first].clone(), layer.values[0, :, :first].clone()) for layer in cache.layers]
+    own = [place[first:] for place in packed.places]
+    width = int(lengths.max()) - first
     at = torch.arange(width + room, device=model.device)
-    empty = (at < width - lengths) | (at >= width)
+    empty = (at < width + first - lengths) | (at >= width)
     hides = torch.zeros(empty.shape, dtype=hidden.dtype, device=model.device).masked_fill_(empty, float("-inf"))
     for number, layer in enumerate(cache.layers):
-        cache.layers[number] = _Roomy(layer, packed.places, width, room)
-    return hidden[[place[-1] for place in packed.places]], cache, lengths, hides[:, None, None], width
+        cache.layers[number] = _Roomy(layer, own, width, room)
+    last = hidden[[place[-1] for place in packed.places]]
+    return last, cache, lengths, hides[:, None, None], width, {"shared": shared} if first else {}
 
 
 class _Roomy(DynamicLayer):

@@ -1,4 +1,4 @@
-"""GRPO (Shao et al. 2024, arXiv 2402.03300) through TRL, on our own forward pass and decoding loop.
+"""GRPO (Shao et al. 2024, arXiv 2402.03300) through TRL, with the trainer of `shared_prefix`.
 
 In each step some problems are answered several times, each response is rewarded, and what earned more than the others of
 its group becomes likelier. The responses of a group share their problem: it is read once, for writing and for learning.
@@ -6,48 +6,8 @@ its group becomes likelier. The responses of a group share their problem: it is 
 
 from pathlib import Path
 
-from trl import GRPOConfig, GRPOTrainer
-
-from mipo_nb import decoding, generation, models, packing, rewards, training
-from mipo_nb.linear import packed_weights
+from mipo_nb import models, rewards, training
 from mipo_nb.settings import UserError, did_you_mean
-
-
-class SharedPrefixGRPOTrainer(GRPOTrainer):
-    """`trl.GRPOTrainer` whose responses are written by `decoding` and scored by `packing`, at temperature 1.
-
-    The same loss, advantages, metrics and callbacks. Models whose attention cannot share a prefix go TRL's own way.
-    """
-
-    def train(self, *args, **kwargs):
-        with packed_weights(self.model):
-            return super().train(*args, **kwargs)
-
-    def _generate_single_turn(self, prompt_ids, *args, **kwargs):
-        policy = self.accelerator.unwrap_model(self.model)
-        if not packing.shares_prefixes(policy):
-            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
-        ends = generation.ends_of(packing.without_adapter_shell(policy), self._tokenizer)
-        how = generation.Sampling(1.0, 1.0, 0, self.max_completion_length)
-        written = decoding.decode(policy, prompt_ids, how, ends)
-        closing = self._tokenizer.eos_token_id
-        return [[*tokens, closing] if finished else tokens for tokens, finished in written], None
-
-    def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, **kwargs):
-        base = self.accelerator.unwrap_model(model)
-        if not packing.shares_prefixes(base):
-            return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, **kwargs
-            )
-        seen = attention_mask.bool()
-        sequences = [row[mask].tolist() for row, mask in zip(input_ids, seen, strict=True)]
-        starts = seen[:, :-logits_to_keep].sum(1).tolist()
-        scored = packing.completion_scores(base, sequences, starts)
-        place = seen[:, -logits_to_keep:].nonzero(as_tuple=True)
-        log_probs, entropy = (
-            values.new_zeros(len(sequences), logits_to_keep).index_put(place, values) for values in scored[:2]
-        )
-        return log_probs, entropy, None
 
 
 def train(
@@ -88,6 +48,9 @@ def train(
     if group < 2 or batch_size % group:
         raise UserError(f"{batch_size} responses are no whole number of groups of {group}; a group has two at least.")
     from datasets import Dataset
+    from trl import GRPOConfig
+
+    from mipo_nb.shared_prefix import SharedPrefixGRPOTrainer
 
     model, tokenizer = models.load(model_name, device=device, dtype=dtype, four_bit=four_bit)
     common = training.trainer_arguments(

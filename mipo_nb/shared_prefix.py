@@ -1,15 +1,17 @@
-"""DPO with the prompt computed once: TRL's trainer with another forward pass underneath.
+"""DPO and GRPO with the prompt computed once: TRL's trainers with another forward pass underneath.
 
 The two sides of a MIPO pair share their prompt, and all pairs of a batch the words that introduce the user. TRL runs
 every prompt+chosen and prompt+rejected as a row of its own. Here they are a tree (see `packing`): what is shared is paid
-for once, padding never, and logits are computed for completion tokens only.
+for once, padding never, and logits are computed for completion tokens only. In GRPO the responses of a
+group share their problem likewise.
 """
 
 from types import SimpleNamespace
 
 import torch
-from trl import DPOTrainer
+from trl import DPOTrainer, GRPOTrainer
 
+from mipo_nb import decoding, generation, packing
 from mipo_nb.linear import packed_weights
 from mipo_nb.packing import completion_scores, shares_prefixes
 
@@ -84,3 +86,40 @@ def shared_prefix_forward(model, input_ids, attention_mask, labels):
     return SimpleNamespace(
         log_probs=log_probs, entropy=entropy, mean_logits=mean_logits, is_top1=is_top1 > 0, aux_loss=None
     )
+
+
+class SharedPrefixGRPOTrainer(GRPOTrainer):
+    """`trl.GRPOTrainer` whose responses are written by `decoding` and scored by `packing`, at temperature 1.
+
+    The same loss, advantages, metrics and callbacks. Models whose attention cannot share a prefix go TRL's own way.
+    """
+
+    def train(self, *args, **kwargs):
+        with packed_weights(self.model):
+            return super().train(*args, **kwargs)
+
+    def _generate_single_turn(self, prompt_ids, *args, **kwargs):
+        policy = self.accelerator.unwrap_model(self.model)
+        if not packing.shares_prefixes(policy):
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        ends = generation.ends_of(packing.without_adapter_shell(policy), self._tokenizer)
+        how = generation.Sampling(1.0, 1.0, 0, self.max_completion_length)
+        written = decoding.decode(policy, prompt_ids, how, ends)
+        closing = self._tokenizer.eos_token_id
+        return [[*tokens, closing] if finished else tokens for tokens, finished in written], None
+
+    def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, **kwargs):
+        base = self.accelerator.unwrap_model(model)
+        if not packing.shares_prefixes(base):
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, **kwargs
+            )
+        seen = attention_mask.bool()
+        sequences = [row[mask].tolist() for row, mask in zip(input_ids, seen, strict=True)]
+        starts = seen[:, :-logits_to_keep].sum(1).tolist()
+        scored = packing.completion_scores(base, sequences, starts)
+        place = seen[:, -logits_to_keep:].nonzero(as_tuple=True)
+        log_probs, entropy = (
+            values.new_zeros(len(sequences), logits_to_keep).index_put(place, values) for values in scored[:2]
+        )
+        return log_probs, entropy, None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from mipo_nb import decoding, generation, prompts
+from mipo_nb import attention, decoding, generation, problems, prompts
 
 
 def exact(logits, temperature, top_k, top_p):
@@ -122,6 +122,47 @@ def test_greedy_tokens_are_those_of_generate(model_and_tokenizer, conversations,
     how = generation.Sampling(temperature=0, max_new_tokens=tokens)
     ours = decoding.decode(model, conversations, how, {tokenizer.eos_token_id})
     assert ours == generation.generate(model, conversations, how, {tokenizer.eos_token_id})
+
+
+@pytest.fixture(scope="module")
+def alike(tokenizer):
+    """Token ids of conversations that begin with the same worked examples; two are equal, one is the others' beginning."""
+    rows = list(problems.load("stories-1", "train", n=8, seed=0))
+    asked = [prompts.prompt_ids(tokenizer, prompts.problem_messages(row, rows[:3])) for row in [*rows[3:], rows[3]]]
+    shared = next(k for k in range(len(asked[0])) if len({tuple(ids[: k + 1]) for ids in asked}) > 1)
+    return [*asked, asked[0][:shared]]
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("which", [slice(None), slice(0, 1), slice(6, 7), [0, 5]])
+def test_what_all_rows_begin_with_is_kept_once_and_the_tokens_are_those_of_generate(model_and_tokenizer, alike, which):
+    model, tokenizer = model_and_tokenizer
+    rows = alike[which] if isinstance(which, slice) else [alike[k] for k in which]
+    how = generation.Sampling(temperature=0, max_new_tokens=24)
+    ends = {tokenizer.eos_token_id} | {tokenizer(t)["input_ids"][0] for t in (".", " =")}
+    assert decoding.decode(model, rows, how, ends) == generation.generate(model, rows, how, ends)
+    kept = decoding.Continuation(model, rows, 24)
+    assert bool(kept.shared) == (len(rows) > 1)
+    if kept.shared:
+        length = kept.shared["shared"][0][0].shape[-2]
+        assert length == len(rows[0] if len(set(map(tuple, rows))) == 1 else alike[-1]) >= decoding._SHARED
+        assert kept.cache.layers[0].keys.shape[-2] == max(map(len, rows)) - length + 24
+
+
+@pytest.mark.model
+def test_one_token_sees_what_all_share_and_its_own_row():
+    """Against whole rows of keys and values, in plain attention, for grouped heads and for as many as queries."""
+    g = torch.Generator().manual_seed(0)
+    for heads, groups in ((6, 2), (4, 4)):
+        query = torch.randn(5, heads, 1, 8, generator=g)
+        shared = [torch.randn(groups, 7, 8, generator=g) for _ in range(2)]
+        own = [torch.randn(5, groups, 4, 8, generator=g) for _ in range(2)]
+        hides = torch.zeros(5, 1, 1, 4)
+        hides[2, ..., :3] = hides[4] = float("-inf")
+        whole = [torch.cat([s.expand(5, -1, -1, -1), o], 2).repeat_interleave(heads // groups, 1) for s, o in zip(shared, own, strict=True)]  # fmt: skip
+        mask = torch.cat([torch.zeros(5, 1, 1, 7), hides], -1)
+        expected = torch.nn.functional.scaled_dot_product_attention(query, *whole, attn_mask=mask)
+        assert torch.allclose(attention._decoded(query, *own, hides, None, shared), expected, atol=1e-6)
 
 
 @pytest.mark.model

@@ -6,7 +6,7 @@ import torch
 from transformers import TrainerCallback
 from trl import GRPOTrainer
 
-from mipo_nb import grpo, problems, prompts, rewards, training
+from mipo_nb import grpo, problems, prompts, rewards, shared_prefix, training
 from mipo_nb.settings import UserError
 
 NAME = "embedded:smollm2-135m"
@@ -131,7 +131,7 @@ def test_where_nothing_is_ever_right_nothing_is_learned(rows, asked, tmp_path):
     ],
 )
 def test_bad_input_is_refused_before_anything_is_loaded(rows, asked, tmp_path, changes, message):
-    assert issubclass(grpo.SharedPrefixGRPOTrainer, GRPOTrainer)
+    assert issubclass(shared_prefix.SharedPrefixGRPOTrainer, GRPOTrainer)
     call = {"reward": "verifiable", **NUMBERS, **changes}
     with pytest.raises(UserError, match=message):
         grpo.train("embedded:nothing", rows, asked, folder=tmp_path, **call)
