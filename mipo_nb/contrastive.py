@@ -156,17 +156,15 @@ def train(
 
     Everything but the loss is as in `training.train`: the same adapter at the start, optimizer, schedule and order of the
     pairs for the same seed, and it goes on from its last checkpoint. `pairs` has the column of `with_other` where the
-    objective reads it. `reference` [pairs, 2] is read by "mio". Log entries have `num_tokens`, the tokens read so far. `beta` multiplies log-probs or their ratios: MIO's beta,
-    or one over the temperature of InfoNCE; 1 in SAMI as published. An in-batch game has `batch_size` contexts.
+    objective reads it. `reference` [pairs, 2] is read by "mio". Log entries have `num_tokens`, the tokens read so far.
+    `beta` multiplies log-probs or their ratios: MIO's beta, or one over the temperature of InfoNCE; 1 in SAMI as
+    published. An in-batch game has `batch_size` contexts.
 
     Raises `UserError` for an unknown objective, fewer pairs than a batch, or a missing column.
     """
     if objective not in OBJECTIVES:
         raise UserError(f"Unknown objective '{objective}'; {did_you_mean(objective, OBJECTIVES)}")
-    if len(pairs) < batch_size * accumulate:
-        raise UserError(
-            f"{len(pairs)} pairs are fewer than one batch of {batch_size * accumulate}; add pairs or lower batch_size."
-        )
+    training.require_a_batch(pairs, batch_size * accumulate)
     if OBJECTIVES[objective][0] is own_and_other and "other" not in pairs.column_names:
         raise UserError(
             f"'{objective}' needs to know whom the rejected side was written for; use with_other(pairs, ...)."

@@ -47,7 +47,7 @@ def strict(responses):
 def self_judged(responses):
     """The rating from 1 to 5 that the untrained model gives on average: the mean over the probabilities of the digits.
 
-    The mean instead of one written digit (arXiv 2603.19294 has the latter): the same expectation, without its noise.
+    The mean over the five digits, instead of one digit that is written: a rating without the noise of drawing it.
     """
     starts = []
     for row, text in zip(responses.rows, responses.texts, strict=True):

@@ -2,8 +2,8 @@
 
 The two sides of a MIPO pair share their prompt, and all pairs of a batch the words that introduce the user. TRL runs
 every prompt+chosen and prompt+rejected as a row of its own. Here they are a tree (see `packing`): what is shared is paid
-for once, padding never, and logits are computed for completion tokens only. In GRPO the responses of a
-group share their problem likewise.
+for once, padding never, and logits are computed for completion tokens only. In GRPO the responses of a group share
+their problem likewise.
 """
 
 from types import SimpleNamespace

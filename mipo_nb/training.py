@@ -126,10 +126,7 @@ def train(
     "shared_prefix" or "trl" (the same numbers on TRL's own forward, slower). Raises `UserError` for fewer pairs than a
     batch, or an unknown route.
     """
-    if len(pairs) < batch_size * accumulate:
-        raise UserError(
-            f"{len(pairs)} pairs are fewer than one batch of {batch_size * accumulate}; add pairs or lower batch_size."
-        )
+    require_a_batch(pairs, batch_size * accumulate)
     if route not in ROUTES:
         raise UserError(f"Unknown route '{route}'; use one of {', '.join(ROUTES)}.")
     model, tokenizer = models.load(model_name, device=device, dtype=dtype, four_bit=four_bit)
@@ -148,7 +145,10 @@ def train(
     )
     data = pairs.add_column("ref_chosen_logps", reference[:, 0].tolist())
     data = data.add_column("ref_rejected_logps", reference[:, 1].tolist())
-    trainer = _trainer(route)(
+    from mipo_nb import shared_prefix
+
+    trainers = {"shared_prefix": shared_prefix.SharedPrefixDPOTrainer, "trl": shared_prefix.StoredReferenceDPOTrainer}
+    trainer = trainers[route](
         model=model, args=arguments, train_dataset=data, processing_class=tokenizer, peft_config=lora(rank)
     )
     del model  # the trainer alone holds it
@@ -178,11 +178,10 @@ def carry_through(trainer, folder):
     return {"adapter": folder / "adapter", "log": log, "held_out": held_out, "initial_adapter": initial}
 
 
-def _trainer(route):
-    from mipo_nb import shared_prefix
-
-    trainers = {"shared_prefix": shared_prefix.SharedPrefixDPOTrainer, "trl": shared_prefix.StoredReferenceDPOTrainer}
-    return trainers[route]
+def require_a_batch(pairs, size):
+    """Raise `UserError` for fewer pairs than one batch."""
+    if len(pairs) < size:
+        raise UserError(f"{len(pairs)} pairs are fewer than one batch of {size}; add pairs or lower batch_size.")
 
 
 def _progress_callback():
