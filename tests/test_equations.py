@@ -319,6 +319,7 @@ def test_three_factors_make_up_the_accuracy(seed):
     assert found["right, if answered"] == pytest.approx((kinds == "right").sum() / done.sum())
 
 
+@equation("eq-critic")
 @pytest.mark.parametrize("beta", [0.01, 0.3])
 def test_info_nce_is_a_softmax_of_powers_of_probabilities(beta):
     """Each response among its contexts, with probabilities in place of their logarithms."""
@@ -330,6 +331,7 @@ def test_info_nce_is_a_softmax_of_powers_of_probabilities(beta):
     assert torch.allclose(objectives.info_nce_loss((m - torch.arange(4.0)).T, 1 / beta, torch.arange(4)), expected)
 
 
+@equation("eq-sami")
 def test_sami_looks_along_rows_and_columns():
     m, n = numbers(3, 3) / 20, 3
     e = torch.exp(m)
@@ -340,6 +342,7 @@ def test_sami_looks_along_rows_and_columns():
     assert abs(moved - objectives.sami_loss(m)) > 0.1
 
 
+@equation("eq-ipo")
 @pytest.mark.parametrize("beta", [0.1, 1.0])
 def test_ipo_per_token_has_its_goal_in_nats_per_token(beta):
     reference, tokens = numbers(2, 6), torch.tensor([[20.0, 7, 30, 4, 9, 11], [5.0, 8, 13, 40, 21, 3]])
@@ -351,6 +354,7 @@ def test_ipo_per_token_has_its_goal_in_nats_per_token(beta):
     assert torch.allclose(objectives.ipo_loss(*(policy / tokens), *(reference / tokens), beta), expected)
 
 
+@equation("eq-mio")
 def test_mio_is_lowest_where_the_log_ratio_is_that_of_the_two_sides():
     """With chosen from p and rejected from q the best critic is T = log p / q, as for any classifier."""
     (p, *_), q = world()
