@@ -8,9 +8,10 @@ import math
 import re
 import tomllib
 from collections import Counter
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 
 from mipo_nb import report, runner
 from mipo_nb.plots import markdown_table
@@ -221,3 +222,24 @@ def _row(claim, given, stamped):
         "badge": f"**{given}**",
         "why": claim.reason,
     }
+
+
+def of_run(run):
+    """The Markdown table of the claims that a run's notebook speaks to, with badges from what it has recorded so far.
+
+    What the run did not record, because its profile or data left it out, is "not run by us", and decides nothing.
+    """
+    s = run.settings
+    stamp = {"results": run.results, "manifest": {"profile": s.profile}}
+    there = {result["name"] for result in run.results}
+    rows = []
+    for claim in (claim for claim in read() if claim.notebook == s.notebook):
+        left_out = [result["name"] for result in claim.results if result["name"] not in there]
+        known = replace(claim, results=tuple(r for r in claim.results if r["name"] in there))
+        decided = any("expects" in result for result in known.results)
+        notebook = {s.notebook: SimpleNamespace(metadata={"mipo_nb": stamp})}
+        row = _row(known, badge(known, notebook) if decided else claim.verdict or OPEN, notebook)
+        row["ours"] = "<br>".join([row["ours"], *(f"{name}: not run by us" for name in left_out)]).removeprefix("<br>")
+        row["would change it"] = claim.would_change
+        rows.append({name: cell for name, cell in row.items() if name != "notebook"})
+    return markdown_table(rows)

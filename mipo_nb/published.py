@@ -38,6 +38,15 @@ ATTRIBUTES = ("country", "age", "gender", "education_level", "political", "ethni
 _TURNS = ("first", "second", "third", "fourth")
 
 
+def personal_prompts(data, split, *, n, seed=0):
+    """Rows of a data set by its name: "prism", "community_alignment" or "multifaceted_bench" as the functions below give
+    them, anything else as `sources.personal_prompts` takes it ("own", or a file)."""
+    named = {"prism": prism, "community_alignment": community_alignment, "multifaceted_bench": multifaceted_bench}
+    if data in named:
+        return named[data](split, n=n, seed=seed)
+    return sources.personal_prompts(split, n=n, data=data, seed=seed)
+
+
 def prism(split, *, n=None, seed=0, kinds=KINDS):
     """A `datasets.Dataset` of at most `n` rows of PRISM (Kirk et al. 2024, arXiv 2404.16019), in an order drawn from `seed`.
 

@@ -3,6 +3,9 @@
 import inspect
 import itertools
 import math
+from collections import Counter
+from functools import reduce
+from operator import or_
 from types import SimpleNamespace
 
 import nbformat
@@ -13,7 +16,7 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import binom, binomtest
 
-from mipo_nb import baseline_checks, checks, pairs
+from mipo_nb import baseline_checks, checks, pairs, reproduction_checks
 from mipo_nb.information import contrastive_bound, donsker_varadhan_bound, mutual_information
 from mipo_nb.objectives import sami_loss
 from mipo_nb.runs import project_root
@@ -50,6 +53,12 @@ def dealt(claims, turn=None):
     order = sorted(range(len(claims)), key=lambda i: claims[i])
     turn = turn or max(claims.count(claim) for claim in claims)
     return [order[(order.index(i) + turn) % len(order)] for i in range(len(claims))]
+
+
+def between_minus_within(grid):
+    places = list(itertools.product(range(grid.shape[0]), range(grid.shape[1])))
+    pairs_of = [(a, b, 1 - grid[a] @ grid[b]) for a, b in itertools.permutations(places, 2)]
+    return np.mean([d for a, b, d in pairs_of if a[0] != b[0]]) - np.mean([d for a, b, d in pairs_of if a[0] == b[0]])
 
 
 RIGHT = {
@@ -140,11 +149,47 @@ RIGHT = {
         lambda p, m, b: math.log1p(math.exp(-b * p)) + math.log1p(math.exp(b * m)),
         lambda p, m, b: np.logaddexp(0, -b * p) + np.logaddexp(0, b * m),
     ],
+    "clipped_precision": [
+        lambda r, o: sum(min(r.count(w), max(t.count(w) for t in o)) for w in dict.fromkeys(r)) / len(r),
+        lambda r, o: sum((Counter(r) & reduce(or_, map(Counter, o))).values()) / len(r),
+    ],
+    "all_different": [
+        lambda k, n: math.prod((k - i) / k for i in range(n)),
+        lambda k, n: math.perm(k, n) / k**n,
+    ],
+    "user_adds": [between_minus_within, lambda g: between_minus_within(np.asarray(g, dtype=np.float32))],
 }
 
 # --- wrong answers, by what is wrong with them ---
 
 WRONG = {
+    "clipped_precision": {
+        "not clipped": lambda r, o: np.mean([any(w in t for t in o) for w in r]),
+        "clipped by the sum": lambda r, o: (
+            sum(min(r.count(w), sum(t.count(w) for t in o)) for w in dict.fromkeys(r)) / len(r)
+        ),
+        "distinct words": lambda r, o: np.mean([any(w in t for t in o) for w in dict.fromkeys(r)]),
+        "first of the others": lambda r, o: sum(min(r.count(w), o[0].count(w)) for w in dict.fromkeys(r)) / len(r),
+        "not a share": lambda r, o: sum(min(r.count(w), max(t.count(w) for t in o)) for w in dict.fromkeys(r)),
+        "recall": lambda r, o: np.mean([w in r for t in o for w in t]),
+    },
+    "all_different": {
+        "some repetition": lambda k, n: 1 - math.perm(k, n) / k**n,
+        "the last draw only": lambda k, n: (k - n + 1) / k,
+        "pairs taken as independent": lambda k, n: (1 - 1 / k) ** math.comb(n, 2),
+        "one draw too many": lambda k, n: math.perm(k, n + 1) / k ** (n + 1) if k > n else 0.0,
+        "combinations": lambda k, n: math.comb(k, n) / k**n,
+    },
+    "user_adds": {
+        "between users only": lambda g: between_minus_within(g) + 1 - np.mean(np.einsum("ikd,ild->ikl", g, g)),
+        "draws with themselves": lambda g: (
+            np.mean([1 - a @ b.T for i, a in enumerate(g) for j, b in enumerate(g) if i != j])
+            - np.mean([1 - a @ a.T for a in g])
+        ),
+        "sign": lambda g: -between_minus_within(g),
+        "similarity": lambda g: np.einsum("ikd,jld->ijkl", g, g).mean(),
+        "mean vectors": lambda g: 1 - g.mean(1)[0] @ g.mean(1)[1],
+    },
     "weights_in_gigabytes": {
         "bits for bytes": lambda n, bits: n * bits / 1e9,
         "bytes for bits": lambda n, bits: n * bits * 8 / 1e9,
@@ -417,7 +462,7 @@ NONSENSE = {
 
 CHECKS = {
     name: check
-    for module in (checks, baseline_checks)
+    for module in (checks, baseline_checks, reproduction_checks)
     for name, check in inspect.getmembers(module, inspect.isfunction)
     if not name.startswith("_")
 }

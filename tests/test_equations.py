@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mipo_nb import answers, information, objectives, reasoning, runner, steering
+from mipo_nb import answers, diversity, information, objectives, reasoning, runner, steering
 
 DISPLAYED = re.compile(r'(?:<a id="(eq-[a-z-]+)"></a>\s*)?\$\$.+?\$\$', re.DOTALL)
 TESTED = {}
@@ -408,3 +408,13 @@ def test_an_information_reward_is_pmi_with_a_marginal_over_other_problems():
         assert reward == pytest.approx(np.log(p) - np.logaddexp.reduce(np.log(others), axis=0) + np.log(2))
         assert (p * reward).sum() == pytest.approx(information.divergence(p, others.mean(0)))
         assert (p * reward).sum() > 0
+
+
+@equation("eq-spread")
+@pytest.mark.parametrize("n", [2, 5])
+def test_the_mean_distance_of_all_pairs_is_in_the_length_of_the_mean(n):
+    v = np.random.default_rng(n).normal(size=(n, 4))
+    v /= np.linalg.norm(v, axis=1, keepdims=True)
+    left = 2 / (n * (n - 1)) * sum(1 - v[i] @ v[j] for j in range(n) for i in range(j))
+    assert left == pytest.approx(n / (n - 1) * (1 - np.linalg.norm(v.mean(0)) ** 2))
+    assert diversity.spread(v) == pytest.approx(left)

@@ -561,3 +561,10 @@ def test_memory_goes_with_the_rows_and_not_with_the_file(folder, name):
     assert rows > 50
     assert grown < 0.5 * BIG, f"{grown:.0f} MB for a file of {BIG} MB"
     assert grown_whole > 0.8 * BIG  # what reading it whole takes, so that the bound above means something
+
+
+def test_rows_are_had_by_the_name_of_their_data(folder):
+    many_prism(folder, 40)
+    named = published.personal_prompts("prism", "train", n=2, seed=3)
+    assert named.to_list() == published.prism("train", n=2, seed=3).to_list() and len(named) == 2
+    assert published.personal_prompts("own", "test", n=3).to_list() == sources.personal_prompts("test", n=3).to_list()

@@ -1,0 +1,29 @@
+"""Self-checks of the exercises in the notebooks that reproduce, 30 to 32, as in `checks`."""
+
+import numpy as np
+
+from mipo_nb import checking
+
+clipped_precision = checking.numbers(
+    "Notebook 32, exercise 1: `function(response, others)` is the share of a response's words found in others, clipped.",
+    ((["a", "b"], [["b", "a", "c"]]), 1.0, "every word is found"),
+    ((["a", "b", "c", "d"], [["a"], ["d", "x"]]), 0.5, "a word may be found in any of the others"),
+    ((["a", "a", "a", "b"], [["a", "a", "b"], ["a"]]), 0.75, "a word counts as often as in the text that has it most"),
+)
+
+all_different = checking.numbers(
+    "Notebook 32, exercise 2: `function(k, n)` is the probability that n draws from k answers are all different.",
+    ((5, 1), 1.0, "one draw repeats nothing"),
+    ((4, 2), 0.75, "the second draw hits the first with probability 1/k"),
+    ((6, 4), 5 / 18, "each draw must miss all the earlier ones"),
+    ((3, 4), 0.0, "more draws than answers must repeat one"),
+)
+
+_told = np.array([[[1.0, 0], [1, 0]], [[0, 1], [0, 1]]])
+_mixed = np.array([[[1.0, 0], [0, 1], [1, 0]], [[0.6, 0.8], [0.6, 0.8], [1, 0]], [[0, 1], [0.8, 0.6], [0.6, 0.8]]])
+user_adds = checking.numbers(
+    "Notebook 32, exercise 3: `function(grid)` is the distance between users minus that between draws of one user.",
+    ((np.ones((3, 4, 1)),), 0.0, "a model that says one thing to all adds nothing"),
+    ((_told,), 1.0, "each user has one answer of their own, at distance 1 from the other's"),
+    ((_mixed,), -0.05333333, "draws of one user: leave out each draw's distance to itself"),
+)
