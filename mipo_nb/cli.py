@@ -46,22 +46,27 @@ def _known(profile):
 @app.command()
 def run(
     notebooks: Annotated[list[str] | None, typer.Argument(help="Numbers or names; none: the main notebooks.")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, laptop, gpu, auto, or a .toml file.")] = "auto",
+    profile: Annotated[str, typer.Option(help="smoke, laptop, gpu, paper, auto, or a .toml file.")] = "auto",
     parameter: Annotated[list[str] | None, typer.Option("-p", help="NAME=VALUE, as often as needed.")] = None,
     output_dir: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume/--fresh", help="Take what is there, or compute all anew.")] = True,
     timeout: Annotated[int, typer.Option(min=0, help="Minutes for any one cell; 0: the profile's.")] = 0,
     keep_going: Annotated[bool, typer.Option(help="Go on with the next notebook after a failure.")] = False,
     publish: Annotated[bool, typer.Option(help="Copy outputs into notebooks/ and figures/ (laptop only).")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only look whether they could run here (30 to 32).")] = False,
 ):
     """Execute notebooks one after the other and write a report."""
     from rich.console import Console
 
-    from mipo_nb import report, runner, settings
+    from mipo_nb import doctor, report, runner, settings
     from mipo_nb.state import alone, profile_folder
 
     paths = runner.selected(notebooks or [])
     given = dict(_parameter(p) for p in parameter or [])
+    if dry_run or given.get("DRY_RUN"):
+        runner.require_dry_run(paths)
+        given["DRY_RUN"] = dry_run = True
+        output_dir = output_dir / "dry_run"  # beside the real runs, which stay as they are
     if publish and (profile != "laptop" or given):
         raise settings.UserError(
             "Committed outputs come from the laptop profile; use --publish with --profile laptop, no -p."
@@ -84,12 +89,16 @@ def run(
                 console.print(f"{path.stem} ...", highlight=False)
                 state = runner.execute(path, **how, console=console, timeout=60 * timeout)
             states.append(state)
+            if dry_run and state["findings"]:
+                console.print(doctor.table(state["findings"]), width=None if console.is_terminal else 120)
             if state["error"]:
                 typer.echo(state["error"], err=True)
                 if state["interrupted"] or not keep_going:
                     break
             elif publish:
                 runner.publish(path, state["folder"])
+        if dry_run:
+            raise typer.Exit(1 if any(state["error"] for state in states) else 0)
         try:
             written = f"Report: {report.write(output_dir, profile)}"
         except (OSError, settings.UserError) as e:  # the run itself is told all the same
@@ -138,17 +147,10 @@ def doctor(output_dir: Annotated[Path, typer.Option(help="Where runs are kept.")
 
     from mipo_nb import doctor
 
-    console, seen, uses = (
-        Console(),
-        Table("", "what", "found", "what to do"),
-        Table("profile", "model", "weights", "here"),
-    )
-    findings = doctor.examine(output_dir)
-    for one in findings:
-        seen.add_row({True: "ok", None: "-", False: "MEND"}[one.good], one.what, one.found, one.mend)
+    console, uses, findings = Console(), Table("profile", "model", "weights", "here"), doctor.examine(output_dir)
     for row in doctor.profiles():
         uses.add_row(*row.values())
-    for table in (seen, uses):
+    for table in (doctor.table(findings), uses):
         console.print(table, width=None if console.is_terminal else 120)
     if any(one.good is False for one in findings):
         raise typer.Exit(1)

@@ -24,6 +24,22 @@ class Finding:
     mend: str = ""
 
 
+def rows(findings):
+    """Findings as a table's rows: how each stands, what was looked at, what was found, what to do."""
+    marks = {True: "ok", None: "-", False: "MEND"}
+    return [{"": marks[f.good], "what": f.what, "found": f.found, "what to do": f.mend} for f in findings]
+
+
+def table(findings):
+    """`rows` for the terminal, a `rich` table."""
+    from rich.table import Table
+
+    made = Table("", "what", "found", "what to do")
+    for row in rows(findings):
+        made.add_row(*row.values())
+    return made
+
+
 def examine(output_dir="runs"):
     """A list, each a `Finding`: Python, processor, memory, GPU, 4-bit weights, models, disk, networks."""
     machine = settings.hardware()
@@ -128,13 +144,13 @@ def _reach(reached, why):
 
 
 def profiles():
-    """[{"profile", "model", "runs on", "here"}]: what each profile would do on this machine."""
-    machine, rows = settings.hardware(), []
+    """[{"profile", "model", "weights", "here"}]: what each profile would do on this machine."""
+    machine, found = settings.hardware(), []
     for name in settings.profile_names():
-        numbers = settings.profile_numbers(name, "11_qlora_mipo")
+        numbers = settings.profile_numbers(name, None)
         needed, has = numbers["needs_gb"], machine.cuda_memory / 1024**3
         can = has >= 0.95 * needed
-        rows.append(
+        found.append(
             {
                 "profile": name,
                 "model": numbers["model"].partition("@")[0],
@@ -144,4 +160,4 @@ def profiles():
                 else f"needs a GPU of {needed} GB; there is {has:.0f}",
             }
         )
-    return rows
+    return found

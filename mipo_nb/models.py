@@ -39,12 +39,20 @@ def load_tokenizer(name):
     return tokenizer
 
 
+def load_config(name):
+    """The model's configuration, and nothing else of it. Raises `UserError` where it cannot be had."""
+    from transformers import AutoConfig
+
+    source, revision = resolve(name)
+    return _from_hub(AutoConfig, name, source, revision=revision)
+
+
 def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, adapter=None):
     """A causal language model in evaluation mode, and its tokenizer.
 
-    `four_bit` loads NF4 weights through bitsandbytes (the Q of QLoRA). `adapter` is a folder with a LoRA adapter.
-    Raises `UserError` for an unknown model, a missing chat template, an adapter that is not there, 4-bit where
-    bitsandbytes cannot.
+    `four_bit` loads NF4 weights through bitsandbytes (the Q of QLoRA). `adapter` is a folder with a LoRA adapter, or with
+    a whole model that was trained from this one and is loaded in its place. Raises `UserError` for an unknown model, a
+    missing chat template, an adapter that is not there, 4-bit where bitsandbytes cannot.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -54,6 +62,11 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, adapter=None):
     _keep_freed_memory()
     tokenizer = load_tokenizer(name)
     source, revision = resolve(name)
+    lora = adapter is not None and (Path(adapter) / "adapter_config.json").exists()
+    if adapter is not None and not lora:
+        if not (Path(adapter) / "config.json").exists():
+            raise UserError(f"There is no adapter in {adapter}; run notebook 11 first, or give the adapter's folder.")
+        source, revision = str(adapter), None
     options = {"dtype": getattr(torch, dtype), "revision": revision, "use_safetensors": True}
     if four_bit:
         options["quantization_config"] = nf4(dtype)
@@ -63,11 +76,9 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, adapter=None):
         model = model.to(device)
     if device == "cpu":
         use_grouped_attention(model)
-    if adapter is not None:
+    if lora:
         from peft import PeftModel
 
-        if not (Path(adapter) / "adapter_config.json").exists():
-            raise UserError(f"There is no adapter in {adapter}; run notebook 11 first, or give the adapter's folder.")
         model = PeftModel.from_pretrained(model, adapter)
     return model.eval(), tokenizer
 

@@ -51,6 +51,13 @@ def parameter_names(path):
     return list(papermill.inspect_notebook(str(path)))
 
 
+def require_dry_run(paths):
+    """Raise `UserError` for a notebook that has no dry run."""
+    for path in paths:
+        if "DRY_RUN" not in parameter_names(path):
+            raise UserError(f"{path.stem} has no dry run; its parameters have no DRY_RUN.")
+
+
 def check_parameters(paths, parameters):
     """Raise `UserError` for a parameter that none of the notebooks has."""
     known = {name for path in paths for name in parameter_names(path)}
@@ -75,12 +82,13 @@ def execute(path, *, profile, parameters, output_dir, console, inject=True, time
 
     `inject=False` leaves the notebook's own parameters as they are; `timeout` is in seconds for any one cell, the
     profile's where None. The executed copy lies in the run's folder. When a cell fails, the partial copy is kept beside
-    it under the name `NAME.failed.ipynb`, and `error` is one sentence.
+    it under the name `NAME.failed.ipynb`, and `error` is one sentence. With the parameter DRY_RUN there are
+    "findings" too, and it is an error if one must be mended; the copy has no stamp, and never counts as finished.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    from mipo_nb import settings
+    from mipo_nb import dry_run, settings
 
     numbers = settings.profile_numbers(profile, path.stem)
     folder = state.profile_folder(output_dir, profile) / path.stem
@@ -93,7 +101,8 @@ def execute(path, *, profile, parameters, output_dir, console, inject=True, time
     injected = {"PROFILE": profile, "OUTPUT_DIR": str(output_dir), **parameters} if inject else parameters
     injected = {name: value for name, value in injected.items() if name in known}
     key = state.key(code_hash(read(path)), profile, parameters, inject)
-    for old in ("state.json", "manifest.json", "results.json"):  # so that only this run's can be found afterwards
+    dry = bool(parameters.get("DRY_RUN"))
+    for old in ("state.json", "manifest.json", "results.json", dry_run.FILE):  # lest an earlier run's be found later
         (folder / old).unlink(missing_ok=True)
     for library in ("papermill", "asyncio"):  # they log once more, at length, what is told in one sentence here
         logging.getLogger(library).setLevel(logging.CRITICAL)
@@ -128,12 +137,15 @@ def execute(path, *, profile, parameters, output_dir, console, inject=True, time
     seconds = time.time() - begun
     try:
         if error is None:
-            _stamp(partial, folder)
+            if not dry:
+                _stamp(partial, folder)
             os.replace(partial, final)
-        state.keep(folder, key, seconds, error)
+        if not dry:
+            state.keep(folder, key, seconds, error)
     except (OSError, UserError) as e:  # a full disk
         error = error or f"{path.stem}: {e}"
-    return {"notebook": path.stem, "seconds": seconds, "error": error, "folder": folder, "interrupted": interrupted}
+    ended = {"notebook": path.stem, "seconds": seconds, "error": error, "folder": folder, "interrupted": interrupted}
+    return {**ended, **dry_run.outcome(path.stem, folder, error)} if dry else ended
 
 
 def _where(partial):

@@ -128,11 +128,16 @@ def profile_file(profile):
 def profile_numbers(profile, notebook):
     """The numbers of one profile for one notebook: its defaults with the notebook's own values on top.
 
-    A user's own file need only hold what differs from the laptop profile. Raises `UserError` for a file that is no TOML,
-    or has a table, a name or a value that the laptop profile could not have.
+    A user's own file need only hold what differs from the laptop profile. A profile that names its `notebooks` is for
+    these alone; `notebook=None` gives any profile's defaults. Raises `UserError` for another notebook, for a file that is
+    no TOML, or has a table, a name or a value that the laptop profile could not have.
     """
     file = profile_file(profile)
     tables = _tables(file)
+    served = tables.get("notebooks", [notebook])
+    if notebook is not None and notebook not in served:
+        numbers = ", ".join(name.partition("_")[0] for name in served)
+        raise UserError(f"The profile '{profile}' is for notebooks {numbers}, not for {notebook}; use gpu or laptop.")
     numbers = {**tables.get("defaults", {}), **tables.get(notebook, {})}
     if Path(profile).suffix != ".toml":
         return numbers

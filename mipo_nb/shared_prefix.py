@@ -20,7 +20,9 @@ class StoredReferenceDPOTrainer(DPOTrainer):
     """TRL's own path, reading reference log-probs that are already there."""
 
     def _precompute_ref_logps(self, dataset, name, batch_size):
-        return dataset
+        if "ref_chosen_logps" in dataset.column_names:
+            return dataset
+        return super()._precompute_ref_logps(dataset, name, batch_size)
 
 
 class SharedPrefixDPOTrainer(DPOTrainer):

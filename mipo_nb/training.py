@@ -1,11 +1,11 @@
-"""DPO with LoRA or QLoRA, through TRL: arguments, reference log-probs, training, and the memory it takes."""
+"""DPO through TRL, of an adapter (LoRA, QLoRA) or of all weights: arguments, reference log-probs, training."""
 
 import gc
-import math
 import shutil
 from pathlib import Path
 
 from mipo_nb import checkpoints, models
+from mipo_nb.costs import memory_budget as memory_budget  # where notebooks look for it
 from mipo_nb.runs import report_progress
 from mipo_nb.settings import UserError
 
@@ -19,8 +19,14 @@ def lora(rank=16):
     return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def trainer_arguments(folder, *, learning_rate, batch_size, accumulate=1, seed, device, dtype):
-    """What every training tells its trainer; after the paper's code: cosine, Adam betas (0.9, 0.95), clip 1.0."""
+def trainer_arguments(
+    folder, *, learning_rate, batch_size, accumulate=1, seed, device, dtype, warmup=0.1, final_rate=0.0
+):
+    """What every training tells its trainer; after the paper's code: cosine, Adam betas (0.9, 0.95), clip 1.0.
+
+    `warmup` is the share of the steps in which the learning rate rises, `final_rate` the share of it that is left at the
+    end; the paper's code has 0.03 and 0.1.
+    """
     return {
         "output_dir": str(folder),
         "learning_rate": learning_rate,
@@ -28,8 +34,9 @@ def trainer_arguments(folder, *, learning_rate, batch_size, accumulate=1, seed, 
         "per_device_eval_batch_size": batch_size,
         "gradient_accumulation_steps": accumulate,
         "gradient_checkpointing": device == "cuda",
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": 0.1,
+        "lr_scheduler_type": "cosine_with_min_lr" if final_rate else "cosine",
+        "lr_scheduler_kwargs": {"min_lr_rate": final_rate} if final_rate else None,
+        "warmup_steps": warmup,
         "adam_beta1": 0.9,
         "adam_beta2": 0.95,
         "weight_decay": 0.0,
@@ -53,14 +60,18 @@ def dpo_arguments(folder, *, beta, epochs, max_length, loss="sigmoid", **common)
     summed log-probs, without dropout."""
     from trl import DPOConfig
 
-    return DPOConfig(
-        **trainer_arguments(folder, **common),
-        beta=beta,
-        loss_type=loss,
-        num_train_epochs=epochs,
-        max_length=max_length,
-        precompute_ref_log_probs=True,
-    )
+    return DPOConfig(**trainer_arguments(folder, **common), **dpo_numbers(beta, epochs, max_length, loss))
+
+
+def dpo_numbers(beta, epochs, max_length, loss="sigmoid"):
+    """What DPO adds to `trainer_arguments`. The reference is scored before training, and not held beside the policy."""
+    return {
+        "beta": beta,
+        "loss_type": loss,
+        "num_train_epochs": epochs,
+        "max_length": max_length,
+        "precompute_ref_log_probs": True,
+    }
 
 
 def reference_log_probabilities(
@@ -117,49 +128,62 @@ def train(
     dtype="bfloat16",
     loss="sigmoid",
     route="shared_prefix",
+    warmup=0.1,
+    final_rate=0.0,
     folder,
 ):
-    """Train an adapter on pairs. Returns what `carry_through` returns.
+    """Train an adapter, or all weights, on pairs. Returns what `carry_through` returns.
 
-    `reference` is the array of `reference_log_probabilities`. `loss` is a loss type of TRL's `DPOConfig`: "sigmoid"
-    (DPO), "ipo" (per token, see `objectives.ipo_loss`), "sft" (the chosen side only), and others. `route` is
-    "shared_prefix" or "trl" (the same numbers on TRL's own forward, slower). Raises `UserError` for fewer pairs than a
-    batch, or an unknown route.
+    `reference` is the array of `reference_log_probabilities`; where None, the trainer computes it at the beginning.
+    `loss` is a loss type of TRL's `DPOConfig`: "sigmoid" (DPO), "ipo" (per token, see `objectives.ipo_loss`), "sft" (the
+    chosen side only), and others. `route` is "shared_prefix" or "trl" (the same numbers on TRL's own forward, slower).
+    `warmup` and `final_rate` are those of `trainer_arguments`.
+
+    `rank=0` trains all weights, as the paper's code does, and always by "trl": the shared-prefix route wants a frozen
+    head. Weights, gradient and Adam are then float32 and `dtype` is that of the products: a step of 5e-7 is lost in a
+    bfloat16 weight, whose neighbours are half a per cent of it away. Leave `reference` None, so that it comes from the
+    same forward. `models.load(name, adapter=...)` takes the whole model that is saved.
+
+    Raises `UserError` for fewer pairs than a batch, an unknown route, or all weights in 4 bits.
     """
     require_a_batch(pairs, batch_size * accumulate)
     if route not in ROUTES:
         raise UserError(f"Unknown route '{route}'; use one of {', '.join(ROUTES)}.")
-    model, tokenizer = models.load(model_name, device=device, dtype=dtype, four_bit=four_bit)
+    if four_bit and not rank:
+        raise UserError("4-bit weights cannot be trained themselves; set four_bit = false, or a lora_rank above 0.")
+    held = dtype if rank else "float32"
+    model, tokenizer = models.load(model_name, device=device, dtype=held, four_bit=four_bit)
     arguments = dpo_arguments(
-        Path(folder) / "checkpoints",
-        learning_rate=learning_rate,
-        beta=beta,
-        epochs=epochs,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        max_length=max_length,
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        loss=loss,
-    )
-    data = pairs.add_column("ref_chosen_logps", reference[:, 0].tolist())
-    data = data.add_column("ref_rejected_logps", reference[:, 1].tolist())
+        Path(folder) / "checkpoints", learning_rate=learning_rate, beta=beta, epochs=epochs, batch_size=batch_size,
+        accumulate=accumulate, max_length=max_length, seed=seed, device=device, dtype=dtype, loss=loss, warmup=warmup,
+        final_rate=final_rate,
+    )  # fmt: skip
+    if reference is not None:
+        pairs = pairs.add_column("ref_chosen_logps", reference[:, 0].tolist())
+        pairs = pairs.add_column("ref_rejected_logps", reference[:, 1].tolist())
     from mipo_nb import shared_prefix
 
     trainers = {"shared_prefix": shared_prefix.SharedPrefixDPOTrainer, "trl": shared_prefix.StoredReferenceDPOTrainer}
-    trainer = trainers[route](
-        model=model, args=arguments, train_dataset=data, processing_class=tokenizer, peft_config=lora(rank)
+    trainer = trainers[route if rank else "trl"](
+        model=model,
+        args=arguments,
+        train_dataset=pairs,
+        processing_class=tokenizer,
+        peft_config=lora(rank) if rank else None,
     )
     del model  # the trainer alone holds it
-    return carry_through(trainer, Path(folder))
+    result = carry_through(trainer, Path(folder))
+    if not rank:
+        tokenizer.save_pretrained(result["adapter"])  # a folder that stands alone
+        shutil.rmtree(Path(folder) / "checkpoints", ignore_errors=True)  # three times as large as the model
+    return result
 
 
 def carry_through(trainer, folder):
-    """Train to the end, on from the last checkpoint in `folder` if there is one, and save the adapter there.
+    """Train to the end, on from the last checkpoint in `folder` if there is one, and save what was trained there.
 
-    Returns {"adapter": path, "log": one dictionary of metrics per step, "held_out": one per evaluation, "initial_adapter":
-    hash before training}. Empties `trainer`, whatever `transformers.Trainer` it is.
+    Returns {"adapter": path of the adapter, or of the whole model where there is none, "log": one dictionary of metrics
+    per step, "held_out": one per evaluation, "initial_adapter": hash before training}. Empties `trainer`, whatever `transformers.Trainer` it is.
     """
     from transformers import PrinterCallback
 
@@ -168,14 +192,15 @@ def carry_through(trainer, folder):
     trainer.add_callback(checkpoints.saving())
     initial = models.fingerprint(trainer.model)[-1]
     trainer.train(resume_from_checkpoint=checkpoints.last(folder / "checkpoints"))
-    trainer.model.save_pretrained(folder / "adapter")
+    made = folder / ("adapter" if hasattr(trainer.model, "peft_config") else "model")
+    trainer.model.save_pretrained(made)
     history = trainer.state.log_history
     log, held_out = ([entry for entry in history if key in entry] for key in ("loss", "eval_runtime"))
     trainer.accelerator.free_memory()
     # Trainer and model hold one another: without a collection every training would leave its memory behind.
     vars(trainer).clear()
     gc.collect()
-    return {"adapter": folder / "adapter", "log": log, "held_out": held_out, "initial_adapter": initial}
+    return {"adapter": made, "log": log, "held_out": held_out, "initial_adapter": initial}
 
 
 def require_a_batch(pairs, size):
@@ -217,33 +242,3 @@ def keep_adapter(adapter, folder, manifest, pairs):
     (made / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     made.replace(folder)
-
-
-def memory_budget(config, *, four_bit, dtype, rank, pairs_per_batch, prompt_tokens, completion_tokens, device="cuda"):
-    """Bytes by part that one training step needs at its peak: a table worked out before anything is loaded.
-
-    `completion_tokens` is the length of one response; a pair has two after one prompt.
-    """
-    from mipo_nb.packing import HeadLogProbabilities
-
-    h, layers, ff, vocab = config.hidden_size, config.num_hidden_layers, config.intermediate_size, config.vocab_size
-    heads, kv = config.num_attention_heads, config.num_key_value_heads * (h // config.num_attention_heads)
-    size = 2 if dtype in ("bfloat16", "float16") else 4
-    linear = layers * (2 * h * h + 2 * h * kv + 3 * h * ff)
-    adapter = layers * rank * (2 * (h + h) + 2 * (h + kv) + 3 * (h + ff))
-    tokens = pairs_per_batch * (prompt_tokens + 2 * completion_tokens)
-    # Kept for the backward pass per token and layer: two norms with their float32 middle, the inputs of each product,
-    # query, keys and values, both feed-forward branches, and what every head looks at.
-    kept = 16 * h + 4 * kv + 4 * ff + heads * (prompt_tokens + completion_tokens)
-    # Logits exist for a few tokens at a time, in the model's type and in float32; kept is one gradient per scored token.
-    logits = HeadLogProbabilities.piece * vocab * 2 * (size + 4) + 2 * pairs_per_batch * completion_tokens * h * size
-    tied = getattr(config, "tie_word_embeddings", True)
-    budget = {
-        "weights": math.ceil(linear * (0.56 if four_bit else size)) + (1 if tied else 2) * vocab * h * size,
-        "adapter, gradient, Adam": adapter * 4 * 4,
-        "activations": layers * tokens * kept * size,
-        "logits": logits,
-    }
-    if device == "cpu" and not four_bit:  # see `linear`: once for the way forward, once for the way back
-        budget["weights, laid out twice"] = 2 * (linear + vocab * h) * size
-    return budget

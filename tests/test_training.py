@@ -157,7 +157,7 @@ def test_unknown_route_is_refused(tmp_path):
 
 @pytest.mark.parametrize("profile", settings.profile_names())
 def test_every_profile_makes_a_valid_configuration(profile, tmp_path):
-    n = settings.profile_numbers(profile, "11_qlora_mipo")
+    n = settings.profile_numbers(profile, None)
     made = training.dpo_arguments(
         tmp_path,
         learning_rate=n["learning_rate"],
@@ -169,28 +169,123 @@ def test_every_profile_makes_a_valid_configuration(profile, tmp_path):
         seed=0,
         device="cpu",
         dtype="bfloat16",
+        warmup=n["warmup"],
+        final_rate=n["final_rate"],
     )
     assert made.beta == n["beta"] and made.adam_beta2 == 0.95
 
 
-def budget(**changes):
-    from transformers import AutoConfig
+def rates(steps, **schedule):
+    """The learning rates, as shares of the highest, that a trainer takes at each of `steps`."""
+    from transformers.optimization import get_scheduler
 
-    config = AutoConfig.for_model(
-        "llama", hidden_size=576, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3,
-        intermediate_size=1536, vocab_size=49152, tie_word_embeddings=True,
-    )  # fmt: skip
-    numbers = {"four_bit": False, "dtype": "bfloat16", "rank": 16, "pairs_per_batch": 8}
-    numbers |= {"prompt_tokens": 90, "completion_tokens": 72}
-    return training.memory_budget(config, **{**numbers, **changes})
+    numbers = {"learning_rate": 1.0, "batch_size": 1, "seed": 0, "device": "cpu", "dtype": "float32"}
+    given = training.trainer_arguments("", **numbers, **schedule)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    scheduler = get_scheduler(
+        given["lr_scheduler_type"],
+        optimizer,
+        num_warmup_steps=math.ceil(given["warmup_steps"] * steps),
+        num_training_steps=steps,
+        scheduler_specific_kwargs=given["lr_scheduler_kwargs"],
+    )
+    found = []
+    for _ in range(steps):
+        found.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    return found
 
 
-def test_memory_budget_of_weights_is_their_number_times_two_bytes():
-    assert budget()["weights"] == pytest.approx(134.5e6 * 2, rel=0.01)
+def test_the_paper_schedule_rises_for_3_percent_and_ends_at_a_tenth():
+    theirs = rates(100, warmup=0.03, final_rate=0.1)
+    assert theirs[2] == max(theirs) == 1.0 and theirs[1] < 1.0
+    assert theirs[-1] == pytest.approx(0.1, abs=1e-3) and min(theirs[3:]) >= 0.1
+    ours = rates(100)
+    assert ours.index(max(ours)) == 10 and ours[-1] < 0.01
 
 
-def test_memory_budget_moves_the_right_way():
-    assert budget(four_bit=True)["weights"] < budget()["weights"]
-    assert budget(dtype="float32")["weights"] == 2 * budget()["weights"]
-    assert budget(pairs_per_batch=16)["activations"] == 2 * budget()["activations"]
-    assert budget(rank=32)["adapter, gradient, Adam"] == 2 * budget()["adapter, gradient, Adam"]
+# --- all weights ---
+
+LITTLE = {"learning_rate": 5e-7, "beta": 0.1, "epochs": 1, "batch_size": 3, "max_length": 256, "dtype": "float32"}
+
+
+@pytest.fixture(scope="module")
+def fully_tuned(some_pairs, tmp_path_factory):
+    """Two steps of full fine-tuning with the paper's rate and schedule."""
+    folder = tmp_path_factory.mktemp("full")
+    schedule = {"warmup": 0.03, "final_rate": 0.1}
+    return folder, training.train(NAME, some_pairs, None, rank=0, seed=1, folder=folder, **LITTLE, **schedule)
+
+
+@pytest.mark.model
+def test_full_fine_tuning_begins_at_ln_2_and_moves_every_weight(model_and_tokenizer, fully_tuned):
+    folder, result = fully_tuned
+    assert result["log"][0]["loss"] == pytest.approx(math.log(2), rel=1e-5)
+    assert result["log"][1]["loss"] < math.log(2)
+    assert [entry["learning_rate"] for entry in result["log"]] == pytest.approx([5e-7, 0.5e-7], rel=1e-6)
+    tuned, _ = models.load(NAME, dtype="float32", adapter=result["adapter"])
+    before = dict(model_and_tokenizer[0].named_parameters())
+    moved = {name: (p - before[name]).abs() for name, p in tuned.named_parameters()}
+    assert len(moved) == len(before) > 200
+    for name, difference in moved.items():
+        assert 0 < difference.max() < 2 * 5e-7 + 1e-7, name  # Adam's step is at most about the rate
+    assert {p.name for p in folder.iterdir()} == {"model"}  # no checkpoints are left
+
+
+@pytest.mark.model
+def test_a_fully_tuned_model_is_found_again_with_the_same_numbers(model_and_tokenizer, some_pairs, fully_tuned):
+    """The log-probs of the saved model are those that the trainer had, as one more step of it shows."""
+    _, result = fully_tuned
+    tuned, tokenizer = models.load(NAME, dtype="float32", adapter=result["adapter"])
+    alone, own = models.load(str(result["adapter"]), dtype="float32")
+    call = {"batch_size": 4}
+    found = training.reference_log_probabilities(tuned, tokenizer, some_pairs, **call)
+    np.testing.assert_array_equal(found, training.reference_log_probabilities(alone, own, some_pairs, **call))
+    assert models.fingerprint(tuned) != models.fingerprint(model_and_tokenizer[0])
+    base = training.reference_log_probabilities(*model_and_tokenizer, some_pairs, **call)
+    assert not np.array_equal(found, base)
+
+
+@pytest.mark.model
+def test_one_step_at_the_paper_rate_does_far_less_than_one_of_our_adapter(some_pairs, reference, tmp_path):
+    """The change in log-probs, in nats, after one step on all six pairs."""
+
+    def change(**how):
+        numbers = {**LITTLE, "batch_size": 6, "warmup": 0.0, "seed": 1, **how}
+        made = training.train(NAME, some_pairs, None, folder=tmp_path / str(how["rank"]), **numbers)
+        tuned, tokenizer = models.load(NAME, dtype="float32", adapter=made["adapter"])
+        return np.abs(
+            training.reference_log_probabilities(tuned, tokenizer, some_pairs, batch_size=4) - reference
+        ).mean()
+
+    full, adapter = change(rank=0, final_rate=0.1), change(rank=16, learning_rate=4e-4)
+    assert 0 < full < adapter / 5
+
+
+@pytest.mark.model
+def test_a_step_of_the_paper_rate_would_be_lost_in_bfloat16(model_and_tokenizer):
+    """Why full fine-tuning holds its weights in float32."""
+    weights = torch.cat([p.detach().flatten()[::97] for p in model_and_tokenizer[0].parameters()]).bfloat16()
+    assert (weights + torch.tensor(5e-7, dtype=torch.bfloat16) != weights).float().mean() < 0.02
+
+
+@pytest.mark.model
+def test_the_reference_of_the_trainer_is_the_reference_that_is_given(some_pairs, reference, tmp_path):
+    numbers = {**LITTLE, "batch_size": 6, "rank": 0, "seed": 1}
+    given = training.train(NAME, some_pairs, reference, folder=tmp_path / "given", **numbers)
+    own = training.train(NAME, some_pairs, None, folder=tmp_path / "own", **numbers)
+    for name, value in given["log"][0].items():
+        if name.startswith(("loss", "logps")):
+            assert value == pytest.approx(own["log"][0][name], rel=1e-4), name
+
+
+def test_all_weights_in_4_bits_are_refused(tmp_path):
+    with pytest.raises(UserError, match="4-bit weights cannot be trained themselves"):
+        training.train(NAME, [None] * 8, None, rank=0, four_bit=True, folder=tmp_path, **LITTLE)
+
+
+@pytest.mark.model
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(UserError, match="There is no adapter in "):
+        models.load(NAME, adapter=tmp_path)
