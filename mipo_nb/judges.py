@@ -28,6 +28,11 @@ class LocalJudge:
     def __init__(self, model, tokenizer):
         self.model, self.tokenizer = model, tokenizer
 
+    def fingerprint(self):
+        from mipo_nb import models
+
+        return ["local judge", models.fingerprint(self.model)]
+
     def reply(self, conversation, *, max_tokens=16):
         from mipo_nb import generation
 

@@ -16,7 +16,7 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import binom, binomtest
 
-from mipo_nb import baseline_checks, checks, pairs, reproduction_checks
+from mipo_nb import baseline_checks, checks, pairs, reproduction_checks, win_rates
 from mipo_nb.information import contrastive_bound, donsker_varadhan_bound, mutual_information
 from mipo_nb.objectives import sami_loss
 from mipo_nb.runs import project_root
@@ -149,6 +149,19 @@ RIGHT = {
         lambda p, m, b: math.log1p(math.exp(-b * p)) + math.log1p(math.exp(b * m)),
         lambda p, m, b: np.logaddexp(0, -b * p) + np.logaddexp(0, b * m),
     ],
+    "win_rate_of": [
+        lambda s, r, t: 100 * np.mean([t if a == b else a > b for a, b in zip(s, r, strict=True)]),
+        lambda s, r, t: win_rates.outcomes(s, r, ties=t).mean() * 100,
+    ],
+    "equal_wins": [lambda p: 50 * (1 + sum(x * x for x in p)), lambda p: win_rates.chance(p)],
+    "kappa_of": [
+        lambda a, b: win_rates.agreement(a, b).value,
+        lambda a, b: (
+            1
+            - np.mean(np.array(a) != b)
+            / (1 - sum(Counter(a)[v] * Counter(b)[v] for v in dict.fromkeys(a)) / len(a) ** 2)
+        ),
+    ],
     "clipped_precision": [
         lambda r, o: sum(min(r.count(w), max(t.count(w) for t in o)) for w in dict.fromkeys(r)) / len(r),
         lambda r, o: sum((Counter(r) & reduce(or_, map(Counter, o))).values()) / len(r),
@@ -163,6 +176,29 @@ RIGHT = {
 # --- wrong answers, by what is wrong with them ---
 
 WRONG = {
+    "win_rate_of": {
+        "not in percent": lambda s, r, t: win_rates.outcomes(s, r, ties=t).mean(),
+        "ties always wins": lambda s, r, t: 100 * np.mean(np.array(s) >= r),
+        "ties always half": lambda s, r, t: 100 * win_rates.outcomes(s, r).mean(),
+        "losses": lambda s, r, t: 100 * win_rates.outcomes(r, s, ties=t).mean(),
+        "a count": lambda s, r, t: win_rates.outcomes(s, r, ties=t).sum(),
+    },
+    "equal_wins": {
+        "ties as halves": lambda p: 50.0,
+        "chance of a tie": lambda p: 100 * sum(x * x for x in p),
+        "largest grade": lambda p: 50 * (1 + max(p)),
+        "not in percent": lambda p: (1 + sum(x * x for x in p)) / 2,
+        "number of grades": lambda p: 50 * (1 + 1 / len(p)),
+    },
+    "kappa_of": {
+        "agreement": lambda a, b: np.mean(np.array(a) == b),
+        "chance is a half": lambda a, b: 2 * np.mean(np.array(a) == b) - 1,
+        "disagreement": lambda a, b: 1 - win_rates.agreement(a, b).value,
+        "correlation": lambda a, b: np.corrcoef(a, b)[0, 1],
+        "expected from one judge": lambda a, b: (
+            1 - np.mean(np.array(a) != b) / (1 - sum((n / len(a)) ** 2 for n in Counter(a).values()))
+        ),
+    },
     "clipped_precision": {
         "not clipped": lambda r, o: np.mean([any(w in t for t in o) for w in r]),
         "clipped by the sum": lambda r, o: (

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mipo_nb import answers, diversity, information, objectives, reasoning, runner, steering
+from mipo_nb import answers, diversity, information, objectives, reasoning, runner, steering, win_rates
 
 DISPLAYED = re.compile(r'(?:<a id="(eq-[a-z-]+)"></a>\s*)?\$\$.+?\$\$', re.DOTALL)
 TESTED = {}
@@ -418,3 +418,16 @@ def test_the_mean_distance_of_all_pairs_is_in_the_length_of_the_mean(n):
     left = 2 / (n * (n - 1)) * sum(1 - v[i] @ v[j] for j in range(n) for i in range(j))
     assert left == pytest.approx(n / (n - 1) * (1 - np.linalg.norm(v.mean(0)) ** 2))
     assert diversity.spread(v) == pytest.approx(left)
+
+
+@equation("eq-ties")
+@pytest.mark.parametrize("p", [[0.2] * 5, [0.7, 0.1, 0.1, 0.1], [1.0]])
+def test_an_equal_wins_more_than_half_where_ties_are_wins(p):
+    """Both grades enumerated."""
+    p = np.array(p)
+    joint = np.outer(p, p)
+    first, second = np.indices(joint.shape)
+    tie = joint[first == second].sum()
+    wins = joint[first >= second].sum()
+    assert wins == pytest.approx((1 - tie) / 2 + tie) == pytest.approx((1 + tie) / 2)
+    assert win_rates.chance(p) == pytest.approx(100 * wins)

@@ -234,6 +234,18 @@ def test_full_fine_tuning_begins_at_ln_2_and_moves_every_weight(model_and_tokeni
 
 
 @pytest.mark.model
+def test_full_fine_tuning_is_the_same_by_both_routes(some_pairs, fully_tuned, tmp_path):
+    """The second step sees what the first one did to all weights, head and embeddings included."""
+    schedule = {"warmup": 0.03, "final_rate": 0.1}
+    apart = training.train(NAME, some_pairs, None, rank=0, seed=1, route="trl", folder=tmp_path, **LITTLE, **schedule)
+    for ours, theirs in zip(fully_tuned[1]["log"], apart["log"], strict=True):
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-3)
+        assert math.log(2) - ours["loss"] == pytest.approx(math.log(2) - theirs["loss"], rel=0.02, abs=1e-5)
+        for name in ("logps/chosen", "logps/rejected", "entropy"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4), name
+
+
+@pytest.mark.model
 def test_a_fully_tuned_model_is_found_again_with_the_same_numbers(model_and_tokenizer, some_pairs, fully_tuned):
     """The log-probs of the saved model are those that the trainer had, as one more step of it shows."""
     _, result = fully_tuned
