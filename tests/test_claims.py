@@ -32,9 +32,9 @@ PUBLISHED = {
     "W11": "1,500 75 8,011",
 }
 # Numbers that other fields may hold: settings of the authors' code, limits of ours, facts of the data.
-TOLD = "2 100 0.1 1.0 200 256 1 5 2.8 1,396"
+TOLD = "2 100 0.1 0.7 1.0 200 256 1 5 2.8 1,396"
 NAMES = re.compile(
-    r"Qwen2\.5-\d(\.\d)?B(-Instruct)?|Llama-3\.2-1B|1\.5B|GSM8K|GPT-4o|float32|1/beta|notebook \d\d|\b[PRWE]\d+\b|\bCb?\d\b|\bv\d\b"
+    r"Qwen2\.5-\d(\.\d)?B(-Instruct)?|Llama-3\.2-1B|1\.5B|GSM8K|GPT-4o|float32|5e-7|1/beta|notebook \d\d|\b[PRWE]\d+\b|\bCb?\d\b|\bv\d\b"
 )
 NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?:-\d+)?%?")
 
