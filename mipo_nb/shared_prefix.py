@@ -6,6 +6,8 @@ for once, padding never, and logits are computed for completion tokens only. In 
 their problem likewise.
 """
 
+import contextlib
+import os
 from types import SimpleNamespace
 
 import torch
@@ -22,7 +24,8 @@ class StoredReferenceDPOTrainer(DPOTrainer):
     def _precompute_ref_logps(self, dataset, name, batch_size):
         if "ref_chosen_logps" in dataset.column_names:
             return dataset
-        return super()._precompute_ref_logps(dataset, name, batch_size)
+        with _no_bar():
+            return super()._precompute_ref_logps(dataset, name, batch_size)
 
 
 class SharedPrefixDPOTrainer(DPOTrainer):
@@ -62,7 +65,19 @@ class SharedPrefixDPOTrainer(DPOTrainer):
         if "ref_chosen_logps" in dataset.column_names:
             return dataset
         self.model.train()  # see `packing`: no forward pass in evaluation mode before training
-        return super()._precompute_ref_logps(dataset, name, batch_size)
+        with _no_bar():
+            return super()._precompute_ref_logps(dataset, name, batch_size)
+
+
+@contextlib.contextmanager
+def _no_bar():
+    """TRL's own progress bar is heard of in this way alone."""
+    before = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("TQDM_DISABLE") if before is None else os.environ.update(TQDM_DISABLE=before)
 
 
 def shared_prefix_forward(model, input_ids, attention_mask, labels):
