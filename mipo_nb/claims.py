@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import MISSING, dataclass, fields
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 
 from mipo_nb import report, runner
 from mipo_nb.plots import markdown_table
@@ -186,6 +187,14 @@ def badge(claim, stamped):
     profile = stamped[claim.notebook].metadata["mipo_nb"]["manifest"]["profile"]
     own_terms = claim.about == "method" or profile == "paper"
     return _ANSWERS[outcome][0 if own_terms else 1]
+
+
+def so_far(claim, run):
+    """The badge of a claim by what a run has recorded until now, as if it were committed; open where a result is missing."""
+    if not {result["name"] for result in claim.results} <= {result["name"] for result in run.results}:
+        return OPEN
+    stamp = {"results": run.results, "manifest": {"profile": run.settings.profile}}
+    return badge(claim, {claim.notebook: SimpleNamespace(metadata={"mipo_nb": stamp})})
 
 
 def page(claims, stamped):

@@ -13,7 +13,7 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import binom, binomtest
 
-from mipo_nb import baseline_checks, checks, pairs
+from mipo_nb import baseline_checks, checks, pairs, reproduction_checks
 from mipo_nb.information import contrastive_bound, donsker_varadhan_bound, mutual_information
 from mipo_nb.objectives import sami_loss
 from mipo_nb.runs import project_root
@@ -50,6 +50,17 @@ def dealt(claims, turn=None):
     order = sorted(range(len(claims)), key=lambda i: claims[i])
     turn = turn or max(claims.count(claim) for claim in claims)
     return [order[(order.index(i) + turn) % len(order)] for i in range(len(claims))]
+
+
+def net_gain(n, moved, least):
+    return sum(binom.pmf(k, n, moved) * binom.sf((least + k - 1) // 2, k, 0.5) for k in range(n + 1))
+
+
+def net_gain_by_steps(n, moved, least):
+    walk = np.array([1.0])
+    for _ in range(n):
+        walk = np.convolve(walk, [moved / 2, 1 - moved, moved / 2])
+    return walk[n + least :].sum()
 
 
 RIGHT = {
@@ -140,6 +151,15 @@ RIGHT = {
         lambda p, m, b: math.log1p(math.exp(-b * p)) + math.log1p(math.exp(b * m)),
         lambda p, m, b: np.logaddexp(0, -b * p) + np.logaddexp(0, b * m),
     ],
+    "standard_error_of": [
+        lambda p, n: 100 * math.sqrt(p * (1 - p) / n),
+        lambda p, n: 100 * binom.std(n, p) / n,
+    ],
+    "questions_for": [
+        lambda g, m: math.ceil(4 * (m - g**2) / g**2 - 1e-9),
+        lambda g, m: next(n for n in range(1, 9999) if g >= 2 * math.sqrt((m - g * g) / n) - 1e-12),
+    ],
+    "by_luck": [net_gain, net_gain_by_steps],
 }
 
 # --- wrong answers, by what is wrong with them ---
@@ -390,6 +410,27 @@ WRONG = {
         "no beta": lambda p, m, b: math.log1p(math.exp(-p)) + math.log1p(math.exp(m)),
         "half": lambda p, m, b: (math.log1p(math.exp(-b * p)) + math.log1p(math.exp(b * m))) / 2,
     },
+    "standard_error_of": {
+        "a share": lambda p, n: math.sqrt(p * (1 - p) / n),
+        "the standard deviation": lambda p, n: 100 * math.sqrt(p * (1 - p)),
+        "the variance": lambda p, n: 100 * p * (1 - p) / n,
+        "over n - 1": lambda p, n: 100 * math.sqrt(p * (1 - p) / (n - 1)),
+        "the interval": lambda p, n: 196 * math.sqrt(p * (1 - p) / n),
+    },
+    "questions_for": {
+        "one standard error": lambda g, m: math.ceil((m - g**2) / g**2),
+        "the gain not taken off": lambda g, m: math.ceil(4 * m / g**2),
+        "a fraction": lambda g, m: 4 * (m - g**2) / g**2,
+        "not paired": lambda g, m: math.ceil(8 * m * (1 - m) / g**2),
+        "rounded down": lambda g, m: 4 * (m - g**2) // g**2,
+    },
+    "by_luck": {
+        "two-sided": lambda n, m, least: 2 * net_gain(n, m, least),
+        "strictly more": lambda n, m, least: net_gain(n, m, least + 1),
+        "losses forgotten": lambda n, m, least: binom.sf(least - 1, n, m / 2),
+        "normal": lambda n, m, least: 0.5 * math.erfc(least / math.sqrt(2 * n * m)),
+        "all move": lambda n, m, least: net_gain(n, 1.0, least),
+    },
 }
 
 
@@ -417,7 +458,7 @@ NONSENSE = {
 
 CHECKS = {
     name: check
-    for module in (checks, baseline_checks)
+    for module in (checks, baseline_checks, reproduction_checks)
     for name, check in inspect.getmembers(module, inspect.isfunction)
     if not name.startswith("_")
 }

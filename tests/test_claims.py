@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections import Counter
 from dataclasses import fields
+from types import SimpleNamespace
 
 import pytest
 from nbformat.v4 import new_notebook
@@ -184,6 +185,16 @@ def test_a_claim_without_results_is_open_unless_it_cannot_be_tested():
     for claim in CLAIMS:
         if not claim.results:
             assert claims.badge(claim, STAMPED) == (claim.verdict or "open")
+
+
+def test_a_run_that_goes_on_has_the_badges_that_it_will_have_once_committed():
+    claim, stamped = made(ABOVE, ACROSS)
+    results = stamped["12_x"].metadata["mipo_nb"]["results"]
+    run = SimpleNamespace(results=results, settings=SimpleNamespace(profile="laptop"))
+    assert claims.so_far(claim, run) == claims.badge(claim, stamped)
+    run.results = results[:1]
+    assert claims.so_far(claim, run) == "open"
+    assert claims.so_far(made(verdict="not testable here")[0], run) == "not testable here"
 
 
 def test_our_small_model_reproduces_nothing_about_models():
