@@ -61,6 +61,17 @@ def between_minus_within(grid):
     return np.mean([d for a, b, d in pairs_of if a[0] != b[0]]) - np.mean([d for a, b, d in pairs_of if a[0] == b[0]])
 
 
+def net_gain(n, moved, least):
+    return sum(binom.pmf(k, n, moved) * binom.sf((least + k - 1) // 2, k, 0.5) for k in range(n + 1))
+
+
+def net_gain_by_steps(n, moved, least):
+    walk = np.array([1.0])
+    for _ in range(n):
+        walk = np.convolve(walk, [moved / 2, 1 - moved, moved / 2])
+    return walk[n + least :].sum()
+
+
 RIGHT = {
     "weights_in_gigabytes": [lambda n, bits: n * bits / 8 / 1e9, lambda n, bits: np.float64(n) * (bits / 8) * 1e-9],
     "steps_of": [lambda n, size, epochs: math.ceil(n / size) * epochs, lambda n, s, e: e * ((n + s - 1) // s)],
@@ -171,6 +182,15 @@ RIGHT = {
         lambda k, n: math.perm(k, n) / k**n,
     ],
     "user_adds": [between_minus_within, lambda g: between_minus_within(np.asarray(g, dtype=np.float32))],
+    "standard_error_of": [
+        lambda p, n: 100 * math.sqrt(p * (1 - p) / n),
+        lambda p, n: 100 * binom.std(n, p) / n,
+    ],
+    "questions_for": [
+        lambda g, m: math.ceil(4 * (m - g**2) / g**2 - 1e-9),
+        lambda g, m: next(n for n in range(1, 9999) if g >= 2 * math.sqrt((m - g * g) / n) - 1e-12),
+    ],
+    "by_luck": [net_gain, net_gain_by_steps],
 }
 
 # --- wrong answers, by what is wrong with them ---
@@ -470,6 +490,27 @@ WRONG = {
         "chosen side only": lambda p, m, b: 2 * math.log1p(math.exp(-b * p)),
         "no beta": lambda p, m, b: math.log1p(math.exp(-p)) + math.log1p(math.exp(m)),
         "half": lambda p, m, b: (math.log1p(math.exp(-b * p)) + math.log1p(math.exp(b * m))) / 2,
+    },
+    "standard_error_of": {
+        "a share": lambda p, n: math.sqrt(p * (1 - p) / n),
+        "the standard deviation": lambda p, n: 100 * math.sqrt(p * (1 - p)),
+        "the variance": lambda p, n: 100 * p * (1 - p) / n,
+        "over n - 1": lambda p, n: 100 * math.sqrt(p * (1 - p) / (n - 1)),
+        "the interval": lambda p, n: 196 * math.sqrt(p * (1 - p) / n),
+    },
+    "questions_for": {
+        "one standard error": lambda g, m: math.ceil((m - g**2) / g**2),
+        "the gain not taken off": lambda g, m: math.ceil(4 * m / g**2),
+        "a fraction": lambda g, m: 4 * (m - g**2) / g**2,
+        "not paired": lambda g, m: math.ceil(8 * m * (1 - m) / g**2),
+        "rounded down": lambda g, m: 4 * (m - g**2) // g**2,
+    },
+    "by_luck": {
+        "two-sided": lambda n, m, least: 2 * net_gain(n, m, least),
+        "strictly more": lambda n, m, least: net_gain(n, m, least + 1),
+        "losses forgotten": lambda n, m, least: binom.sf(least - 1, n, m / 2),
+        "normal": lambda n, m, least: 0.5 * math.erfc(least / math.sqrt(2 * n * m)),
+        "all move": lambda n, m, least: net_gain(n, 1.0, least),
     },
 }
 

@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections import Counter
 from dataclasses import fields
+from types import SimpleNamespace
 
 import pytest
 from nbformat.v4 import new_notebook
@@ -184,6 +185,19 @@ def test_a_claim_without_results_is_open_unless_it_cannot_be_tested():
     for claim in CLAIMS:
         if not claim.results:
             assert claims.badge(claim, STAMPED) == (claim.verdict or "open")
+
+
+def test_a_run_shows_its_own_claims_with_what_it_has_recorded(monkeypatch):
+    claim, stamped = made(ABOVE, ABOVE)
+    monkeypatch.setattr(claims, "read", lambda: [claim, *(c for c in CLAIMS if c.notebook != claim.notebook)])
+    results = stamped[claim.notebook].metadata["mipo_nb"]["results"]
+    run = SimpleNamespace(results=results, settings=SimpleNamespace(profile="laptop", notebook=claim.notebook))
+    table = claims.of_run(run)
+    assert f"**{claims.badge(claim, stamped)}**" in table and claim.would_change in table and table.count("\n") == 2
+    run.results = results[:1]
+    assert "not run by us" in claims.of_run(run) and "**holds in part at our scale**" in claims.of_run(run)
+    run.results = []
+    assert "**open**" in claims.of_run(run)
 
 
 def test_our_small_model_reproduces_nothing_about_models():
