@@ -11,7 +11,7 @@ run: env
 	$(BIN)/mipo-nb run --profile $(PROFILE) $(FLAGS)
 
 test: env
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --durations=20
 
 lab: env
 	$(BIN)/jupyter lab --notebook-dir=.

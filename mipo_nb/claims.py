@@ -227,7 +227,8 @@ def _row(claim, given, stamped):
 def of_run(run):
     """The Markdown table of the claims that a run's notebook speaks to, with badges from what it has recorded so far.
 
-    What the run did not record, because its profile or data left it out, is "not run by us", and decides nothing.
+    What the run did not record, because its profile or data left it out, is "not run by us": the badge is then partly at
+    best, and open if nothing is left.
     """
     s = run.settings
     stamp = {"results": run.results, "manifest": {"profile": s.profile}}
@@ -235,7 +236,8 @@ def of_run(run):
     rows = []
     for claim in (claim for claim in read() if claim.notebook == s.notebook):
         left_out = [result["name"] for result in claim.results if result["name"] not in there]
-        known = replace(claim, results=tuple(r for r in claim.results if r["name"] in there))
+        results = tuple(r for r in claim.results if r["name"] in there)
+        known = replace(claim, results=results, covers="part" if left_out else claim.covers)
         decided = any("expects" in result for result in known.results)
         notebook = {s.notebook: SimpleNamespace(metadata={"mipo_nb": stamp})}
         row = _row(known, badge(known, notebook) if decided else claim.verdict or OPEN, notebook)

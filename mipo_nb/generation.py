@@ -149,11 +149,22 @@ def generate(model, ids, sampling, ends, processors=()):
     return found
 
 
-def reply(model, tokenizer, conversation, *, max_tokens):
-    """The model's greedy answer to one conversation, as text, cut off after `max_tokens` tokens wherever that is."""
+def replies(model, tokenizer, conversations, *, max_tokens, batch_size=32, description="replies"):
+    """The model's greedy answers as a list of texts, each cut off after `max_tokens` tokens wherever that is."""
+    import torch
+
+    from mipo_nb.linear import packed_weights
+
     how = Sampling(temperature=0, max_new_tokens=max_tokens)
-    ids = [prompts.prompt_ids(tokenizer, conversation)]
-    return _texts(tokenizer, _responses(model, ids, how, ends_of(model, tokenizer)))[0]["text"]
+    ids = token_ids(model, tokenizer, conversations, how)
+    order, ends, found = sorted(range(len(ids)), key=lambda i: ids[i]), ends_of(model, tokenizer), [None] * len(ids)
+    with torch.inference_mode(), packed_weights(model):
+        for start in progress(range(0, len(ids), batch_size), description):
+            batch = order[start : start + batch_size]
+            made = _texts(tokenizer, _responses(model, [ids[i] for i in batch], how, ends))
+            for i, response in zip(batch, made, strict=True):
+                found[i] = response["text"]
+    return found
 
 
 class Server:
@@ -182,14 +193,16 @@ class Server:
         """The server's answer to one conversation, as text. Raises `UserError` when it cannot be had."""
         return self._choice(conversation, temperature=temperature, max_tokens=max_tokens).message.content or ""
 
+    def replies(self, conversations, *, max_tokens=16, description="replies"):
+        """`reply` to each of some conversations, 8 requests at a time, as a list."""
+        return _at_once(lambda c: self.reply(c, max_tokens=max_tokens), conversations, 8, description)
+
     def sample(self, conversations, sampling, *, seed, folder=None, description="sampling"):
         """What `generation.sample` gives, `sampling.batch_size` requests at a time.
 
         Answers that came are kept in `folder`, also when a later one does not come. `top_k` is not in the protocol and
         stays with the server. Failed requests are tried again by the client, waiting longer each time.
         """
-        from concurrent.futures import ThreadPoolExecutor
-
         from datasets import Dataset
 
         def ask(number):
@@ -206,12 +219,7 @@ class Server:
         def one(number):
             return kept(Path(folder) / f"answer-{number:05d}.json" if folder else None, lambda: ask(number))
 
-        pool = ThreadPoolExecutor(sampling.batch_size)
-        try:
-            waiting = [pool.submit(one, number) for number in range(len(conversations))]
-            return Dataset.from_list([answer.result() for answer in progress(waiting, description)])
-        finally:
-            pool.shutdown(cancel_futures=True)
+        return Dataset.from_list(_at_once(one, range(len(conversations)), sampling.batch_size, description))
 
     def _choice(self, conversation, **options):
         from openai import OpenAIError
@@ -226,3 +234,15 @@ class Server:
                 f"The server at {self.client.base_url} gave no usable answer for model '{self.model}' ({e}); check that "
                 f"it runs, serves this model, and speaks the OpenAI chat format."
             ) from e
+
+
+def _at_once(call, rows, number, description):
+    """[call(row)] in order, so many at a time; what has not begun when one fails is left."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(number)
+    try:
+        waiting = [pool.submit(call, row) for row in rows]
+        return [answer.result() for answer in progress(waiting, description)]
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -8,8 +8,6 @@ import re
 
 import numpy as np
 
-from mipo_nb.runs import progress
-
 _POINTWISE = (
     "Somebody asked a question, and an assistant answered.\n\nQuestion: {prompt}\n\nAnswer: {response}\n\n"
     "This person {preference}. How well does the answer fit this wish? 1 means that it ignores the wish, 5 that it "
@@ -28,10 +26,17 @@ class LocalJudge:
     def __init__(self, model, tokenizer):
         self.model, self.tokenizer = model, tokenizer
 
-    def reply(self, conversation, *, max_tokens=16):
+    def fingerprint(self):
+        from mipo_nb import models
+
+        return ["local judge", models.fingerprint(self.model)]
+
+    def replies(self, conversations, *, max_tokens=16, description="replies"):
+        """Greedy answers to conversations, as a list of texts."""
         from mipo_nb import generation
 
-        return generation.reply(self.model, self.tokenizer, conversation, max_tokens=max_tokens)
+        call = {"max_tokens": max_tokens, "description": description}
+        return generation.replies(self.model, self.tokenizer, conversations, **call)
 
 
 def rate(judge, rows, responses):
@@ -39,13 +44,16 @@ def rate(judge, rows, responses):
 
     `judge` is a `LocalJudge` or a `generation.Server`.
     """
+    wishes = [[p["text"] for p in row["preferences"]] or [f"is described so: {row['context']}"] for row in rows]
+    asked = [
+        _POINTWISE.format(prompt=row["prompt"], response=response, preference=wish)
+        for row, response, own in zip(rows, responses, wishes, strict=True)
+        for wish in own
+    ]
+    given = iter(_replies(judge, asked))
     ratings = []
-    for row, response in zip(progress(rows, "judging"), responses, strict=True):
-        wishes = [p["text"] for p in row["preferences"]] or [f"is described so: {row['context']}"]
-        asked = [_POINTWISE.format(prompt=row["prompt"], response=response, preference=w) for w in wishes]
-        digits = [
-            _first(r"^\W*([1-5])\b|\b([1-5])\W*$", judge.reply([{"role": "user", "content": text}])) for text in asked
-        ]
+    for own in wishes:
+        digits = [_first(r"^\W*([1-5])\b|\b([1-5])\W*$", next(given)) for _ in own]
         found = [float(d) for d in digits if d]
         ratings.append(np.mean(found) if found else np.nan)
     return np.array(ratings)
@@ -56,15 +64,18 @@ def compare(judge, rows, responses, others):
 
     NaN where no letter came back.
     """
-    wins = []
-    for row, first, second in zip(progress(rows, "judging"), responses, others, strict=True):
-        verdicts = []
-        for a, b, ours in ((first, second, "A"), (second, first, "B")):
-            text = _PAIRWISE.format(context=row["context"], prompt=row["prompt"], a=a, b=b)
-            letter = _first(r"^\W*([AB])\b(?! \w)|\b([AB])\W*$", judge.reply([{"role": "user", "content": text}]))
-            verdicts.append(np.nan if letter is None else float(letter == ours))
-        wins.append(np.mean(verdicts))
-    return np.array(wins)
+    asked = [
+        _PAIRWISE.format(context=row["context"], prompt=row["prompt"], a=a, b=b)
+        for row, first, second in zip(rows, responses, others, strict=True)
+        for a, b in ((first, second), (second, first))
+    ]
+    letters = [_first(r"^\W*([AB])\b(?! \w)|\b([AB])\W*$", text) for text in _replies(judge, asked)]
+    ours = [np.nan if letter is None else float(letter == "AB"[k % 2]) for k, letter in enumerate(letters)]
+    return np.reshape(ours, (-1, 2)).mean(1)
+
+
+def _replies(judge, asked):
+    return judge.replies([[{"role": "user", "content": text}] for text in asked], description="judging")
 
 
 def _first(pattern, text):

@@ -97,7 +97,19 @@ def completion_scores(model, sequences, starts):
     packed = pack(sequences, starts, next(base.parameters()).device)
     hidden = hidden_states(base, packed)[packed.at]
     head = base.get_output_embeddings()
+    if torch.is_grad_enabled() and head.weight.requires_grad:
+        return _scores_of_learning_head(hidden, head.weight, packed.target)
     return HeadLogProbabilities.apply(hidden, head.weight, packed.target, vars(head).get("packed"))
+
+
+def _scores_of_learning_head(hidden, weight, target):
+    """What `HeadLogProbabilities` gives, where the head learns too: by autograd, which keeps all logits for it."""
+    logits = (hidden @ weight.T).float()
+    log_probs = logits.log_softmax(-1)
+    picked = log_probs.gather(-1, target[:, None])[:, 0]
+    with torch.no_grad():
+        entropy = -(log_probs.exp() * log_probs).sum(-1)
+        return picked, entropy, logits.mean(-1), (picked >= log_probs.amax(-1)).float()
 
 
 def without_adapter_shell(model):

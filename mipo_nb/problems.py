@@ -127,8 +127,8 @@ def _read(task, row):
     if task == "svamp":
         body, number = row["Body"].strip(), float(row["Answer"])
         stop = "" if body.endswith((".", "?", "!", ",")) else "."
-        equation = f"{_equation(row['Equation'])} = {number:g}." if row.get("Equation") else ""
-        return _row(f"{body}{stop} {row['Question']}", f"{number:g}", task, solution=equation)
+        equation = f"{_equation(row['Equation'])} = {number:.12g}." if row.get("Equation") else ""
+        return _row(f"{body}{stop} {row['Question']}", f"{number:.12g}", task, solution=equation)
     if task == "mmlu":
         return _row(row["question"], _LETTERS[row["answer"]], task, row["choices"])
     labels, options = row["choices"]["label"], row["choices"]["text"]

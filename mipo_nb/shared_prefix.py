@@ -6,6 +6,8 @@ for once, padding never, and logits are computed for completion tokens only. In 
 their problem likewise.
 """
 
+import contextlib
+import io
 from types import SimpleNamespace
 
 import torch
@@ -17,19 +19,20 @@ from mipo_nb.packing import completion_scores, shares_prefixes
 
 
 class StoredReferenceDPOTrainer(DPOTrainer):
-    """TRL's own path, reading reference log-probs that are already there."""
+    """TRL's own path, reading reference log-probs that are already there (`ref_chosen_logps`, `ref_rejected_logps`)."""
 
     def _precompute_ref_logps(self, dataset, name, batch_size):
         if "ref_chosen_logps" in dataset.column_names:
             return dataset
-        return super()._precompute_ref_logps(dataset, name, batch_size)
+        self.model.train()  # see `packing`: no forward pass in evaluation mode before training
+        with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that nothing else turns off
+            return super()._precompute_ref_logps(dataset, name, batch_size)
 
 
-class SharedPrefixDPOTrainer(DPOTrainer):
+class SharedPrefixDPOTrainer(StoredReferenceDPOTrainer):
     """`trl.DPOTrainer` with all its arguments, losses, metrics and callbacks, on rows that share their prefix.
 
-    Reference log-probs that the data set already has (columns `ref_chosen_logps`, `ref_rejected_logps`) are used as
-    they are. Models whose attention cannot share a prefix are trained on TRL's own path, with a notice.
+    Reference log-probs that the data set already has are used as they are. Models whose attention cannot share a prefix are trained on TRL's own path, with a notice.
     """
 
     def __init__(self, *args, **kwargs):
@@ -57,12 +60,6 @@ class SharedPrefixDPOTrainer(DPOTrainer):
 
     def compute_ref_log_probs(self, model, inputs):
         return super().compute_ref_log_probs(self._forward(model), inputs)
-
-    def _precompute_ref_logps(self, dataset, name, batch_size):
-        if "ref_chosen_logps" in dataset.column_names:
-            return dataset
-        self.model.train()  # see `packing`: no forward pass in evaluation mode before training
-        return super()._precompute_ref_logps(dataset, name, batch_size)
 
 
 def shared_prefix_forward(model, input_ids, attention_mask, labels):

@@ -192,3 +192,37 @@ def corrected(p_values):
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(steps, 1.0)
     return adjusted
+
+
+def relative_gain(after, before, *, seed=0):
+    """Sum of `after` over sum of `before`, less 1: an `Estimate` that resamples questions and training seeds together.
+
+    Both are arrays [seeds, n] of right or wrong on the same n questions, row k of one belonging to row k of the other.
+    Resamples in which `before` is 0 throughout are left out; all is NaN where it is 0 everywhere.
+    """
+    after, before = (np.atleast_2d(np.asarray(a, dtype=float)) for a in (after, before))
+    if not before.sum():
+        return Estimate(np.nan, np.nan, np.nan, before.shape[1])
+    rng = np.random.default_rng(seed)
+    rows, columns = (rng.multinomial(size, np.full(size, 1 / size), size=_RESAMPLES) for size in before.shape)
+    totals = [np.einsum("bs,sn,bn->b", rows, a, columns, optimize=True) for a in (after, before)]
+    keep = totals[1] > 0
+    low, high = np.quantile(totals[0][keep] / totals[1][keep] - 1, [0.025, 0.975])
+    return Estimate(float(after.sum() / before.sum() - 1), float(low), float(high), before.shape[1])
+
+
+def components(values):
+    """Variances of an array [seeds, n]: (between questions, between seeds, what is left), none below 0.
+
+    From the mean squares of a table with one value in each cell; unbiased but for the cut at 0. What is left is the
+    interaction of seed and question with chance. Raises `ValueError` for fewer than two seeds or questions.
+    """
+    values = np.asarray(values, dtype=float)
+    k, n = values.shape
+    if k < 2 or n < 2:
+        raise ValueError(f"{k} seeds and {n} questions have no variance between them; use two of each at least.")
+    by_seed, by_question = values.mean(1, keepdims=True), values.mean(0, keepdims=True)
+    left = ((values - by_seed - by_question + values.mean()) ** 2).sum() / ((k - 1) * (n - 1))
+    questions = (k * by_question.var(ddof=1) - left) / k
+    seeds = (n * by_seed.var(ddof=1) - left) / n
+    return tuple(max(0.0, float(v)) for v in (questions, seeds, left))

@@ -139,10 +139,10 @@ def train(
     chosen side only), and others. `route` is "shared_prefix" or "trl" (the same numbers on TRL's own forward, slower).
     `warmup` and `final_rate` are those of `trainer_arguments`.
 
-    `rank=0` trains all weights, as the paper's code does, and always by "trl": the shared-prefix route wants a frozen
-    head. Weights, gradient and Adam are then float32 and `dtype` is that of the products: a step of 5e-7 is lost in a
-    bfloat16 weight, whose neighbours are half a per cent of it away. Leave `reference` None, so that it comes from the
-    same forward. `models.load(name, adapter=...)` takes the whole model that is saved.
+    `rank=0` trains all weights, as the paper's code does. Weights, gradient and Adam are then float32 and `dtype` is that
+    of the products: a step of 5e-7 is lost in a bfloat16 weight, whose neighbours are half a per cent of it away. Leave
+    `reference` None, so that it comes from the same forward. `models.load(name, adapter=...)` takes the whole model that
+    is saved.
 
     Raises `UserError` for fewer pairs than a batch, an unknown route, or all weights in 4 bits.
     """
@@ -164,7 +164,7 @@ def train(
     from mipo_nb import shared_prefix
 
     trainers = {"shared_prefix": shared_prefix.SharedPrefixDPOTrainer, "trl": shared_prefix.StoredReferenceDPOTrainer}
-    trainer = trainers[route if rank else "trl"](
+    trainer = trainers[route](
         model=model,
         args=arguments,
         train_dataset=pairs,

@@ -60,6 +60,20 @@ def some_pairs(tokenizer):
     return data
 
 
+# Notebooks that find one another's steps, and so run in one process.
+TOGETHER = ("11_qlora_mipo", "12_measuring_personalization", "22_steering_at_inference")
+
+
+def pytest_collection_modifyitems(items):
+    """Whole notebooks first, each by itself, the other tests file by file: so both processes are busy to the end."""
+    for item in items:
+        alone = item.path.name == "test_smoke.py"
+        name = getattr(item, "callspec", None) and item.callspec.params.get("name")
+        group = (TOGETHER[0] if name in (None, *TOGETHER) else name) if alone else item.path.name
+        item.add_marker(pytest.mark.xdist_group(str(group)))
+    items.sort(key=lambda item: item.path.name != "test_smoke.py")
+
+
 def pytest_terminal_summary(terminalreporter):
     """After all tests: what each whole notebook took."""
     ran = [value for r in terminalreporter.getreports("passed") for name, value in r.user_properties if name == "ran"]

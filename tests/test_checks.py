@@ -16,7 +16,7 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import binom, binomtest
 
-from mipo_nb import baseline_checks, checks, pairs, reproduction_checks
+from mipo_nb import baseline_checks, checks, pairs, reproduction_checks, win_rates
 from mipo_nb.information import contrastive_bound, donsker_varadhan_bound, mutual_information
 from mipo_nb.objectives import sami_loss
 from mipo_nb.runs import project_root
@@ -59,6 +59,17 @@ def between_minus_within(grid):
     places = list(itertools.product(range(grid.shape[0]), range(grid.shape[1])))
     pairs_of = [(a, b, 1 - grid[a] @ grid[b]) for a, b in itertools.permutations(places, 2)]
     return np.mean([d for a, b, d in pairs_of if a[0] != b[0]]) - np.mean([d for a, b, d in pairs_of if a[0] == b[0]])
+
+
+def net_gain(n, moved, least):
+    return sum(binom.pmf(k, n, moved) * binom.sf((least + k - 1) // 2, k, 0.5) for k in range(n + 1))
+
+
+def net_gain_by_steps(n, moved, least):
+    walk = np.array([1.0])
+    for _ in range(n):
+        walk = np.convolve(walk, [moved / 2, 1 - moved, moved / 2])
+    return walk[n + least :].sum()
 
 
 RIGHT = {
@@ -149,6 +160,19 @@ RIGHT = {
         lambda p, m, b: math.log1p(math.exp(-b * p)) + math.log1p(math.exp(b * m)),
         lambda p, m, b: np.logaddexp(0, -b * p) + np.logaddexp(0, b * m),
     ],
+    "win_rate_of": [
+        lambda s, r, t: 100 * np.mean([t if a == b else a > b for a, b in zip(s, r, strict=True)]),
+        lambda s, r, t: win_rates.outcomes(s, r, ties=t).mean() * 100,
+    ],
+    "equal_wins": [lambda p: 50 * (1 + sum(x * x for x in p)), lambda p: win_rates.chance(p)],
+    "kappa_of": [
+        lambda a, b: win_rates.agreement(a, b).value,
+        lambda a, b: (
+            1
+            - np.mean(np.array(a) != b)
+            / (1 - sum(Counter(a)[v] * Counter(b)[v] for v in dict.fromkeys(a)) / len(a) ** 2)
+        ),
+    ],
     "clipped_precision": [
         lambda r, o: sum(min(r.count(w), max(t.count(w) for t in o)) for w in dict.fromkeys(r)) / len(r),
         lambda r, o: sum((Counter(r) & reduce(or_, map(Counter, o))).values()) / len(r),
@@ -158,11 +182,43 @@ RIGHT = {
         lambda k, n: math.perm(k, n) / k**n,
     ],
     "user_adds": [between_minus_within, lambda g: between_minus_within(np.asarray(g, dtype=np.float32))],
+    "standard_error_of": [
+        lambda p, n: 100 * math.sqrt(p * (1 - p) / n),
+        lambda p, n: 100 * binom.std(n, p) / n,
+    ],
+    "questions_for": [
+        lambda g, m: math.ceil(4 * (m - g**2) / g**2 - 1e-9),
+        lambda g, m: next(n for n in range(1, 9999) if g >= 2 * math.sqrt((m - g * g) / n) - 1e-12),
+    ],
+    "by_luck": [net_gain, net_gain_by_steps],
 }
 
 # --- wrong answers, by what is wrong with them ---
 
 WRONG = {
+    "win_rate_of": {
+        "not in percent": lambda s, r, t: win_rates.outcomes(s, r, ties=t).mean(),
+        "ties always wins": lambda s, r, t: 100 * np.mean(np.array(s) >= r),
+        "ties always half": lambda s, r, t: 100 * win_rates.outcomes(s, r).mean(),
+        "losses": lambda s, r, t: 100 * win_rates.outcomes(r, s, ties=t).mean(),
+        "a count": lambda s, r, t: win_rates.outcomes(s, r, ties=t).sum(),
+    },
+    "equal_wins": {
+        "ties as halves": lambda p: 50.0,
+        "chance of a tie": lambda p: 100 * sum(x * x for x in p),
+        "largest grade": lambda p: 50 * (1 + max(p)),
+        "not in percent": lambda p: (1 + sum(x * x for x in p)) / 2,
+        "number of grades": lambda p: 50 * (1 + 1 / len(p)),
+    },
+    "kappa_of": {
+        "agreement": lambda a, b: np.mean(np.array(a) == b),
+        "chance is a half": lambda a, b: 2 * np.mean(np.array(a) == b) - 1,
+        "disagreement": lambda a, b: 1 - win_rates.agreement(a, b).value,
+        "correlation": lambda a, b: np.corrcoef(a, b)[0, 1],
+        "expected from one judge": lambda a, b: (
+            1 - np.mean(np.array(a) != b) / (1 - sum((n / len(a)) ** 2 for n in Counter(a).values()))
+        ),
+    },
     "clipped_precision": {
         "not clipped": lambda r, o: np.mean([any(w in t for t in o) for w in r]),
         "clipped by the sum": lambda r, o: (
@@ -434,6 +490,27 @@ WRONG = {
         "chosen side only": lambda p, m, b: 2 * math.log1p(math.exp(-b * p)),
         "no beta": lambda p, m, b: math.log1p(math.exp(-p)) + math.log1p(math.exp(m)),
         "half": lambda p, m, b: (math.log1p(math.exp(-b * p)) + math.log1p(math.exp(b * m))) / 2,
+    },
+    "standard_error_of": {
+        "a share": lambda p, n: math.sqrt(p * (1 - p) / n),
+        "the standard deviation": lambda p, n: 100 * math.sqrt(p * (1 - p)),
+        "the variance": lambda p, n: 100 * p * (1 - p) / n,
+        "over n - 1": lambda p, n: 100 * math.sqrt(p * (1 - p) / (n - 1)),
+        "the interval": lambda p, n: 196 * math.sqrt(p * (1 - p) / n),
+    },
+    "questions_for": {
+        "one standard error": lambda g, m: math.ceil((m - g**2) / g**2),
+        "the gain not taken off": lambda g, m: math.ceil(4 * m / g**2),
+        "a fraction": lambda g, m: 4 * (m - g**2) / g**2,
+        "not paired": lambda g, m: math.ceil(8 * m * (1 - m) / g**2),
+        "rounded down": lambda g, m: 4 * (m - g**2) // g**2,
+    },
+    "by_luck": {
+        "two-sided": lambda n, m, least: 2 * net_gain(n, m, least),
+        "strictly more": lambda n, m, least: net_gain(n, m, least + 1),
+        "losses forgotten": lambda n, m, least: binom.sf(least - 1, n, m / 2),
+        "normal": lambda n, m, least: 0.5 * math.erfc(least / math.sqrt(2 * n * m)),
+        "all move": lambda n, m, least: net_gain(n, 1.0, least),
     },
 }
 

@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections import Counter
 from dataclasses import fields
+from types import SimpleNamespace
 
 import pytest
 from nbformat.v4 import new_notebook
@@ -32,9 +33,9 @@ PUBLISHED = {
     "W11": "1,500 75 8,011",
 }
 # Numbers that other fields may hold: settings of the authors' code, limits of ours, facts of the data.
-TOLD = "2 100 0.1 1.0 200 256 1 5 2.8 1,396"
+TOLD = "2 100 0.1 0.7 1.0 200 256 1 5 2.8 1,396"
 NAMES = re.compile(
-    r"Qwen2\.5-\d(\.\d)?B(-Instruct)?|Llama-3\.2-1B|1\.5B|GSM8K|GPT-4o|float32|1/beta|notebook \d\d|\b[PRWE]\d+\b|\bCb?\d\b|\bv\d\b"
+    r"Qwen2\.5-\d(\.\d)?B(-Instruct)?|Llama-3\.2-1B|1\.5B|GSM8K|GPT-4o|float32|5e-7|1/beta|notebook \d\d|\b[PRWE]\d+\b|\bCb?\d\b|\bv\d\b"
 )
 NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?:-\d+)?%?")
 
@@ -184,6 +185,19 @@ def test_a_claim_without_results_is_open_unless_it_cannot_be_tested():
     for claim in CLAIMS:
         if not claim.results:
             assert claims.badge(claim, STAMPED) == (claim.verdict or "open")
+
+
+def test_a_run_shows_its_own_claims_with_what_it_has_recorded(monkeypatch):
+    claim, stamped = made(ABOVE, ABOVE)
+    monkeypatch.setattr(claims, "read", lambda: [claim, *(c for c in CLAIMS if c.notebook != claim.notebook)])
+    results = stamped[claim.notebook].metadata["mipo_nb"]["results"]
+    run = SimpleNamespace(results=results, settings=SimpleNamespace(profile="laptop", notebook=claim.notebook))
+    table = claims.of_run(run)
+    assert f"**{claims.badge(claim, stamped)}**" in table and claim.would_change in table and table.count("\n") == 2
+    run.results = results[:1]
+    assert "not run by us" in claims.of_run(run) and "**holds in part at our scale**" in claims.of_run(run)
+    run.results = []
+    assert "**open**" in claims.of_run(run)
 
 
 def test_our_small_model_reproduces_nothing_about_models():

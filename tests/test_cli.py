@@ -41,6 +41,9 @@ MISTAKES = [
     (["11", "-p", "=1"], "-p takes NAME=VALUE, not '=1'."),
     (["11", "-p", "MY SEED=1"], "-p takes NAME=VALUE, not 'MY SEED=1'."),
     (["11", "-p", "SEED=1", "-p", "2=SEED"], "-p takes NAME=VALUE, not '2=SEED'."),
+    (["11", "--profile", "paper"], "The profile 'paper' is for notebooks 30, 31, 32, not for 11_qlora_mipo; use "),
+    (["11", "--dry-run"], "11_qlora_mipo has no dry run; its parameters have no DRY_RUN."),
+    (["00", "-p", "DRY_RUN=True"], "00_start_here has no dry run; its parameters have no DRY_RUN."),
 ]
 
 
@@ -112,7 +115,7 @@ def test_the_list_tells_minutes_memory_needs_and_the_main_ones(call):
 WRONG_CALLS = {
     "run": [["99"], ["--profile"], ["--profil", "smoke"], ["--profile", "smok", "00"], ["--profile", "no.toml"], ["-p"],
             ["00", "-p", "SEED"], ["00", "-p", "SEDE=1"], ["--timeout", "-1"], ["--timeout", "soon"], ["--publish"],
-            ["00", "--publish", "--profile", "smoke"], ["--keep-going", "yes"], ["--output-dir"]],
+            ["00", "--publish", "--profile", "smoke"], ["--keep-going", "yes"], ["--output-dir"], ["--dry-run"]],
     "report": [["now"], ["--profile"], ["--profile", "smok"], ["--profile", ""], ["--profile", "no.toml"], ["-p", "A=1"],
                ["--profile", "smoke", "--output-dir", "none"], ["--output-dir"], ["--fresh"], ["--profil", "smoke"]],
     "list": [["11"], ["--profile", "smoke"], ["--profile"], ["-p", "A=1"], ["--output-dir", "a"], ["--main"], ["-l"],
@@ -258,6 +261,39 @@ def test_a_dead_kernel_names_its_cell_and_what_to_do(call, collection):
     assert err.startswith("03_dies, cell 3: DeadKernelError") and "To go on: mipo-nb run 03 --profile smoke" in err
     left = {p.name for p in (collection / "out" / "smoke" / "03_dies").iterdir()}
     assert left == {"03_dies.failed.ipynb", "state.json"}
+
+
+LOOKS = """
+from pathlib import Path
+from mipo_nb import doctor, dry_run
+if DRY_RUN:
+    folder = Path(OUTPUT_DIR) / PROFILE / "05_long"
+    (folder / "manifest.json").write_text("{}")
+    dry_run.show([doctor.Finding("memory", "1 GB", MENDED, "Take more.")], folder, stop=True)
+Path(OUTPUT_DIR, "worked").touch()
+"""
+
+
+@pytest.mark.parametrize("mended", [True, False])
+def test_a_dry_run_tells_what_it_found_and_fails_if_it_must(call, collection, mended):
+    source = LOOKS.replace("MENDED", str(mended))
+    long = collection / "notebooks" / "05_long.ipynb"
+    notebook(long, source)
+    written = runner.read(long)
+    written.cells[0].source += "\nDRY_RUN = False"
+    nbformat.write(written, long)
+    out = collection / "out"
+    for how in (["--dry-run"], ["-p", "DRY_RUN=True"]):
+        code, told, err = call("run", "05", "--profile", "smoke", *how, "--output-dir", out)
+        assert "memory" in told and ("MEND" in told) == (not mended) and "Report" not in told
+        assert (code, err) == ((0, "") if mended else (1, "05_long would not run here. To be mended: memory.\n"))
+    assert not (out / "smoke").exists() and not list(out.rglob("worked")) and not list(out.rglob("state.json"))
+
+
+def test_a_dry_run_cannot_be_published(call, collection):
+    notebook(collection / "notebooks" / "02_works.ipynb", WRITES + "DRY_RUN = False")
+    code, out, err = call("run", "02", "--profile", "laptop", "--dry-run", "--publish")
+    assert (code, out) == (2, "") and err.count("\n") == 1
 
 
 SLOW = """

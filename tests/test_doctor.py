@@ -63,5 +63,6 @@ def test_each_profile_says_what_it_would_do_here(monkeypatch, cuda, memory, told
     rows = {row["profile"]: row for row in doctor.profiles()}
     assert set(rows) == set(settings.profile_names())
     assert rows["gpu"]["here"] == told and rows["gpu"]["weights"] == "NF4"
+    assert rows["paper"]["weights"] == "bfloat16" and rows["paper"]["here"].startswith("needs a GPU of 40 GB")
     assert rows["laptop"]["here"] == f"runs on {cuda or 'the CPU'}"
     assert rows["laptop"]["model"] == "embedded:smollm2-135m" and rows["laptop"]["weights"] == "bfloat16"

@@ -1,5 +1,6 @@
 """Every displayed equation of the notebooks, by its id, checked against a closed form, an enumeration or an invariant."""
 
+import itertools
 import re
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mipo_nb import answers, diversity, information, objectives, reasoning, runner, steering
+from mipo_nb import answers, diversity, information, objectives, reasoning, runner, statistics, steering, win_rates
 
 DISPLAYED = re.compile(r'(?:<a id="(eq-[a-z-]+)"></a>\s*)?\$\$.+?\$\$', re.DOTALL)
 TESTED = {}
@@ -418,3 +419,43 @@ def test_the_mean_distance_of_all_pairs_is_in_the_length_of_the_mean(n):
     left = 2 / (n * (n - 1)) * sum(1 - v[i] @ v[j] for j in range(n) for i in range(j))
     assert left == pytest.approx(n / (n - 1) * (1 - np.linalg.norm(v.mean(0)) ** 2))
     assert diversity.spread(v) == pytest.approx(left)
+
+
+@equation("eq-ties")
+@pytest.mark.parametrize("p", [[0.2] * 5, [0.7, 0.1, 0.1, 0.1], [1.0]])
+def test_an_equal_wins_more_than_half_where_ties_are_wins(p):
+    """Both grades enumerated."""
+    p = np.array(p)
+    joint = np.outer(p, p)
+    first, second = np.indices(joint.shape)
+    tie = joint[first == second].sum()
+    wins = joint[first >= second].sum()
+    assert wins == pytest.approx((1 - tie) / 2 + tie) == pytest.approx((1 + tie) / 2)
+    assert win_rates.chance(p) == pytest.approx(100 * wins)
+
+
+@equation("eq-standard-error")
+@pytest.mark.parametrize("p, n", [(0.8, 3), (0.3, 5)])
+def test_standard_error_of_a_share_by_counting(p, n):
+    """Every way in which n questions can come out, with its probability."""
+    ways = [(sum(w), np.prod([p if right else 1 - p for right in w])) for w in itertools.product([0, 1], repeat=n)]
+    variance = sum(chance * (right / n - p) ** 2 for right, chance in ways)
+    assert np.sqrt(variance) == pytest.approx(np.sqrt(p * (1 - p) / n))
+
+
+@equation("eq-seeds-and-questions")
+def test_what_seeds_and_questions_add_to_the_error_by_counting():
+    """Every draw of 2 seeds and 3 questions out of a world of 3 seeds and 2 questions."""
+    world = np.array([[1.0, -1.0], [0.0, 2.0], [1.0, 0.0]])
+    seeds, questions = world.mean(1), world.mean(0)
+    left = world - seeds[:, None] - questions + world.mean()
+    k, n = 2, 3
+    means = [
+        world[np.ix_(some, others)].mean()
+        for some in itertools.product(range(3), repeat=k)
+        for others in itertools.product(range(2), repeat=n)
+    ]
+    variance = questions.var() / n + seeds.var() / k + left.var() / (n * k)
+    assert np.var(means) == pytest.approx(variance)
+    # The estimates that the notebook puts in for the three are unbiased: see the tests of `statistics.components`.
+    assert statistics.components(np.tile(questions, (3, 1)))[0] == pytest.approx(questions.var(ddof=1))

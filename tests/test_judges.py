@@ -122,10 +122,10 @@ def test_the_better_response_wins_in_both_orders(judge):
     wins = judges.compare(judge, [row("likes soup")] * 2, [soup, bread], [bread, soup])
     np.testing.assert_array_equal(wins, [1, 0])
     assert len(judge.local.seen) == 4
-    first, second = judge.local.seen[:2]
-    assert part(first, "Answer A: ", "\n") == part(second, "Answer B: ", "\n") == soup
-    assert part(first, "Answer B: ", "\n") == part(second, "Answer A: ", "\n") == bread
-    assert all("About this person: Ada keeps bees." in t and "What should I cook?" in t for t in (first, second))
+    # Requests go out together and come in any order.
+    shown = [tuple(part(t, f"Answer {k}: ", "\n") for k in "AB") for t in judge.local.seen]
+    assert sorted(shown) == sorted([(soup, bread), (bread, soup)] * 2)
+    assert all("About this person: Ada keeps bees." in t and "What should I cook?" in t for t in judge.local.seen)
 
 
 @pytest.mark.parametrize("letter", ["A", "B"])
@@ -180,13 +180,15 @@ CAPITAL = [{"role": "user", "content": "What is the capital of France? Reply wit
 @pytest.mark.model
 def test_a_verdict_in_an_unfinished_reply_is_not_lost(model_and_tokenizer):
     # "The capital of France is Paris", 6 tokens, without its full stop
-    assert "Paris" in judges.LocalJudge(*model_and_tokenizer).reply(CAPITAL, max_tokens=6)
+    assert "Paris" in judges.LocalJudge(*model_and_tokenizer).replies([CAPITAL], max_tokens=6)[0]
 
 
 @pytest.mark.model
 def test_the_embedded_model_can_be_asked(model_and_tokenizer):
     local = judges.LocalJudge(*model_and_tokenizer)
-    assert "Paris" in local.reply(CAPITAL)
+    rome = [{"role": "user", "content": CAPITAL[0]["content"].replace("France", "Italy")}]
+    first, second = local.replies([CAPITAL, rome])  # together as apart
+    assert "Paris" in first and "Rome" in second and [second] == local.replies([rome])
     [rating] = judges.rate(local, [row("likes soup")], ["Make soup."])
     assert np.isnan(rating) or 1 <= rating <= 5
     [win] = judges.compare(local, [row()], ["Make soup."], ["Make bread."])

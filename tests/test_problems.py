@@ -132,6 +132,18 @@ def test_svamps_equation_becomes_its_solution(folder, monkeypatch, equation, wri
     assert set(problems.load("svamp", "train")["solution"]) == {f"{written} = 7."}
 
 
+def test_a_large_answer_keeps_all_its_digits(folder, monkeypatch):
+    row = {
+        "Body": "He earns.",
+        "Question": "How much?",
+        "Answer": "1054997.0",
+        "Equation": "( ( 28.0 + 939.0 ) * 1091.0 )",
+    }
+    (folder / "svamp/test.jsonl").write_text(json.dumps(row) + "\n")
+    [row] = problems.load("svamp", "test")
+    assert row["answer"] == "1054997" and row["solution"] == "(28 + 939) x 1091 = 1054997."
+
+
 @pytest.mark.skipif(not DATA.is_dir(), reason="MIPO_NB_DATA names no folder with the data sets")
 @pytest.mark.parametrize("task", ["stories", "gsm8k", "svamp", "arc_easy", "arc_challenge"])
 def test_no_test_question_is_among_those_that_pairs_are_made_of(task, monkeypatch):

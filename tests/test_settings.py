@@ -24,10 +24,10 @@ def resolve(**options):
 
 @pytest.mark.parametrize("profile", settings.profile_names())
 def test_every_profile_has_positive_numbers_and_resolves(profile):
-    numbers = settings.profile_numbers(profile, "no such notebook")
+    numbers = settings.profile_numbers(profile, None)
     assert numbers["n_pairs"] > 0 and 0 < numbers["top_p"] <= 1
     assert all(v > 0 for v in numbers.values() if type(v) in (int, float) and v)
-    found = settings.resolve(profile, "no such notebook")
+    found = settings.resolve(profile, None)
     assert found.profile == profile
     assert found.model == numbers.pop("model")
     assert found.numbers == numbers
@@ -35,6 +35,40 @@ def test_every_profile_has_positive_numbers_and_resolves(profile):
 
 def test_the_laptop_profile_is_there():
     assert "laptop" in settings.profile_names()
+
+
+def test_all_profiles_have_the_same_numbers():
+    names = {profile: set(settings.profile_numbers(profile, None)) for profile in settings.profile_names()}
+    assert all(found == names["laptop"] for found in names.values())
+
+
+PAPER_IS_FOR = ["30_reproduce_personalization", "31_reproduce_reasoning", "32_reproduce_diversity"]
+
+
+@pytest.mark.parametrize("notebook", PAPER_IS_FOR)
+def test_the_paper_profile_has_the_authors_numbers(notebook):
+    found = settings.profile_numbers("paper", notebook)
+    fixed = {"learning_rate": 5e-7, "beta": 0.1, "epochs": 1, "max_length": 15360, "lora_rank": 0, "top_p": 0.9}
+    assert {name: found[name] for name in fixed} == fixed
+    assert found["batch_size"] * found["accumulate"] == 4
+    assert (found["warmup"], found["final_rate"], found["four_bit"]) == (0.03, 0.1, False)
+
+
+def test_the_paper_profile_is_for_the_reproductions_alone():
+    for ask in (settings.profile_numbers, settings.resolve):
+        with pytest.raises(UserError) as caught:
+            ask("paper", "11_qlora_mipo")
+        assert str(caught.value) == (
+            "The profile 'paper' is for notebooks 30, 31, 32, not for 11_qlora_mipo; use gpu or laptop."
+        )
+
+
+def test_every_number_of_the_paper_profile_says_where_it_is_from():
+    """A comment with a mark on its line, or on the line before for the second of two that belong together."""
+    lines = settings.profile_file("paper").read_text(encoding="utf-8").splitlines()
+    for before, line in zip(lines, lines[1:], strict=False):
+        if "=" in line.partition("#")[0]:
+            assert any(mark in line + before for mark in ("[code]", "[inferred]", "ours", "no other")), line
 
 
 @given(st.integers(1, 10**6), st.floats(1e-6, 10))
@@ -111,6 +145,7 @@ def test_a_file_of_ones_own_changes_what_it_names(tmp_path):
         ),
         ("[default]\nbeta = 0.2", "mine.toml, line 1: no table 'default'; did you mean 'defaults'?"),
         ("beta = 0.2", "mine.toml, line 1: no table 'beta'; known: "),
+        ('notebooks = ["11_qlora_mipo"]', "mine.toml, line 1: no table 'notebooks'; known: "),
         ("[defaults]\nbeta = '0.2'", "mine.toml, line 2: beta must be of type float (like 0.1), not '0.2'."),
         ("[defaults]\n\nn_pairs = -4", "mine.toml, line 3: n_pairs must be a finite number greater than 0, not -4."),
         ("[defaults\nbeta = 0.2", "The profile mine.toml cannot be read: "),

@@ -289,3 +289,46 @@ def test_what_did_not_change_is_not_certain_not_to():
     assert same.value == 0 and same.high == -same.low == pytest.approx(statistics.share(0, 32).high)
     after, before = [1, 1, 0, 1] * 8, [0, 1, 0, 1] * 8
     assert statistics.change_in_share(after, before) == statistics.paired_difference(after, before)
+
+
+def test_relative_gain_is_the_ratio_of_sums_less_one():
+    before = np.array([[1, 0, 1, 0, 1, 1, 0, 0.0], [1, 1, 1, 0, 0, 1, 0, 0]])
+    after = np.maximum(before, np.roll(before, 1, axis=1))
+    found = statistics.relative_gain(after, before)
+    assert found.value == pytest.approx(after.sum() / before.sum() - 1) and found.n == 8
+    assert 0 <= found.low < found.value < found.high
+    assert triple(statistics.relative_gain(before, before)) == (0, 0, 0)
+    assert triple(statistics.relative_gain(2 * before, before)) == pytest.approx((1, 1, 1))
+
+
+def test_relative_gain_over_one_seed_is_the_ratio_of_shares():
+    rng = np.random.default_rng(7)
+    before, after = (rng.random((1, 400)) < p for p in (0.4, 0.5))
+    found, known = statistics.relative_gain(after, before), statistics.ratio(after[0], before[0])
+    assert found.value + 1 == pytest.approx(known.value)
+    assert (found.low + 1, found.high + 1) == pytest.approx((known.low, known.high), abs=0.03)
+
+
+def test_nothing_right_before_has_no_relative_gain():
+    found = statistics.relative_gain(np.ones((2, 5)), np.zeros((2, 5)))
+    assert np.isnan(triple(found)).all()
+
+
+def test_components_find_what_was_planted():
+    rng = np.random.default_rng(8)
+    found = np.mean(
+        [
+            statistics.components(rng.normal(0, 3, (1, 40)) + rng.normal(0, 2, (6, 1)) + rng.normal(0, 1, (6, 40)) + 5)
+            for _ in range(400)
+        ],
+        axis=0,
+    )
+    assert found == pytest.approx([9, 4, 1], rel=0.1)
+
+
+def test_components_are_zero_where_nothing_varies_and_need_two_of_each():
+    assert statistics.components(np.full((2, 4), 0.5)) == (0, 0, 0)
+    assert statistics.components(np.tile([0.0, 1.0, 1.0], (3, 1)))[1:] == (0, 0)
+    for shape in ((1, 5), (5, 1)):
+        with pytest.raises(ValueError, match="two of each"):
+            statistics.components(np.zeros(shape))

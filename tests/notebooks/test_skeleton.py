@@ -88,6 +88,22 @@ def test_exercises_have_difficulty_minutes_check_and_solution(name):
     assert all("checks." in c.source for c in solutions)
 
 
+def test_no_cell_needs_a_solution(name):
+    """So that a student's copy, which has none, runs to its end unsolved."""
+    made = set()
+    for cell in code(NOTEBOOKS[name]):
+        solution = "solution" in cell.metadata.get("tags", [])
+        nodes = list(ast.walk(ast.parse(cell.source)))
+        read = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        bound = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        bound |= {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
+        if solution:
+            made |= bound
+        else:
+            made -= bound
+            assert not read & made, f"{sorted(read & made)} come from a solution: {cell.source[:60]}"
+
+
 def test_no_numbers_are_typed_into_the_findings(name):
     """What we found is printed by a cell, not typed."""
     cells = NOTEBOOKS[name].cells

@@ -60,9 +60,9 @@ def student_copy(tmp_path_factory):
     return {path.stem: path for path in classroom.student_copy(tmp_path_factory.mktemp("class") / "copy")}
 
 
-@pytest.mark.parametrize("name", runner.notebook_paths())
+@pytest.mark.parametrize("name", ["00_start_here", "10_building_pairs", "22_steering_at_inference"])
 def test_student_copy_runs_unsolved(name, student_copy, output_dir):
-    """Without the solutions nothing fails: no later cell needs them. Steps are those of the run above."""
+    """Without the solutions nothing fails: no later cell needs them (for all notebooks: see `test_skeleton`)."""
     how = {"profile": "smoke", "parameters": {}, "output_dir": output_dir, "console": Console()}
     state = runner.execute(student_copy[name], **how)
     assert state["error"] is None
