@@ -5,9 +5,8 @@ import time
 from dataclasses import dataclass
 
 # Share of the machine's matrix product rate that is left for the arithmetic of the model. On a CPU as measured with
-# SmolLM2-135M on two cores (figures/bench.csv): training 0.50 to 0.57, sampling 0.40 to 0.54, scoring 0.52 to 0.66, and
-# 0.10 to 0.15 on TRL's own path, which full fine-tuning takes. On a GPU nothing was measured: these are assumptions, low
-# for sampling, where each token waits for the one before it.
+# SmolLM2-135M on two cores (figures/bench.csv): training 0.50 to 0.57, sampling 0.40 to 0.54, scoring 0.52 to 0.66. On
+# a GPU nothing was measured: these are assumptions, low for sampling, where each token waits for the one before it.
 EFFICIENCY = {
     "cpu": {"training": 0.5, "full fine-tuning": 0.1, "sampling": 0.4, "scoring": 0.5},
     "cuda": {"training": 0.2, "full fine-tuning": 0.3, "sampling": 0.01, "scoring": 0.2},
@@ -97,7 +96,7 @@ def minutes(work, layers, head, rate, *, device, full):
     more forward on a GPU, where activations are computed anew. Attention's own products are left out.
     """
     prompt, response = work.prompt_tokens, work.response_tokens
-    read = (2 if full else 1) * prompt + 2 * response  # TRL's rows repeat the prompt
+    read = prompt + 2 * response  # a pair's sides share their prompt
     passes = (3 if full else 2) + (device == "cuda")
     training = work.trainings * work.pairs * work.epochs * passes * 2 * (read * layers + 2 * response * head)
     once = 2 * ((prompt + response) * layers + response * head)

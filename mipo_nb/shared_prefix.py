@@ -7,7 +7,7 @@ their problem likewise.
 """
 
 import contextlib
-import io
+import os
 from types import SimpleNamespace
 
 import torch
@@ -25,14 +25,26 @@ class StoredReferenceDPOTrainer(DPOTrainer):
         if "ref_chosen_logps" in dataset.column_names:
             return dataset
         self.model.train()  # see `packing`: no forward pass in evaluation mode before training
-        with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that nothing else turns off
+        with _no_bar():
             return super()._precompute_ref_logps(dataset, name, batch_size)
+
+
+@contextlib.contextmanager
+def _no_bar():
+    """TRL's own progress bar is heard of in this way alone."""
+    before = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("TQDM_DISABLE") if before is None else os.environ.update(TQDM_DISABLE=before)
 
 
 class SharedPrefixDPOTrainer(StoredReferenceDPOTrainer):
     """`trl.DPOTrainer` with all its arguments, losses, metrics and callbacks, on rows that share their prefix.
 
-    Reference log-probs that the data set already has are used as they are. Models whose attention cannot share a prefix are trained on TRL's own path, with a notice.
+    Reference log-probs that the data set already has are used as they are. Models whose attention cannot share a prefix
+    are trained on TRL's own path, with a notice.
     """
 
     def __init__(self, *args, **kwargs):
