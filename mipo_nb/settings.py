@@ -25,10 +25,11 @@ def did_you_mean(name, known):
     return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}."
 
 
-def profile_names():
-    """The names of the profiles that come with the package."""
+def profile_names(notebook=None):
+    """The names of the profiles that come with the package: all, or those that a notebook can be run with."""
     folder = resources.files("mipo_nb") / "profiles"
-    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
+    names = sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
+    return [n for n in names if notebook is None or notebook in _tables(profile_file(n)).get("notebooks", [notebook])]
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,11 @@ def test_the_paper_profile_is_for_the_reproductions_alone():
         )
 
 
+def test_profiles_of_a_notebook_are_those_that_it_can_be_run_with():
+    assert settings.profile_names("11_qlora_mipo") == [n for n in settings.profile_names() if n != "paper"]
+    assert settings.profile_names("32_reproduce_diversity") == settings.profile_names()
+
+
 def test_every_number_of_the_paper_profile_says_where_it_is_from():
     """A comment with a mark on its line, or on the line before for the second of two that belong together."""
     lines = settings.profile_file("paper").read_text(encoding="utf-8").splitlines()
