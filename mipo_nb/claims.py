@@ -140,15 +140,16 @@ def _region(expects, where=""):
 
 
 def met(expects, result, *, exact=False):
-    """Whether a recorded result is as expected: True where its whole 95% interval lies inside, False where none of it
-    does, else None. A value without an interval gives None, unless it is `exact` (computed, not sampled)."""
+    """Whether a recorded result is as expected: True where its whole 95% interval lies inside, False where it lies
+    outside, else None; an end on the edge is neither. A value without an interval gives None, unless it is `exact`
+    (computed, not sampled)."""
     low, high = _region(expects)
     if result["low"] is None and not exact:
         return None
     least, most = (result["value"],) * 2 if result["low"] is None else (result["low"], result["high"])
     if low < least and most < high:
         return True
-    return False if most <= low or least >= high else None
+    return False if most < low or least > high or (exact and least == most) else None
 
 
 def recorded(claim, stamped):

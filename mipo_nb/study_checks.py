@@ -3,4 +3,3 @@
 import numpy as np
 
 from mipo_nb import checking
-

@@ -107,7 +107,8 @@ ABOVE, ACROSS, BELOW, POINT = result(1, 2, 3), result(-1, 0, 1), result(-3, -2, 
         ("above 0", ACROSS, None),
         ("above 0", BELOW, False),
         ("above 1", ABOVE, None),  # touches
-        ("above 3", ABOVE, False),
+        ("above 3", ABOVE, None),  # touches from below
+        ("above 4", ABOVE, False),
         ("below 0", ABOVE, False),
         ("below 0", ACROSS, None),
         ("below 0", BELOW, True),
