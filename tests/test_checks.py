@@ -16,7 +16,7 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import binom, binomtest
 
-from mipo_nb import baseline_checks, checks, pairs, reproduction_checks, study_checks, win_rates
+from mipo_nb import baseline_checks, checks, pairs, reproduction_checks, win_rates
 from mipo_nb.information import contrastive_bound, donsker_varadhan_bound, mutual_information
 from mipo_nb.objectives import sami_loss
 from mipo_nb.runs import project_root
@@ -539,7 +539,7 @@ NONSENSE = {
 
 CHECKS = {
     name: check
-    for module in (checks, baseline_checks, reproduction_checks, study_checks)
+    for module in (checks, baseline_checks, reproduction_checks)
     for name, check in inspect.getmembers(module, inspect.isfunction)
     if not name.startswith("_")
 }
