@@ -191,11 +191,48 @@ RIGHT = {
         lambda g, m: next(n for n in range(1, 9999) if g >= 2 * math.sqrt((m - g * g) / n) - 1e-12),
     ],
     "by_luck": [net_gain, net_gain_by_steps],
+    "strength_of": [
+        lambda m, g: m @ g / (g @ g),
+        lambda m, g: np.linalg.lstsq(np.asarray(g)[:, None], np.asarray(m), rcond=None)[0][0],
+    ],
+    "last_safe_step": [
+        lambda steps, signal, limit: [0, *steps][int(np.argmax([*(np.array(signal) > limit), True]))],
+        lambda steps, signal, limit: max(
+            (step for k, step in enumerate(steps) if max(signal[: k + 1]) <= limit), default=0
+        ),
+    ],
+    "gain_at_equal_length": [
+        lambda gain, words: np.polyfit(words, gain, 1)[1],
+        lambda gain, words: np.mean(gain) - np.cov(gain, words)[0, 1] / np.var(words, ddof=1) * np.mean(words),
+    ],
 }
 
 # --- wrong answers, by what is wrong with them ---
 
 WRONG = {
+    "strength_of": {
+        "with an intercept": lambda m, g: np.polyfit(g, m, 1)[0],
+        "mean of ratios": lambda m, g: np.mean(m / g),
+        "ratio of means": lambda m, g: m.mean() / g.mean() if g.mean() else 0.0,
+        "gaps on margins": lambda m, g: m @ g / (m @ m),
+        "correlation": lambda m, g: m @ g / np.sqrt((m @ m) * (g @ g)),
+    },
+    "last_safe_step": {
+        "the step that passes": lambda n, v, limit: next((k for k, x in zip(n, v, strict=True) if x > limit), n[-1]),
+        "comes back": lambda n, v, limit: max((k for k, x in zip(n, v, strict=True) if x <= limit), default=0),
+        "never untrained": lambda n, v, limit: max(
+            (k for i, k in enumerate(n) if max(v[: i + 1]) <= limit), default=n[0]
+        ),
+        "stops at the peak": lambda n, v, limit: n[int(np.argmax(v))],
+        "an index": lambda n, v, limit: next((k for k, x in enumerate(v) if x > limit), len(v)),
+    },
+    "gain_at_equal_length": {
+        "mean gain": lambda gain, words: gain.mean(),
+        "slope": lambda gain, words: np.polyfit(words, gain, 1)[0],
+        "through zero": lambda gain, words: gain.mean() - (gain @ words) / (words @ words) * words.mean(),
+        "wrong sign": lambda gain, words: gain.mean() + np.polyfit(words, gain, 1)[0] * words.mean(),
+        "words on gain": lambda gain, words: gain.mean() - np.polyfit(gain, words, 1)[0] * words.mean(),
+    },
     "win_rate_of": {
         "not in percent": lambda s, r, t: win_rates.outcomes(s, r, ties=t).mean(),
         "ties always wins": lambda s, r, t: 100 * np.mean(np.array(s) >= r),
