@@ -119,7 +119,8 @@ def error_ratio(views, first, second, users=None, *, width=1.5, seed=0):
 
     `views` is a list of arrays [settings, n], the same n rows in each; columns with a NaN are left out of their view.
     `first` and `second` are doses [settings]. Users are resampled; doses and trainings are taken as they are. Below 1
-    where `first` explains the settings better. Resamples in which no row of a view was drawn are left out.
+    where `first` explains the settings better. A view that does not differ between settings, in all rows or in those of
+    a resample, is left out; all is NaN where none differs.
     """
     from mipo_nb import statistics
 
@@ -127,14 +128,14 @@ def error_ratio(views, first, second, users=None, *, width=1.5, seed=0):
 
     def ratio(weights):
         logs = []
-        for values in views:
-            there = ~np.isnan(values).any(axis=0)
-            with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            for values in views:
+                there = ~np.isnan(values).any(axis=0)
                 drawn = weights[:, there]
                 means = drawn @ values[:, there].T / drawn.sum(axis=1, keepdims=True)
                 logs.append(np.log(left_out_error(means, first, width) / left_out_error(means, second, width)))
-        found = np.exp(np.mean(logs, axis=0))
-        return np.where(np.isfinite(found), found, np.nan)
+            defined = np.isfinite(logs)
+            return np.exp(np.where(defined, logs, 0).sum(axis=0) / defined.sum(axis=0))
 
     return statistics.bootstrap(ratio, views[0].shape[1], users, seed=seed)
 

@@ -82,6 +82,9 @@ def test_the_better_dose_has_a_ratio_below_one():
     assert ratio.value == pytest.approx(dose.error_ratio([values], right, wrong, users).value)
     assert dose.error_ratio([values], wrong, right, users).value == pytest.approx(1 / ratio.value)
     assert dose.error_ratio([values], right, right, users).high == pytest.approx(1)
+    flat = np.zeros((20, 40))  # says nothing, and so does not count
+    assert dose.error_ratio([values, flat], right, wrong, users).value == pytest.approx(ratio.value)
+    assert np.isnan(dose.error_ratio([flat], right, wrong, users).value)
 
 
 def test_a_slope_within_hears_nothing_of_means():
