@@ -61,6 +61,11 @@ def between_minus_within(grid):
     return np.mean([d for a, b, d in pairs_of if a[0] != b[0]]) - np.mean([d for a, b, d in pairs_of if a[0] == b[0]])
 
 
+def own_minus_others(kept, kinds):
+    others = [[k for j, k in enumerate(row) if kinds[j] != kinds[i]] for i, row in enumerate(kept)]
+    return np.mean([row[i] - np.mean(others[i]) for i, row in enumerate(kept)])
+
+
 def net_gain(n, moved, least):
     return sum(binom.pmf(k, n, moved) * binom.sf((least + k - 1) // 2, k, 0.5) for k in range(n + 1))
 
@@ -524,6 +529,44 @@ def raises(*arguments):
 
 def names_nothing(*arguments):
     return not_defined  # noqa: F821
+
+
+RIGHT |= {
+    "softmax_loss_of": [
+        lambda r, b: logsumexp(b * r) - b * r[0],
+        lambda r, b: -math.log(math.exp(b * r[0]) / sum(math.exp(b * x) for x in r)),
+    ],
+    "users_part": [own_minus_others, lambda kept, kinds: own_minus_others(np.asarray(kept, dtype=bool), list(kinds))],
+    "share_kept_by": [lambda k, n: (n / k - 1) / (n - 1), lambda k, n: (n - k) / (k * (n - 1))],
+}
+
+WRONG |= {
+    "softmax_loss_of": {
+        "no beta": lambda r, b: logsumexp(r) - r[0],
+        "beta divides": lambda r, b: logsumexp(r / b) - r[0] / b,
+        "not the chosen one": lambda r, b: logsumexp(b * r) - b * r[-1],
+        "mean of pairs": lambda r, b: np.logaddexp(0, b * (r[1:] - r[0])).mean(),
+        "sum of pairs": lambda r, b: np.logaddexp(0, b * (r[1:] - r[0])).sum(),
+        "rejected ones only below": lambda r, b: logsumexp(b * r[1:]) - b * r[0],
+        "other sign": lambda r, b: b * r[0] - logsumexp(b * r),
+    },
+    "users_part": {
+        "those of a kind count": lambda kept, kinds: np.mean(
+            [kept[i, i] - np.delete(kept[i], i).mean() for i in range(len(kept))]
+        ),
+        "all count": lambda kept, kinds: np.mean(np.diag(kept) - kept.mean(1)),
+        "kept alone": lambda kept, kinds: np.diag(kept).mean(),
+        "others alone": lambda kept, kinds: np.diag(kept).mean() - own_minus_others(kept, kinds),
+        "turned round": lambda kept, kinds: -own_minus_others(kept, kinds),
+        "rows for columns": lambda kept, kinds: own_minus_others(np.asarray(kept).T, kinds),
+    },
+    "share_kept_by": {
+        "oneself among the others": lambda k, n: 1 / k,
+        "oneself among all": lambda k, n: (n / k - 1) / n,
+        "not without oneself": lambda k, n: (n / k) / (n - 1),
+        "turned round": lambda k, n: (k / n - 1) / (k - 1) if k > 1 else 0.0,
+    },
+}
 
 
 NONSENSE = {

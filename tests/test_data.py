@@ -125,3 +125,18 @@ def test_contexts_fit_a_system_message(users):
 def test_prompts_leave_the_form_of_the_answer_open(prompts):
     telling = {"list", "steps", "bullet", "dollars", "spanish", "french", "minutes", "hours", "example", "research"}
     assert [p["prompt"] for p in prompts if telling & set(words(p["prompt"].casefold()))] == []
+
+
+def test_people_without_wishes_are_strangers_who_ask_test_prompts_and_have_no_preference(users, prompts):
+    people = rows("people_without_wishes.jsonl")
+    assert {tuple(sorted(p)) for p in people} == {("context", "name", "prompt", "split", "user_id")}
+    for column in ("user_id", "name", "context"):
+        assert len({p[column] for p in people}) == len(people) == 24
+        assert not {p[column] for p in people} & {u[column] for u in users}
+    tested = {p["prompt"] for p in prompts if p["split"] == "test"}
+    assert {p["prompt"] for p in people} <= tested and {p["split"] for p in people} == {"test"}
+    for person in people:
+        assert person["name"] in person["context"]
+        assert not {"answer", "answers", "reply", "replies", "wants", "likes", "prefers"} & set(
+            words(person["context"])
+        )
