@@ -191,6 +191,15 @@ RIGHT = {
         lambda g, m: next(n for n in range(1, 9999) if g >= 2 * math.sqrt((m - g * g) / n) - 1e-12),
     ],
     "by_luck": [net_gain, net_gain_by_steps],
+    "exponent_after": [
+        lambda k, a, renewed: (1 + a) ** k if renewed else sum(a**i for i in range(k + 1)),
+        lambda k, a, renewed: reduce(lambda e, _: (e if renewed else 1) + a * e, range(k), 1),
+    ],
+    "best_of_draws": [
+        lambda v, n: np.mean([max(some) for some in itertools.combinations(v, n)]),
+        lambda v, n: sum(x * math.comb(i, n - 1) for i, x in enumerate(sorted(v))) / math.comb(len(v), n),
+    ],
+    "nats_of_best": [lambda n: math.log(n) - (n - 1) / n, lambda n: np.log(n) - 1 + 1 / n],
 }
 
 # --- wrong answers, by what is wrong with them ---
@@ -511,6 +520,26 @@ WRONG = {
         "losses forgotten": lambda n, m, least: binom.sf(least - 1, n, m / 2),
         "normal": lambda n, m, least: 0.5 * math.erfc(least / math.sqrt(2 * n * m)),
         "all move": lambda n, m, least: net_gain(n, 1.0, least),
+    },
+    "exponent_after": {
+        "always renewed": lambda k, a, renewed: (1 + a) ** k,
+        "always kept": lambda k, a, renewed: sum(a**i for i in range(k + 1)),
+        "simple interest": lambda k, a, renewed: 1 + k * a,
+        "one round too many": lambda k, a, renewed: (1 + a) ** (k + 1) if renewed else sum(a**i for i in range(k + 2)),
+        "the ratio alone": lambda k, a, renewed: a**k,
+    },
+    "best_of_draws": {
+        "put back": lambda v, n: np.mean([max(some) for some in itertools.product(v, repeat=n)]),
+        "the mean": lambda v, n: np.mean(v),
+        "the first n": lambda v, n: max(v[:n]),
+        "the largest": lambda v, n: max(v),
+        "the worst": lambda v, n: np.mean([min(some) for some in itertools.combinations(v, n)]),
+    },
+    "nats_of_best": {
+        "the bound alone": lambda n: math.log(n),
+        "bits": lambda n: (math.log(n) - (n - 1) / n) / math.log(2),
+        "the other way round": lambda n: (n - 1) - math.log(n),
+        "a sign": lambda n: math.log(n) + (n - 1) / n,
     },
 }
 

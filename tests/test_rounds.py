@@ -38,9 +38,7 @@ def test_a_lineage_is_known_by_its_weights(tmp_path):
 
 def test_fewer_pairs_than_a_batch_are_refused(some_pairs, tmp_path):
     with pytest.raises(UserError, match="fewer than one batch"):
-        rounds.train(
-            rounds.Lineage(NAME), some_pairs.select([0]), np.zeros((1, 2)), folder=tmp_path, **NUMBERS
-        )
+        rounds.train(rounds.Lineage(NAME), some_pairs.select([0]), np.zeros((1, 2)), folder=tmp_path, **NUMBERS)
 
 
 @pytest.fixture(scope="module")
