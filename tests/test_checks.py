@@ -16,7 +16,7 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import binom, binomtest
 
-from mipo_nb import baseline_checks, checks, pairs, reproduction_checks, study_checks, win_rates
+from mipo_nb import baseline_checks, blind, checks, dialogues, pairs, reproduction_checks, study_checks, win_rates
 from mipo_nb.information import contrastive_bound, donsker_varadhan_bound, mutual_information
 from mipo_nb.objectives import sami_loss
 from mipo_nb.runs import project_root
@@ -191,6 +191,18 @@ RIGHT = {
         lambda g, m: next(n for n in range(1, 9999) if g >= 2 * math.sqrt((m - g * g) / n) - 1e-12),
     ],
     "by_luck": [net_gain, net_gain_by_steps],
+    "slope_of": [
+        lambda g: np.polyfit(range(1, len(g) + 1), g, 1)[0],
+        lambda g: dialogues.slope(g),
+    ],
+    "lower_end": [
+        lambda w, t, n: blind.wilson((w + t / 2) / (w + t + n), w + t + n)[0],
+        lambda w, t, n: blind.preferred([1.0] * w + [0.5] * t + [0.0] * n).low,
+    ],
+    "pairs_needed": [
+        lambda p: math.ceil(0.9604 / (p - 0.5) ** 2 - 1e-9),
+        lambda p: next(n for n in range(1, 9999) if blind.wilson(p, n)[0] > 0.5),
+    ],
 }
 
 # --- wrong answers, by what is wrong with them ---
@@ -511,6 +523,33 @@ WRONG = {
         "losses forgotten": lambda n, m, least: binom.sf(least - 1, n, m / 2),
         "normal": lambda n, m, least: 0.5 * math.erfc(least / math.sqrt(2 * n * m)),
         "all move": lambda n, m, least: net_gain(n, 1.0, least),
+    },
+    "slope_of": {
+        "last minus first": lambda g: g[-1] - g[0],
+        "mean step": lambda g: (g[-1] - g[0]) / (len(g) - 1),
+        "sign": lambda g: -np.polyfit(range(len(g)), g, 1)[0],
+        "the line's start": lambda g: np.polyfit(range(len(g)), g, 1)[1],
+        "turns not centred": lambda g: np.dot(np.arange(1, len(g) + 1), g) / np.dot(*[np.arange(1, len(g) + 1)] * 2),
+        "correlation": lambda g: np.corrcoef(range(len(g)), g)[0, 1] if np.std(g) else 0.0,
+    },
+    "lower_end": {
+        "ties left out": lambda w, t, n: blind.wilson(w / (w + n), w + n)[0],
+        "ties lose": lambda w, t, n: blind.wilson(w / (w + t + n), w + t + n)[0],
+        "ties win": lambda w, t, n: blind.wilson((w + t) / (w + t + n), w + t + n)[0],
+        "upper end": lambda w, t, n: blind.wilson((w + t / 2) / (w + t + n), w + t + n)[1],
+        "symmetric": lambda w, t, n: (
+            (w + t / 2) / (w + t + n) - 1.96 * math.sqrt((w + t / 2) * (n + t / 2) / (w + t + n) ** 3)
+        ),
+        "the share": lambda w, t, n: (w + t / 2) / (w + t + n),
+        "per cent": lambda w, t, n: 100 * blind.wilson((w + t / 2) / (w + t + n), w + t + n)[0],
+    },
+    "pairs_needed": {
+        "the share's own error": lambda p: math.ceil(3.8416 * p * (1 - p) / (p - 0.5) ** 2),
+        "a fraction": lambda p: 0.9604 / (p - 0.5) ** 2,
+        "rounded down": lambda p: int(0.9604 / (p - 0.5) ** 2),
+        "one standard error": lambda p: math.ceil(0.25 / (p - 0.5) ** 2),
+        "one-sided": lambda p: math.ceil((1.645 * 0.5 / (p - 0.5)) ** 2),
+        "always twenty": lambda p: 20,
     },
 }
 

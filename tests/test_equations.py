@@ -8,7 +8,19 @@ import pandas as pd
 import pytest
 import torch
 
-from mipo_nb import answers, diversity, information, objectives, reasoning, runner, statistics, steering, win_rates
+from mipo_nb import (
+    answers,
+    blind,
+    dialogues,
+    diversity,
+    information,
+    objectives,
+    reasoning,
+    runner,
+    statistics,
+    steering,
+    win_rates,
+)
 
 DISPLAYED = re.compile(r'(?:<a id="(eq-[a-z-]+)"></a>\s*)?\$\$.+?\$\$', re.DOTALL)
 TESTED = {}
@@ -459,3 +471,31 @@ def test_what_seeds_and_questions_add_to_the_error_by_counting():
     assert np.var(means) == pytest.approx(variance)
     # The estimates that the notebook puts in for the three are unbiased: see the tests of `statistics.components`.
     assert statistics.components(np.tile(questions, (3, 1)))[0] == pytest.approx(questions.var(ddof=1))
+
+
+@equation("eq-slope")
+@pytest.mark.parametrize("turns", [2, 3, 5])
+def test_the_slope_is_that_of_the_best_line_and_linear_in_the_gains(turns):
+    gains = np.random.default_rng(turns).normal(size=(4, turns))
+    t = np.arange(1, turns + 1)
+    centred = t - (turns + 1) / 2
+    by_hand = [(centred * g).sum() / (centred**2).sum() for g in gains]
+    assert by_hand == pytest.approx([np.polyfit(t, g, 1)[0] for g in gains])
+    assert dialogues.slope(gains) == pytest.approx(np.array(by_hand))
+    assert dialogues.slope(gains).mean() == pytest.approx(dialogues.slope(gains.mean(0)))
+
+
+@equation("eq-wilson")
+@pytest.mark.parametrize("wins, n", [(0, 20), (11.5, 20), (13, 20), (20, 20), (3, 7)])
+def test_wilsons_ends_are_where_the_share_is_just_z_of_their_own_errors_away(wins, n):
+    z, share = 1.959963984540054, wins / n
+    ends = blind.wilson(share, n)
+    for sign, end in zip((-1, 1), ends, strict=True):
+        by_formula = (share + z**2 / (2 * n) + sign * z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))) / (
+            1 + z**2 / n
+        )
+        assert end == pytest.approx(by_formula, abs=1e-12)
+        assert abs(share - end) == pytest.approx(z * np.sqrt(end * (1 - end) / n), abs=1e-9)
+    if wins == int(wins):
+        known = statistics.share(wins, n)
+        assert ends == pytest.approx((known.low, known.high), abs=1e-9)
