@@ -137,6 +137,18 @@ def over_seeds(differences, clusters=None, *, seed=0):
     return Estimate(float(differences.mean()), float(low), float(high), differences.shape[1])
 
 
+def change_over_seeds(after, before):
+    """`over_seeds` of arrays [seeds, n] of right or wrong, 1 or 0, one column a problem.
+
+    Resampling cannot pass what it saw: where no problem was lost in any training (or none gained), that end reaches
+    further by Wilson's upper limit for none of n, which is on the safe side.
+    """
+    gap = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+    found, missed = over_seeds(gap), share(0, gap.shape[1]).high
+    low, high = found.low - missed * (not (gap < 0).any()), found.high + missed * (not (gap > 0).any())
+    return Estimate(found.value, low, high, found.n)
+
+
 def bootstrap(estimator, n, clusters=None, *, seed=0, resamples=1000):
     """Any number with a percentile-bootstrap interval that resamples whole clusters (users).
 

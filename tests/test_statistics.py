@@ -332,3 +332,20 @@ def test_components_are_zero_where_nothing_varies_and_need_two_of_each():
     for shape in ((1, 5), (5, 1)):
         with pytest.raises(ValueError, match="two of each"):
             statistics.components(np.zeros(shape))
+
+
+def test_a_change_that_goes_one_way_keeps_room_for_the_other():
+    """The end that resampling cannot see is moved by what n problems could have missed, and only that end."""
+    before = np.array([0.0, 1.0] * 16)
+    missed = 1.959963984540054**2 / (32 + 1.959963984540054**2)  # Wilson's upper limit for none of 32, in closed form
+    gained = np.stack([before, np.where(np.arange(32) < 4, 1.0, before)])
+    both = gained.copy()
+    both[0, 31] = 0.0
+    plain, found = statistics.over_seeds(gained - before), statistics.change_over_seeds(gained, before)
+    assert (found.value, found.high) == (plain.value, plain.high)
+    assert found.low == pytest.approx(plain.low - missed)
+    lost = statistics.change_over_seeds(before + np.zeros((2, 1)), gained)
+    assert (lost.low, lost.high) == pytest.approx((-found.high, -found.low))
+    assert statistics.change_over_seeds(both, before) == statistics.over_seeds(both - before)
+    none = statistics.change_over_seeds(np.stack([before] * 3), before)
+    assert (none.low, none.value, none.high) == pytest.approx((-missed, 0, missed))
