@@ -48,26 +48,32 @@ def shuffled(claims, *, seed=0):
     """A permutation, list [n]: whose response each row gets as its rejected one, y- ~ pi_ref(.|x') by reuse.
 
     `claims` [n] is what each response claims as its answer, None where it claims nothing. No row keeps its own response
-    and none gets one that claims the same as its own, which would reject what it chooses. Right answers are not looked at:
-    they would be labels. Raises `UserError` where one claim holds more than half of the rows.
+    and none gets one that claims the same as its own, which would reject what it chooses. Where one claim holds more than
+    half of the rows, its surplus, drawn at random, keeps its own; `build` leaves such rows out as identical. Right answers
+    are not looked at: they would be labels. Raises `UserError` where nothing is left to exchange.
     """
     n, rng = len(claims), random.Random(f"shuffled-{seed}")
-    most = max((claims.count(c) for c in claims if c is not None), default=1)
-    if n < 2 or 2 * most > n:
+    common = max((c for c in claims if c is not None), key=claims.count, default=None)
+    holders = [i for i, c in enumerate(claims) if c is not None and c == common]
+    surplus = set(rng.sample(holders, 2 * len(holders) - n)) if 2 * len(holders) > n else ()
+    rows = [i for i in range(n) if i not in surplus]
+    if len(rows) < 2:
         raise UserError(
-            f"{most} of {n} responses claim the same answer, so they cannot all get another one's; add problems."
+            f"{len(holders)} of {n} responses claim the same answer, so none can get another one's; add problems."
         )
-    order = list(range(n))
-    rng.shuffle(order)
+    order, dealt = list(range(n)), rows.copy()
+    rng.shuffle(dealt)
+    for i, k in zip(rows, dealt, strict=True):
+        order[i] = k
     clash = lambda i, j: i == j or (claims[i] is not None and claims[i] == claims[j])  # noqa: E731
-    wrong = [i for i in range(n) if clash(i, order[i])]
+    wrong = [i for i in rows if clash(i, order[i])]
     while wrong:
         i = rng.choice(wrong)
         # An exchange that mends this row and spoils no other; where there is none, any exchange, to leave the impasse.
-        fit = [k for k in range(n) if not clash(i, order[k]) and not clash(k, order[i])]
-        k = rng.choice(fit or range(n))
+        fit = [k for k in rows if not clash(i, order[k]) and not clash(k, order[i])]
+        k = rng.choice(fit or rows)
         order[i], order[k] = order[k], order[i]
-        wrong = [i for i in range(n) if clash(i, order[i])]
+        wrong = [i for i in rows if clash(i, order[i])]
     return order
 
 

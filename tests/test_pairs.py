@@ -198,14 +198,29 @@ claims = st.lists(st.sampled_from(["1", "2", "3", "4", "5", None]), min_size=2, 
 @given(claims, st.integers(0, 5))
 def test_a_shuffled_response_is_of_another_problem_and_claims_another_answer(claimed, seed):
     most = max((claimed.count(c) for c in claimed if c is not None), default=1)
-    if 2 * most > len(claimed):
+    surplus = max(0, 2 * most - len(claimed))
+    if len(claimed) - surplus < 2:
         with pytest.raises(UserError, match="claim the same answer"):
             pairs.shuffled(claimed, seed=seed)
         return
     order = pairs.shuffled(claimed, seed=seed)
     assert sorted(order) == list(range(len(claimed)))
-    for i, j in enumerate(order):
-        assert i != j and (claimed[i] is None or claimed[i] != claimed[j])
+    kept = [i for i, j in enumerate(order) if i == j]
+    assert len(kept) == surplus and all(claimed.count(claimed[i]) == most for i in kept)
+    assert all(claimed[i] is None or claimed[i] != claimed[j] for i, j in enumerate(order) if i != j)
+
+
+def test_rows_that_can_get_no_other_answer_are_left_out_of_the_pairs(tokenizer):
+    claimed = ["4"] * 5 + ["7", "8", None]
+    texts = [f"{k} apples, so {claim}." for k, claim in enumerate(claimed)]
+    rows = [{"prompt": f"How many are {k}?", "context": "Ana.", "user_id": "a"} for k in range(8)]
+    order = pairs.shuffled(claimed, seed=2)
+    made, counts = pairs.build(
+        rows, texts, [texts[k] for k in order], tokenizer, negative="random_prompt", max_length=256
+    )
+    assert counts["identical"] == 2 and len(made) == 6
+    sides = zip(pairs.texts(made, "chosen"), pairs.texts(made, "rejected"), strict=True)
+    assert not any("so 4" in plus and "so 4" in minus for plus, minus in sides)
 
 
 def test_half_of_all_claims_alike_can_still_be_shuffled():
