@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "information objectives statistics answers settings provenance runs prompts preferences sources originals published stories "
-    "problems embedded models packing decoding generation scoring pairs steering checkpoints costs training distributed contrastive rewards grpo judges evaluation diversity reasoning published_reasoning win_rates plots checking checks baseline_checks reproduction_checks "
+    "problems embedded models packing decoding generation scoring pairs steering checkpoints costs training rounds distributed contrastive dose rewards grpo judges evaluation diversity creative dialogues blind reasoning decomposition published_reasoning win_rates plots checking checks baseline_checks reproduction_checks study_checks "
     "state runner report claims ledger routes benchmarks classroom doctor dry_run cli"
 ).split()
 __all__ = ["__version__", *_MODULES]

@@ -26,6 +26,7 @@ SOURCES = {
     r"write-up W([1-9]|1[0-3])": "The write-up that the project started from",
     r"criticism [a-h]": "Public criticisms",
     r"code": "What the authors' code does",
+    r"question of ours": "Questions of our own",
 }
 
 _FORM = '{ name = "as in RESULTS.md", expects = "above 0" }'
@@ -104,7 +105,7 @@ def _checked(row, where, notebooks):
         raise UserError(f"{where}: results are a list; write results = [{_FORM}].")
     claim = Claim(**{**row, "results": tuple(row.get("results", []))})
     if not any(re.fullmatch(kind, claim.source) for kind in SOURCES):
-        kinds = "'paper abstract, all versions', 'review of v1', 'aggregator', 'write-up W3', 'criticism a' or 'code'"
+        kinds = "'paper abstract, all versions', 'review of v1', 'aggregator', 'write-up W3', 'criticism a', 'code' or 'question of ours'"
         raise UserError(f"{where}: there is no source '{claim.source}'; write it like {kinds}.")
     if claim.notebook and claim.notebook not in notebooks:
         raise UserError(f"{where}: there is no notebook '{claim.notebook}'; {did_you_mean(claim.notebook, notebooks)}")

@@ -11,7 +11,7 @@ import torch
 
 from mipo_nb import models, packing, prompts, training
 from mipo_nb.linear import packed_weights
-from mipo_nb.objectives import info_nce_loss, mio_loss, sami_loss
+from mipo_nb.objectives import info_nce_loss, mio_loss, paired_dpo_loss, sami_loss, softmax_dpo_loss
 from mipo_nb.scoring import padded_log_probabilities
 from mipo_nb.settings import UserError, did_you_mean
 
@@ -21,6 +21,16 @@ from mipo_nb.settings import UserError, did_you_mean
 def own_conversation(rows):
     """Both sides of a pair under the pair's own conversation: one game per row, [B][1][2]."""
     return [[[(row["prompt"], row[side]) for side in ("chosen", "rejected")]] for row in rows]
+
+
+def one_against_many(rows):
+    """The chosen side, the rejected one, and the texts in a row's `more`, if any, under the pair's own conversation: [B][1][N].
+
+    All rows of a batch have as many.
+    """
+    return [
+        [[(row["prompt"], text) for text in (row["chosen"], row["rejected"], *(row.get("more") or ()))]] for row in rows
+    ]
 
 
 def own_and_other(rows):
@@ -39,7 +49,7 @@ def in_batch(rows):
     return [[[([*host["prompt"][:-1], row["prompt"][-1]], row["chosen"]) for row in rows] for host in rows]]
 
 
-# --- losses: summed log-probs [G, A, R], tokens of the responses [G, R], reference [G, 2], beta -> one number ---
+# --- losses: summed log-probs [G, A, R], tokens of the responses [G, R], reference [G, R], beta -> one number ---
 
 
 def _info_nce(scores, tokens, reference, beta):
@@ -60,12 +70,22 @@ def _mio(scores, tokens, reference, beta):
     return mio_loss(*scores[:, 0].T, *reference.T, beta).mean()
 
 
+def _softmax_dpo(scores, tokens, reference, beta):
+    return softmax_dpo_loss(scores[:, 0], reference, beta).mean()
+
+
+def _paired_dpo(scores, tokens, reference, beta):
+    return paired_dpo_loss(scores[:, 0], reference, beta).mean()
+
+
 OBJECTIVES = {
     "info_nce": (own_and_other, _info_nce),
     "info_nce_in_batch": (in_batch, _info_nce),
     "sami": (own_and_other, _sami),
     "sami_summed": (own_and_other, _sami_summed),
     "mio": (own_conversation, _mio),
+    "softmax_dpo": (one_against_many, _softmax_dpo),
+    "paired_dpo": (one_against_many, _paired_dpo),
 }
 
 
@@ -156,9 +176,10 @@ def train(
 
     Everything but the loss is as in `training.train`: the same adapter at the start, optimizer, schedule and order of the
     pairs for the same seed, and it goes on from its last checkpoint. `pairs` has the column of `with_other` where the
-    objective reads it. `reference` [pairs, 2] is read by "mio". Log entries have `num_tokens`, the tokens read so far.
-    `beta` multiplies log-probs or their ratios: MIO's beta, or one over the temperature of InfoNCE; 1 in SAMI as
-    published. An in-batch game has `batch_size` contexts.
+    objective reads it; further rejected texts stand in a column `more`, which the losses named after DPO read.
+    `reference` [pairs, 2], or [pairs, N] with `more`, is read by these and by "mio". Log entries have `num_tokens`, the
+    tokens read so far. `beta` multiplies log-probs or their ratios: DPO's and MIO's beta, or one over the temperature of
+    InfoNCE; 1 in SAMI as published. An in-batch game has `batch_size` contexts.
 
     Raises `UserError` for an unknown objective, fewer pairs than a batch, or a missing column.
     """

@@ -16,7 +16,17 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import binom, binomtest
 
-from mipo_nb import baseline_checks, checks, pairs, reproduction_checks, win_rates
+from mipo_nb import (
+    baseline_checks,
+    blind,
+    checks,
+    decomposition,
+    dialogues,
+    pairs,
+    reproduction_checks,
+    study_checks,
+    win_rates,
+)
 from mipo_nb.information import contrastive_bound, donsker_varadhan_bound, mutual_information
 from mipo_nb.objectives import sami_loss
 from mipo_nb.runs import project_root
@@ -55,10 +65,25 @@ def dealt(claims, turn=None):
     return [order[(order.index(i) + turn) % len(order)] for i in range(len(claims))]
 
 
+def divisia(b, a, i):
+    old, new = math.prod(b), math.prod(a)
+    weight = old if math.isclose(old, new) else (new - old) / math.log(new / old)
+    return weight * math.log(a[i] / b[i])
+
+
+def shapley_of_two(b, a, i):
+    return float(decomposition.split(b, a)[i])
+
+
 def between_minus_within(grid):
     places = list(itertools.product(range(grid.shape[0]), range(grid.shape[1])))
     pairs_of = [(a, b, 1 - grid[a] @ grid[b]) for a, b in itertools.permutations(places, 2)]
     return np.mean([d for a, b, d in pairs_of if a[0] != b[0]]) - np.mean([d for a, b, d in pairs_of if a[0] == b[0]])
+
+
+def own_minus_others(kept, kinds):
+    others = [[k for j, k in enumerate(row) if kinds[j] != kinds[i]] for i, row in enumerate(kept)]
+    return np.mean([row[i] - np.mean(others[i]) for i, row in enumerate(kept)])
 
 
 def net_gain(n, moved, least):
@@ -191,11 +216,72 @@ RIGHT = {
         lambda g, m: next(n for n in range(1, 9999) if g >= 2 * math.sqrt((m - g * g) / n) - 1e-12),
     ],
     "by_luck": [net_gain, net_gain_by_steps],
+    "factor_part": [lambda b, a, i: (a[i] - b[i]) * (a[1 - i] + b[1 - i]) / 2, shapley_of_two],
+    "divisia_part": [divisia],
+    "luck_of_many": [lambda k, n: k / n, lambda k, n: 1 - math.comb(n - 1, k) / math.comb(n, k)],
+    "slope_of": [
+        lambda g: np.polyfit(range(1, len(g) + 1), g, 1)[0],
+        lambda g: dialogues.slope(g),
+    ],
+    "lower_end": [
+        lambda w, t, n: blind.wilson((w + t / 2) / (w + t + n), w + t + n)[0],
+        lambda w, t, n: blind.preferred([1.0] * w + [0.5] * t + [0.0] * n).low,
+    ],
+    "pairs_needed": [
+        lambda p: math.ceil(0.9604 / (p - 0.5) ** 2 - 1e-9),
+        lambda p: next(n for n in range(1, 9999) if blind.wilson(p, n)[0] > 0.5),
+    ],
+    "exponent_after": [
+        lambda k, a, renewed: (1 + a) ** k if renewed else sum(a**i for i in range(k + 1)),
+        lambda k, a, renewed: reduce(lambda e, _: (e if renewed else 1) + a * e, range(k), 1),
+    ],
+    "best_of_draws": [
+        lambda v, n: np.mean([max(some) for some in itertools.combinations(v, n)]),
+        lambda v, n: sum(x * math.comb(i, n - 1) for i, x in enumerate(sorted(v))) / math.comb(len(v), n),
+    ],
+    "nats_of_best": [lambda n: math.log(n) - (n - 1) / n, lambda n: np.log(n) - 1 + 1 / n],
+    "strength_of": [
+        lambda m, g: m @ g / (g @ g),
+        lambda m, g: np.linalg.lstsq(np.asarray(g)[:, None], np.asarray(m), rcond=None)[0][0],
+    ],
+    "last_safe_step": [
+        lambda steps, signal, limit: [0, *steps][int(np.argmax([*(np.array(signal) > limit), True]))],
+        lambda steps, signal, limit: max(
+            (step for k, step in enumerate(steps) if max(signal[: k + 1]) <= limit), default=0
+        ),
+    ],
+    "gain_at_equal_length": [
+        lambda gain, words: np.polyfit(words, gain, 1)[1],
+        lambda gain, words: np.mean(gain) - np.cov(gain, words)[0, 1] / np.var(words, ddof=1) * np.mean(words),
+    ],
 }
 
 # --- wrong answers, by what is wrong with them ---
 
 WRONG = {
+    "strength_of": {
+        "with an intercept": lambda m, g: np.polyfit(g, m, 1)[0],
+        "mean of ratios": lambda m, g: np.mean(m / g),
+        "ratio of means": lambda m, g: m.mean() / g.mean() if g.mean() else 0.0,
+        "gaps on margins": lambda m, g: m @ g / (m @ m),
+        "correlation": lambda m, g: m @ g / np.sqrt((m @ m) * (g @ g)),
+    },
+    "last_safe_step": {
+        "the step that passes": lambda n, v, limit: next((k for k, x in zip(n, v, strict=True) if x > limit), n[-1]),
+        "comes back": lambda n, v, limit: max((k for k, x in zip(n, v, strict=True) if x <= limit), default=0),
+        "never untrained": lambda n, v, limit: max(
+            (k for i, k in enumerate(n) if max(v[: i + 1]) <= limit), default=n[0]
+        ),
+        "stops at the peak": lambda n, v, limit: n[int(np.argmax(v))],
+        "an index": lambda n, v, limit: next((k for k, x in enumerate(v) if x > limit), len(v)),
+    },
+    "gain_at_equal_length": {
+        "mean gain": lambda gain, words: gain.mean(),
+        "slope": lambda gain, words: np.polyfit(words, gain, 1)[0],
+        "through zero": lambda gain, words: gain.mean() - (gain @ words) / (words @ words) * words.mean(),
+        "wrong sign": lambda gain, words: gain.mean() + np.polyfit(words, gain, 1)[0] * words.mean(),
+        "words on gain": lambda gain, words: gain.mean() - np.polyfit(gain, words, 1)[0] * words.mean(),
+    },
     "win_rate_of": {
         "not in percent": lambda s, r, t: win_rates.outcomes(s, r, ties=t).mean(),
         "ties always wins": lambda s, r, t: 100 * np.mean(np.array(s) >= r),
@@ -512,6 +598,77 @@ WRONG = {
         "normal": lambda n, m, least: 0.5 * math.erfc(least / math.sqrt(2 * n * m)),
         "all move": lambda n, m, least: net_gain(n, 1.0, least),
     },
+    "factor_part": {
+        "the other factor before": lambda b, a, i: (a[i] - b[i]) * b[1 - i],
+        "the other factor after": lambda b, a, i: (a[i] - b[i]) * a[1 - i],
+        "the whole change": lambda b, a, i: math.prod(a) - math.prod(b),
+        "sides exchanged": lambda b, a, i: -shapley_of_two(b, a, i),
+        "the other factor's part": lambda b, a, i: shapley_of_two(b, a, 1 - i),
+        "not halved": lambda b, a, i: 2 * shapley_of_two(b, a, i),
+    },
+    "divisia_part": {
+        "Shapley's value": shapley_of_two,
+        "no mean": lambda b, a, i: math.log(a[i] / b[i]),
+        "arithmetic mean": lambda b, a, i: (math.prod(a) + math.prod(b)) / 2 * math.log(a[i] / b[i]),
+        "mean of the factor": lambda b, a, i: a[i] - b[i],
+        "equal products forgotten": lambda b, a, i: (
+            (math.prod(a) - math.prod(b)) / (math.log(math.prod(a)) - math.log(math.prod(b))) * math.log(a[i] / b[i])
+        ),
+        "two factors only": lambda b, a, i: divisia(b[:2], a[:2], i),
+    },
+    "luck_of_many": {
+        "put back": lambda k, n: 1 - (1 - 1 / n) ** k,
+        "one draw": lambda k, n: 1 / n,
+        "upside down": lambda k, n: n / k,
+        "the miss": lambda k, n: 1 - k / n,
+    },
+    "slope_of": {
+        "last minus first": lambda g: g[-1] - g[0],
+        "mean step": lambda g: (g[-1] - g[0]) / (len(g) - 1),
+        "sign": lambda g: -np.polyfit(range(len(g)), g, 1)[0],
+        "the line's start": lambda g: np.polyfit(range(len(g)), g, 1)[1],
+        "turns not centred": lambda g: np.dot(np.arange(1, len(g) + 1), g) / np.dot(*[np.arange(1, len(g) + 1)] * 2),
+        "correlation": lambda g: np.corrcoef(range(len(g)), g)[0, 1] if np.std(g) else 0.0,
+    },
+    "lower_end": {
+        "ties left out": lambda w, t, n: blind.wilson(w / (w + n), w + n)[0],
+        "ties lose": lambda w, t, n: blind.wilson(w / (w + t + n), w + t + n)[0],
+        "ties win": lambda w, t, n: blind.wilson((w + t) / (w + t + n), w + t + n)[0],
+        "upper end": lambda w, t, n: blind.wilson((w + t / 2) / (w + t + n), w + t + n)[1],
+        "symmetric": lambda w, t, n: (
+            (w + t / 2) / (w + t + n) - 1.96 * math.sqrt((w + t / 2) * (n + t / 2) / (w + t + n) ** 3)
+        ),
+        "the share": lambda w, t, n: (w + t / 2) / (w + t + n),
+        "per cent": lambda w, t, n: 100 * blind.wilson((w + t / 2) / (w + t + n), w + t + n)[0],
+    },
+    "pairs_needed": {
+        "the share's own error": lambda p: math.ceil(3.8416 * p * (1 - p) / (p - 0.5) ** 2),
+        "a fraction": lambda p: 0.9604 / (p - 0.5) ** 2,
+        "rounded down": lambda p: int(0.9604 / (p - 0.5) ** 2),
+        "one standard error": lambda p: math.ceil(0.25 / (p - 0.5) ** 2),
+        "one-sided": lambda p: math.ceil((1.645 * 0.5 / (p - 0.5)) ** 2),
+        "always twenty": lambda p: 20,
+    },
+    "exponent_after": {
+        "always renewed": lambda k, a, renewed: (1 + a) ** k,
+        "always kept": lambda k, a, renewed: sum(a**i for i in range(k + 1)),
+        "simple interest": lambda k, a, renewed: 1 + k * a,
+        "one round too many": lambda k, a, renewed: (1 + a) ** (k + 1) if renewed else sum(a**i for i in range(k + 2)),
+        "the ratio alone": lambda k, a, renewed: a**k,
+    },
+    "best_of_draws": {
+        "put back": lambda v, n: np.mean([max(some) for some in itertools.product(v, repeat=n)]),
+        "the mean": lambda v, n: np.mean(v),
+        "the first n": lambda v, n: max(v[:n]),
+        "the largest": lambda v, n: max(v),
+        "the worst": lambda v, n: np.mean([min(some) for some in itertools.combinations(v, n)]),
+    },
+    "nats_of_best": {
+        "the bound alone": lambda n: math.log(n),
+        "bits": lambda n: (math.log(n) - (n - 1) / n) / math.log(2),
+        "the other way round": lambda n: (n - 1) - math.log(n),
+        "a sign": lambda n: math.log(n) + (n - 1) / n,
+    },
 }
 
 
@@ -524,6 +681,44 @@ def raises(*arguments):
 
 def names_nothing(*arguments):
     return not_defined  # noqa: F821
+
+
+RIGHT |= {
+    "softmax_loss_of": [
+        lambda r, b: logsumexp(b * r) - b * r[0],
+        lambda r, b: -math.log(math.exp(b * r[0]) / sum(math.exp(b * x) for x in r)),
+    ],
+    "users_part": [own_minus_others, lambda kept, kinds: own_minus_others(np.asarray(kept, dtype=bool), list(kinds))],
+    "share_kept_by": [lambda k, n: (n / k - 1) / (n - 1), lambda k, n: (n - k) / (k * (n - 1))],
+}
+
+WRONG |= {
+    "softmax_loss_of": {
+        "no beta": lambda r, b: logsumexp(r) - r[0],
+        "beta divides": lambda r, b: logsumexp(r / b) - r[0] / b,
+        "not the chosen one": lambda r, b: logsumexp(b * r) - b * r[-1],
+        "mean of pairs": lambda r, b: np.logaddexp(0, b * (r[1:] - r[0])).mean(),
+        "sum of pairs": lambda r, b: np.logaddexp(0, b * (r[1:] - r[0])).sum(),
+        "rejected ones only below": lambda r, b: logsumexp(b * r[1:]) - b * r[0],
+        "other sign": lambda r, b: b * r[0] - logsumexp(b * r),
+    },
+    "users_part": {
+        "those of a kind count": lambda kept, kinds: np.mean(
+            [kept[i, i] - np.delete(kept[i], i).mean() for i in range(len(kept))]
+        ),
+        "all count": lambda kept, kinds: np.mean(np.diag(kept) - kept.mean(1)),
+        "kept alone": lambda kept, kinds: np.diag(kept).mean(),
+        "others alone": lambda kept, kinds: np.diag(kept).mean() - own_minus_others(kept, kinds),
+        "turned round": lambda kept, kinds: -own_minus_others(kept, kinds),
+        "rows for columns": lambda kept, kinds: own_minus_others(np.asarray(kept).T, kinds),
+    },
+    "share_kept_by": {
+        "oneself among the others": lambda k, n: 1 / k,
+        "oneself among all": lambda k, n: (n / k - 1) / n,
+        "not without oneself": lambda k, n: (n / k) / (n - 1),
+        "turned round": lambda k, n: (k / n - 1) / (k - 1) if k > 1 else 0.0,
+    },
+}
 
 
 NONSENSE = {
@@ -539,7 +734,7 @@ NONSENSE = {
 
 CHECKS = {
     name: check
-    for module in (checks, baseline_checks, reproduction_checks)
+    for module in (checks, baseline_checks, reproduction_checks, study_checks)
     for name, check in inspect.getmembers(module, inspect.isfunction)
     if not name.startswith("_")
 }

@@ -26,6 +26,16 @@ def prompts():
     return rows("prompts.jsonl")
 
 
+@pytest.fixture(scope="module")
+def creative():
+    return rows("creative.jsonl")
+
+
+@pytest.fixture(scope="module")
+def dialogues():
+    return rows("dialogues.jsonl")
+
+
 def kinds(users, *splits):
     return Counter(p["kind"] for u in users if u["split"] in splits for p in checkable(u["preferences"]))
 
@@ -122,6 +132,51 @@ def test_contexts_fit_a_system_message(users):
     assert min(lengths) >= 12 and max(lengths) <= 90
 
 
+TELLING = {"list", "steps", "bullet", "dollars", "spanish", "french", "minutes", "hours", "example", "research"}
+
+
 def test_prompts_leave_the_form_of_the_answer_open(prompts):
-    telling = {"list", "steps", "bullet", "dollars", "spanish", "french", "minutes", "hours", "example", "research"}
-    assert [p["prompt"] for p in prompts if telling & set(words(p["prompt"].casefold()))] == []
+    assert [p["prompt"] for p in prompts if TELLING & set(words(p["prompt"].casefold()))] == []
+
+
+def messages(dialogues):
+    return [message for d in dialogues for message in d["turns"]]
+
+
+def test_creative_prompts_and_dialogues_have_the_documented_columns(creative, dialogues):
+    assert {tuple(sorted(c)) for c in creative} == {("kind", "prompt", "prompt_id", "split")}
+    assert Counter((c["split"], c["kind"]) for c in creative) == {
+        (split, kind): 6 for split in ("train", "test") for kind in ("story", "poem", "letter")
+    }
+    assert {tuple(sorted(d)) for d in dialogues} == {("dialogue_id", "split", "theme", "turns")}
+    assert {(d["split"], len(d["turns"])) for d in dialogues} == {("test", 5)}
+    assert len({d["theme"] for d in dialogues}) == len({d["dialogue_id"] for d in dialogues}) == 12
+
+
+def test_nothing_that_is_asked_is_asked_twice(prompts, creative, dialogues):
+    asked = [p["prompt"] for p in prompts] + [c["prompt"] for c in creative] + messages(dialogues)
+    most = Counter(" ".join(words(a.casefold())) for a in asked).most_common(1)[0]
+    assert most[1] == 1, most
+    assert all(a and a == a.strip() for a in asked)
+
+
+def test_creative_prompts_and_messages_say_nothing_of_a_user_or_a_wish(users, creative, dialogues):
+    asked = [c["prompt"] for c in creative] + messages(dialogues)
+    assert [a for a in asked if TELLING & set(words(a.casefold()))] == []
+    named = {u["name"] for u in users}
+    assert [a for a in asked if named & set(words(a))] == []
+
+
+def test_people_without_wishes_are_strangers_who_ask_test_prompts_and_have_no_preference(users, prompts):
+    people = rows("people_without_wishes.jsonl")
+    assert {tuple(sorted(p)) for p in people} == {("context", "name", "prompt", "split", "user_id")}
+    for column in ("user_id", "name", "context"):
+        assert len({p[column] for p in people}) == len(people) == 24
+        assert not {p[column] for p in people} & {u[column] for u in users}
+    tested = {p["prompt"] for p in prompts if p["split"] == "test"}
+    assert {p["prompt"] for p in people} <= tested and {p["split"] for p in people} == {"test"}
+    for person in people:
+        assert person["name"] in person["context"]
+        assert not {"answer", "answers", "reply", "replies", "wants", "likes", "prefers"} & set(
+            words(person["context"])
+        )

@@ -1,6 +1,7 @@
 """Every displayed equation of the notebooks, by its id, checked against a closed form, an enumeration or an invariant."""
 
 import itertools
+import math
 import re
 
 import numpy as np
@@ -8,7 +9,18 @@ import pandas as pd
 import pytest
 import torch
 
-from mipo_nb import answers, diversity, information, objectives, reasoning, runner, statistics, steering, win_rates
+from mipo_nb import (
+    answers,
+    decomposition,
+    diversity,
+    information,
+    objectives,
+    reasoning,
+    runner,
+    statistics,
+    steering,
+    win_rates,
+)
 
 DISPLAYED = re.compile(r'(?:<a id="(eq-[a-z-]+)"></a>\s*)?\$\$.+?\$\$', re.DOTALL)
 TESTED = {}
@@ -459,3 +471,54 @@ def test_what_seeds_and_questions_add_to_the_error_by_counting():
     assert np.var(means) == pytest.approx(variance)
     # The estimates that the notebook puts in for the three are unbiased: see the tests of `statistics.components`.
     assert statistics.components(np.tile(questions, (3, 1)))[0] == pytest.approx(questions.var(ddof=1))
+
+
+@equation("eq-chain")
+def test_accuracy_is_a_chain_of_four_shares_by_counting():
+    kinds = np.array(["right"] * 4 + ["wrong reasoning"] * 3 + ["arithmetic slip"] * 2 + ["format", "off-topic"])
+    on_topic = kinds != "off-topic"
+    readable = on_topic & ~np.isin(kinds, ["format", "no answer"])
+    holds = readable & (kinds != "arithmetic slip")
+    right = kinds == "right"
+    links = [on_topic.mean(), readable[on_topic].mean(), holds[readable].mean(), right[holds].mean()]
+    assert np.prod(links) == pytest.approx(right.mean())
+    assert decomposition.factors(decomposition.passed(kinds).mean(0)) == pytest.approx(links)
+
+
+@equation("eq-split")
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_split_of_a_product_is_the_mean_over_all_orders_and_adds_up(count):
+    b, a = np.random.default_rng(count).uniform(size=(2, count))
+    orders = list(itertools.permutations(range(count)))
+    by_orders = np.zeros(count)
+    for order in orders:
+        for place, i in enumerate(order):
+            rest = [a[j] if j in order[:place] else b[j] for j in range(count) if j != i]
+            by_orders[i] += (a[i] - b[i]) * np.prod(rest) / len(orders)
+    formula = np.zeros(count)
+    for i in range(count):
+        others = [j for j in range(count) if j != i]
+        for chosen in itertools.product([0, 1], repeat=count - 1):
+            size = sum(chosen)
+            weight = math.factorial(size) * math.factorial(count - size - 1) / math.factorial(count)
+            rest = [a[j] if one else b[j] for j, one in zip(others, chosen, strict=True)]
+            formula[i] += weight * (a[i] - b[i]) * np.prod(rest)
+    assert formula == pytest.approx(by_orders)
+    assert formula == pytest.approx(decomposition.split(b, a))
+    assert formula.sum() == pytest.approx(a.prod() - b.prod())
+
+
+def repeated(p, a):
+    """One round of MIPO at its optimum, by `information.mipo_optimum`: the negative is the mean over users."""
+    return np.stack([information.mipo_optimum(row, p.mean(0), 1 / a) for row in p])
+
+
+def leaning(strength):
+    """(the untrained model, log r, the policy of that strength) in a small world."""
+    [told, *_], untold = world(seed=4)
+    log_ratio = np.log(told / untold)
+    weight = told * np.exp(strength * log_ratio)
+    return told, log_ratio, weight / weight.sum()
+
+
+# --- notebook 41 ---

@@ -1,0 +1,155 @@
+"""One training kept at several doses, and how well a dose explains what was measured at it.
+
+The dose of a training is said in two ways: by what is set (learning rate times steps) and by what is reached, the mean
+log-ratio margin on pairs that training never saw (`objectives.log_ratio_margin`, in nats). Notebook 40 compares them.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from mipo_nb import models, training
+from mipo_nb.settings import UserError
+
+
+def train(
+    model_name,
+    pairs,
+    reference,
+    *,
+    steps,
+    learning_rate,
+    beta,
+    batch_size,
+    max_length,
+    rank=16,
+    accumulate=1,
+    four_bit=False,
+    seed=0,
+    device="cpu",
+    dtype="bfloat16",
+    warmup=0.1,
+    folder,
+):
+    """`training.train` at a constant rate, with the adapter kept after each of `steps`, a rising list of whole numbers.
+
+    The rate rises in the first `warmup` (a share) of the longest training and stays: a shorter training is the beginning
+    of a longer one, and costs nothing extra. Pairs are taken in an order of the seed, again from the start where they are
+    used up. Returns {"steps", "adapters": one path for each of `steps`, "log": metrics per step, "initial_adapter"}.
+
+    Raises `UserError` for fewer pairs than a batch, or steps that do not rise.
+    """
+    steps = [int(step) for step in steps]
+    training.require_a_batch(pairs, batch_size * accumulate)
+    if not steps or steps[0] < 1 or sorted(set(steps)) != steps:
+        raise UserError(f"{steps} are no steps to keep an adapter at; give whole numbers from 1 on that rise.")
+    from mipo_nb.shared_prefix import SharedPrefixDPOTrainer
+
+    folder = Path(folder)
+    model, tokenizer = models.load(model_name, device=device, dtype=dtype, four_bit=four_bit)
+    arguments = training.dpo_arguments(
+        folder / "checkpoints", learning_rate=learning_rate, beta=beta, epochs=1, batch_size=batch_size,
+        accumulate=accumulate, max_length=max_length, seed=seed, device=device, dtype=dtype, warmup=warmup, final_rate=1.0,
+    )  # fmt: skip
+    arguments.max_steps = steps[-1]
+    if reference is not None:
+        pairs = pairs.add_column("ref_chosen_logps", reference[:, 0].tolist())
+        pairs = pairs.add_column("ref_rejected_logps", reference[:, 1].tolist())
+    trainer = SharedPrefixDPOTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=pairs,
+        processing_class=tokenizer,
+        peft_config=training.lora(rank),
+        callbacks=[_keeping(folder, steps)],
+    )
+    del model  # the trainer alone holds it
+    result = training.carry_through(trainer, folder)
+    return {
+        "steps": steps,
+        "adapters": [_at(folder, step) for step in steps],
+        "log": result["log"],
+        "initial_adapter": result["initial_adapter"],
+    }
+
+
+def _at(folder, step):
+    return folder / f"adapter-{step:05d}"
+
+
+def _keeping(folder, steps):
+    """A callback that saves the adapter after each of `steps`; before the checkpoint of that step, so that none is missed."""
+    from transformers import TrainerCallback
+
+    class Keeping(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            if state.global_step in steps:
+                model.save_pretrained(_at(folder, state.global_step))
+
+    return Keeping()
+
+
+def left_out_weights(dose, width=1.5):
+    """Array [n, n]: row i has the weights with which the other n - 1 settings predict setting i from settings of like dose.
+
+    Only the order of `dose` [n] counts, equal doses having equal ranks: the weight of j is exp(-d^2 / 2 width^2), d being
+    the distance of the ranks of i and j (Nadaraya 1964 and Watson 1964, on ranks). Rows sum to 1, the diagonal is 0.
+    Raises `ValueError` for fewer than two settings.
+    """
+    from scipy.stats import rankdata
+
+    ranks = rankdata(dose)
+    if len(ranks) < 2:
+        raise ValueError("One setting has no other to be predicted from.")
+    squares = (np.subtract.outer(ranks, ranks) / width) ** 2 / 2
+    np.fill_diagonal(squares, np.inf)
+    weights = np.exp(squares.min(axis=1, keepdims=True) - squares)  # the nearest counts 1, however far it is
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def left_out_error(means, dose, width=1.5):
+    """Root mean square, over settings, of what `left_out_weights` leaves unexplained: [...] from `means` [..., n]."""
+    means = np.asarray(means, dtype=float)
+    residuals = means - means @ left_out_weights(dose, width).T
+    return np.sqrt((residuals**2).mean(axis=-1))
+
+
+def error_ratio(views, first, second, users=None, *, width=1.5, seed=0):
+    """`statistics.Estimate`: left-out error by one dose over that by another, the geometric mean over views.
+
+    `views` is a list of arrays [settings, n], the same n rows in each; columns with a NaN are left out of their view.
+    `first` and `second` are doses [settings]. Users are resampled; doses and trainings are taken as they are. Below 1
+    where `first` explains the settings better. A view that does not differ between settings, in all rows or in those of
+    a resample, is left out; all is NaN where none differs.
+    """
+    from mipo_nb import statistics
+
+    views = [np.asarray(values, dtype=float) for values in views]
+
+    def ratio(weights):
+        logs = []
+        with np.errstate(invalid="ignore", divide="ignore"):
+            for values in views:
+                there = ~np.isnan(values).any(axis=0)
+                drawn = weights[:, there]
+                means = drawn @ values[:, there].T / drawn.sum(axis=1, keepdims=True)
+                logs.append(np.log(left_out_error(means, first, width) / left_out_error(means, second, width)))
+            defined = np.isfinite(logs)
+            return np.exp(np.where(defined, logs, 0).sum(axis=0) / defined.sum(axis=0))
+
+    return statistics.bootstrap(ratio, views[0].shape[1], users, seed=seed)
+
+
+def slope_within(values, lengths):
+    """How much a view changes with one unit of length more, within settings and rows: one number.
+
+    Both arrays are [settings, n]. The means of each setting and of each row are taken out first, so that what a setting
+    does to both does not count as an effect of length. Columns with a NaN are left out; 0 where lengths do not vary.
+    """
+    values, lengths = (np.asarray(a, dtype=float) for a in (values, lengths))
+    there = ~(np.isnan(values) | np.isnan(lengths)).any(axis=0)
+    centred = []
+    for table in (values[:, there], lengths[:, there]):
+        centred.append(table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean())
+    squares = (centred[1] ** 2).sum()
+    return float((centred[0] * centred[1]).sum() / squares) if squares > 1e-12 else 0.0
