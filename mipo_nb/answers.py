@@ -54,7 +54,8 @@ def _plain(text):
     text = re.sub(r"\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}", r" \1/\2", text)
     text = re.sub(r"\\(?:text|mathrm)\s*\{([^}]*)\}", r"\1", text)
     text = re.sub(r"(\d?)\s?([½¼¾⅓⅔⅕⅛])", lambda m: f"{m[1]} {_GLYPHS[m[2]]}".strip(), text)
-    text = re.sub(r"(?<=\d)\s*\*\s*(?=[\d.$])", " × ", text).replace("\\times", "×").replace("\\div", "÷")
+    text = re.sub(r"(?<=\d)\s*\*\s*(?=[\d.$])|(?<=\w)[ \t]+\*[ \t]+(?=[\d.$])", " × ", text)
+    text = text.replace("\\times", "×").replace("\\div", "÷")
     return _LIST_ITEM.sub("", re.sub(r"[$€£*_`]", "", text))
 
 
@@ -148,7 +149,7 @@ def same(value, gold):
 
 _OPERATIONS = {"*": "*", "x": "*", "×": "*", "÷": "/", "times": "*", "plus": "+", "minus": "-", "divided by": "/"}
 _OPERATOR = r"(?:[-+/×÷]|\b(?:x|times|plus|minus|divided by)\b)"
-_UNIT = r"(?:\s+(?!(?:x|times|plus|minus|divided|and|is|are|equals)\b)[A-Za-z]+){0,2}"
+_UNIT = r"(?:\s+(?!(?:x|times|plus|minus|divided|and|is|are|equals)\b)[A-Za-z]+){0,3}"
 _TERM = r"(?:(?<![\w)\].])-|(?<![\w.]))(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?!\w*\d)"  # a fraction is a division
 _EQUATION = re.compile(
     rf"(?<![\d)%.+×÷/,])(?<!\d )(?P<left>{_TERM}{_UNIT}(?:\s*{_OPERATOR}\s*{_TERM}{_UNIT})+)\s*(?:=|\bequals\b|\bis\b)\s*"

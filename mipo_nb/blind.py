@@ -76,10 +76,12 @@ class Sheet:
         """Keep a verdict on a pair, "A", "B" or "same"; a later one replaces it. Raises `UserError` for another word."""
         if verdict not in VERDICTS:
             raise UserError(f"Unknown verdict '{verdict}'; {did_you_mean(verdict, VERDICTS)}")
-        self._kept[self.pairs[number].key] = verdict
+        there = _read(self.file) if self.file.exists() else {}  # another sheet may have written since
+        kept = {**self._kept, **there, self.pairs[number].key: verdict}
         written = io.StringIO(newline="")
-        csv.writer(written, lineterminator="\n").writerows([("pair", "verdict"), *self._kept.items()])
+        csv.writer(written, lineterminator="\n").writerows([("pair", "verdict"), *kept.items()])
         write_atomically(self.file, written.getvalue())
+        self._kept = kept
 
     @property
     def rated(self):
@@ -129,9 +131,13 @@ class Sheet:
 
         def rate(verdict):
             if self.pairs:
-                self.rate(place[0], verdict)
+                try:
+                    self.rate(place[0], verdict)
+                except UserError as e:  # raised in a button it would not be seen
+                    state.value = str(e)
+                    return
                 following = self.next()
-                turn_to(place[0] if following is None else following)
+                turn_to(min(place[0] + 1, len(self.pairs) - 1) if following is None else following)
 
         for button, verdict in zip(buttons, VERDICTS, strict=True):
             button.on_click(lambda _, verdict=verdict: rate(verdict))
@@ -152,8 +158,8 @@ class Sheet:
 
 def _read(file):
     try:
-        with file.open(encoding="utf-8", newline="") as opened:
-            rows = list(csv.reader(opened))
+        with file.open(encoding="utf-8-sig", newline="") as opened:  # an editor may have added a mark, or empty lines
+            rows = [row for row in csv.reader(opened) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise UserError(f"{file} cannot be read ({e}); move it away to begin a new sheet.") from None
     wrong = [row for row in rows[1:] if len(row) != 2 or row[1] not in VERDICTS]
@@ -172,7 +178,8 @@ def wilson(share, n):
         raise ValueError("Nothing was rated.")
     middle = share + _Z**2 / (2 * n)
     reach = _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    return float((middle - reach) / (1 + _Z**2 / n)), float((middle + reach) / (1 + _Z**2 / n))
+    low, high = (middle - reach) / (1 + _Z**2 / n), (middle + reach) / (1 + _Z**2 / n)
+    return max(0.0, float(low)), min(1.0, float(high))  # rounding passes none and all
 
 
 def preferred(outcomes):

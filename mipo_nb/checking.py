@@ -3,6 +3,8 @@
 A check prints; it never raises, so an unsolved notebook still runs to its end.
 """
 
+import copy
+
 import numpy as np
 
 
@@ -13,8 +15,8 @@ def verdict(problem):
 def tried(function, *arguments):
     """(answer, None), or (None, what is wrong) when the function fails or gives nothing back."""
     try:
-        answer = function(*arguments)
-    except Exception as e:
+        answer = function(*copy.deepcopy(arguments))  # a function that changes them must not spoil the next try
+    except (Exception, SystemExit) as e:
         return None, f"your function stops with {type(e).__name__}: {e}"
     return (answer, None) if answer is not None else (None, "your function gives nothing back; replace the dots.")
 
@@ -26,7 +28,7 @@ def number(function, arguments, wanted, hint):
         return problem
     try:
         answer = float(answer)
-    except (TypeError, ValueError):
+    except Exception:  # no number at all, one beyond all floats, a tensor without a value
         return f"one number is wanted, you give {type(answer).__name__}."
     return (
         None if np.isclose(answer, wanted, rtol=1e-3, atol=1e-6) else f"{hint} (wanted {wanted:.4g}, got {answer:.4g})"

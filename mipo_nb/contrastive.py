@@ -190,6 +190,13 @@ def train(
         raise UserError(
             f"'{objective}' needs to know whom the rejected side was written for; use with_other(pairs, ...)."
         )
+    if OBJECTIVES[objective][0] is one_against_many:
+        widths = {2 + len(more or ()) for more in (pairs["more"] if "more" in pairs.column_names else [()])}
+        if widths != {reference.shape[1]}:
+            raise UserError(
+                f"Rows have {', '.join(map(str, sorted(widths)))} responses and the reference {reference.shape[1]}; give every "
+                "row as many in 'more', and score them all."
+            )
     from peft import get_peft_model
     from transformers import set_seed
 

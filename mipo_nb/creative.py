@@ -35,9 +35,11 @@ def grid(people, by_kind, *, groups, size):
     prompt of each kind. Raises `UserError` where there are too few people or prompts.
     """
     people = list(people)
-    if len({p["user_id"] for p in people[: groups * size]}) < groups * size:
+    different = len({p["user_id"] for p in people[: groups * size]})
+    if different < groups * size:
         raise UserError(
-            f"{groups} groups of {size} need {groups * size} different users; lower n_groups or group_size."
+            f"{groups} groups of {size} need {groups * size} different users, and there are {different} in the first "
+            f"{min(len(people), groups * size)} rows; give one row per user, or lower n_groups or group_size."
         )
     if groups > min(map(len, by_kind.values())):
         raise UserError(f"There are not {groups} prompts of each kind; lower n_groups.")
@@ -63,7 +65,10 @@ def by_prompt(texts, vectors, shape):
     `draws`: how different the draws for one user and prompt are, averaged over users. `users`: how different the texts
     for all users of a group are, one draw of each, averaged over draws. `shape` is (groups, kinds, users, draws).
     Sets are of different size in the two ways, so that only `spread`, a mean over pairs, can be compared between them.
+    Raises `UserError` for a set of one.
     """
+    if min(shape[2:]) < 2:
+        raise UserError("One text has no other to differ from; set n_draws and group_size to 2 or more.")
     places = np.arange(np.prod(shape)).reshape(-1, *shape[2:])  # [prompts, users, draws]
     found = {}
     for way, sets in {"draws": places, "users": places.transpose(0, 2, 1)}.items():

@@ -1,12 +1,14 @@
 """Where a change in accuracy comes from: accuracy as a chain of factors, and a split of its change that adds up exactly."""
 
 import re
+from fractions import Fraction
 from itertools import combinations
 from math import factorial
 
 import numpy as np
 
 from mipo_nb import answers
+from mipo_nb.settings import UserError
 from mipo_nb.statistics import Estimate
 
 # The links of the chain, in order, and the kinds of `answers.KINDS` that fail there. What fails nowhere is right.
@@ -16,7 +18,7 @@ STAGES = {
     "arithmetic": ("arithmetic slip",),
     "reasoning": ("wrong reasoning",),
 }
-_PART = re.compile(r"\d[\d,]*(?:\.\d+)?(?:/[1-9]\d*)?|[a-z]+(?:-[a-z]+)?", re.IGNORECASE)
+_PART = re.compile(r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/[1-9]\d*)?|[a-z]+(?:-[a-z]+)?", re.IGNORECASE)
 
 
 def passed(kinds):
@@ -92,7 +94,11 @@ def mentions(response, gold):
     """Whether any number in a response, in digits or as a word, is the right one: the most lenient of all readings.
 
     `gold` is a `Fraction`. It needs no closing phrase, no last place, not even a claim, and signs do not count; so it is
-    an upper bound of what another way of reading could find, and counts hits by luck.
+    an upper bound of what another way of reading could find, and counts hits by luck. Raises `UserError` for a letter.
     """
-    parts = _PART.findall(response)
-    return any(answers.same(answers.read_number(part).value, abs(gold)) for part in parts)
+    if not isinstance(gold, Fraction):
+        raise UserError(
+            f"The right answer '{gold}' is no number to be found in a text; set task to stories, svamp or gsm8k."
+        )
+    values = (answers.read_number(part).value for part in (response, *_PART.findall(response)))
+    return any(value is not None and answers.same(abs(value), abs(gold)) for value in values)

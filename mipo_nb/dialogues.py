@@ -8,15 +8,22 @@ of what it reads: who has drifted once may go on to drift.
 import numpy as np
 
 from mipo_nb import preferences, prompts, sources
+from mipo_nb.settings import UserError
 
 
 def scripts(n, turns):
     """n lists of so many messages each: the themes of `data/dialogues.jsonl` in turn, each time begun one message later.
 
     Over a full round (as many dialogues as there are themes times messages of a theme) every message stands at every
-    turn equally often, so that a turn is not easier or harder by what is asked at it.
+    turn equally often, so that a turn is not easier or harder by what is asked at it. Raises `UserError` for one turn, or
+    for more than a theme has messages.
     """
     themes = [r["turns"] for r in sources.read_jsonl(sources.data_folder() / "dialogues.jsonl")]
+    shortest = min(map(len, themes))
+    if not 2 <= turns <= shortest:
+        raise UserError(
+            f"A dialogue has 2 to {shortest} turns, so that none is repeated; set n_turns to one of these, not {turns}."
+        )
     made = []
     for i in range(n):
         messages, begin = themes[i % len(themes)], i // len(themes)

@@ -4,6 +4,7 @@ The dose of a training is said in two ways: by what is set (learning rate times 
 log-ratio margin on pairs that training never saw (`objectives.log_ratio_margin`, in nats). Notebook 40 compares them.
 """
 
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,9 @@ def train(
 
     Raises `UserError` for fewer pairs than a batch, or steps that do not rise.
     """
-    steps = [int(step) for step in steps]
     training.require_a_batch(pairs, batch_size * accumulate)
-    if not steps or steps[0] < 1 or sorted(set(steps)) != steps:
+    steps = list(steps)
+    if not steps or not all(isinstance(n, Integral) and n >= 1 for n in steps) or sorted(set(steps)) != steps:
         raise UserError(f"{steps} are no steps to keep an adapter at; give whole numbers from 1 on that rise.")
     from mipo_nb.shared_prefix import SharedPrefixDPOTrainer
 
@@ -133,7 +134,9 @@ def error_ratio(views, first, second, users=None, *, width=1.5, seed=0):
                 there = ~np.isnan(values).any(axis=0)
                 drawn = weights[:, there]
                 means = drawn @ values[:, there].T / drawn.sum(axis=1, keepdims=True)
-                logs.append(np.log(left_out_error(means, first, width) / left_out_error(means, second, width)))
+                ratios = left_out_error(means, first, width) / left_out_error(means, second, width)
+                differs = np.ptp(means, axis=1) > 1e-9 * np.abs(means).max(axis=1)  # beyond rounding
+                logs.append(np.where(differs, np.log(ratios), np.nan))
             defined = np.isfinite(logs)
             return np.exp(np.where(defined, logs, 0).sum(axis=0) / defined.sum(axis=0))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mipo_nb import models, training
+from mipo_nb.settings import UserError
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Lineage:
     def fingerprint(self):
         """What identifies the weights for a step's key: the same for untrained lineages of a name, merged or not."""
         files = [Path(adapter) / "adapter_model.safetensors" for adapter in self.adapters]
+        for file in files:
+            _there(file)
         hashes = [hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files]
         return [self.name, self.merged and bool(hashes), *hashes]
 
@@ -42,6 +45,8 @@ class Lineage:
         """(model, tokenizer) in evaluation mode, the last adapter attached; `how` goes to `models.load`."""
         from peft import PeftModel
 
+        for adapter in self.adapters:
+            _there(Path(adapter) / "adapter_config.json")
         model, tokenizer = self._merged(self.adapters[:-1], how)
         if self.adapters:
             model = PeftModel.from_pretrained(model, self.adapters[-1])
@@ -58,6 +63,13 @@ class Lineage:
         for adapter in adapters:
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
         return model, tokenizer
+
+
+def _there(file):
+    if not file.is_file():
+        raise UserError(
+            f"There is no adapter in {file.parent}; remove that step's folder {file.parent.parent} and run again."
+        )
 
 
 def train(
@@ -117,5 +129,5 @@ def best_of(values, n):
     size = values.shape[1]
     if not 1 <= n <= size:
         raise ValueError(f"The best of {n} cannot be had from {size} draws.")
-    weights = np.array([math.comb(i, n - 1) for i in range(size)], dtype=float) / math.comb(size, n)
+    weights = np.array([math.comb(i, n - 1) / math.comb(size, n) for i in range(size)])  # of whole numbers of any size
     return values @ weights

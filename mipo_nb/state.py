@@ -81,6 +81,8 @@ def clean(folder, notebooks):
     strange = sorted({p.name for p in folder.iterdir()} - {"steps", ".lock", "report.html", *notebooks})
     if strange:
         raise UserError(f"{folder} holds '{strange[0]}', which no run made; move it away first.")
+    for ratings in sorted(folder.rglob("blind_ratings.csv")):
+        raise UserError(f"{ratings} holds a person's ratings, which no run can make again; move it away first.")
     with alone(folder):
         freed = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
         shutil.rmtree(folder)

@@ -135,6 +135,7 @@ def test_any_text_is_read_without_an_error(text):
         ("1,200 + 300 = 1,500", [True]), ("5 minus 3 is 2", [True]), ("20 divided by 5 is 4", [True]), ("7 / 0 = 0", []),
         ("20% of 50 = 10", []), ("(2 + 3) x 4 = 20", []), ("x = 5", []), ("1/2 + 1/2 = 1", [True]), ("4 x 2 = 8 and 8 + 1 = 10", [True, False]),
         ("48/2 = <<48/2=24>>24 clips", [True]), ("9 - 12 = -3", [True]), ("5-3=2", [True]), ("3 × 4 = 12 × 1", []),
+        ("3 rolls * 5 coins = 99 coins", [False]), ("3 x 5 coins per roll = 15", [True]), ("* 5 apples + 2 = 7", [True]),
     ],
 )  # fmt: skip
 def test_equations_are_found_and_checked(text, held):

@@ -131,6 +131,31 @@ def test_a_new_widget_goes_on_and_the_last_pair_says_so(sheet, pairs):
     assert state.value == "20 of 20 pairs rated. Run the next cell to count."
     buttons["back"].click()
     assert "Pair 19 of 20" in page.value
+    page, buttons, _ = parts(blind.Sheet(pairs, sheet.file).widget())  # all are rated: one may go through them again
+    buttons["A is better"].click()
+    assert "Pair 2 of 20" in page.value and blind.Sheet(pairs, sheet.file).verdict(0) == "A"
+
+
+def test_two_sheets_on_one_file_keep_both_their_verdicts(sheet, pairs):
+    other = blind.Sheet(pairs, sheet.file)
+    sheet.rate(0, "A")
+    other.rate(1, "B")
+    assert blind.Sheet(pairs, sheet.file).rated == [0, 1]
+
+
+def test_a_verdict_that_cannot_be_kept_does_not_count_and_is_said_beside_the_buttons(pairs, tmp_path):
+    (tmp_path / "taken").write_text("a file where a folder is needed")
+    sheet = blind.Sheet(pairs, tmp_path / "taken" / "ratings.csv")
+    page, buttons, state = parts(sheet.widget())
+    buttons["A is better"].click()
+    assert sheet.rated == [] and "Pair 1 of 20" in page.value
+    assert "taken" in state.value
+
+
+def test_what_an_editor_adds_to_the_file_is_read_over(sheet, pairs):
+    sheet.rate(0, "A")
+    sheet.file.write_text("\ufeff" + sheet.file.read_text() + "\n\n", encoding="utf-8")
+    assert blind.Sheet(pairs, sheet.file).rated == [0]
 
 
 def test_what_is_shown_without_buttons_is_a_pair(sheet, monkeypatch):
@@ -173,7 +198,7 @@ def test_ties_are_halves():
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=40))
 def test_the_interval_holds_its_share_mirrors_and_stays_between_none_and_all(outcomes):
     found, mirrored = blind.preferred(outcomes), blind.preferred(1 - np.array(outcomes))
-    assert -1e-12 <= found.low <= found.value + 1e-12 and found.value <= found.high + 1e-12 <= 1 + 2e-12
+    assert 0 <= found.low <= found.value + 1e-12 and found.value <= found.high + 1e-12 and found.high <= 1
     assert (1 - found.high, 1 - found.low) == pytest.approx((mirrored.low, mirrored.high))
 
 

@@ -789,6 +789,16 @@ def test_nonsense_is_refused_politely(check, name, capsys):
     assert said(capsys).startswith("✗ Not yet: ")
 
 
+def test_a_function_that_changes_its_arguments_does_not_spoil_the_next_try(capsys):
+    def in_place(margins, gaps):
+        margins *= gaps
+        return margins.sum() / (gaps**2).sum()
+
+    for _ in range(2):
+        study_checks.strength_of(in_place)
+        assert said(capsys).startswith("✓")
+
+
 def test_an_optimum_that_ignores_beta_is_not_accepted(capsys):
     checks.optimum(lambda p, r, beta: tilted(p, r, 2))
     assert said(capsys).startswith("✗ Not yet: ")

@@ -364,3 +364,12 @@ def test_bad_input_is_refused_before_anything_is_loaded(some_pairs, tmp_path, ch
     with pytest.raises(UserError, match=message):
         contrastive.train("embedded:nothing", some_pairs, np.zeros((6, 2)), folder=tmp_path, **call)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("more, width", [([["a"], ["a", "b"]] * 3, 3), ([["a"]] * 6, 2)])
+def test_games_of_different_sizes_are_refused(some_pairs, tmp_path, more, width):
+    call = {"objective": "softmax_dpo", "beta": 0.1, "batch_size": 2, **NUMBERS}
+    with pytest.raises(UserError, match="give every row as many"):
+        contrastive.train(
+            "embedded:nothing", some_pairs.add_column("more", more), np.zeros((6, width)), folder=tmp_path, **call
+        )

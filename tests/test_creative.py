@@ -69,3 +69,9 @@ def test_differences_are_taken_within_a_prompt():
     first = [texts[2 * u] for u in range(4)], [texts[2 * u + 1] for u in range(4)]
     assert found["users"]["self-BLEU"][0] == pytest.approx(np.mean([diversity.self_bleu(some) for some in first]))
     assert {m: x.shape for m, x in found["draws"].items()} == dict.fromkeys(("self-BLEU", "distinct", "spread"), (6,))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 2), (1, 1, 2, 1)])
+def test_one_text_has_no_other_to_differ_from(shape):
+    with pytest.raises(UserError, match="set n_draws and group_size"):
+        creative.by_prompt(["a", "b"], np.eye(2), shape)

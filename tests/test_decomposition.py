@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mipo_nb import answers, decomposition, statistics
+from mipo_nb.settings import UserError
 
 SHARES = arrays(float, (4,), elements=st.floats(0, 1))
 
@@ -111,6 +112,10 @@ def test_a_change_may_be_from_training_to_training():
         ("5+7=12.", 12, True),
         ("twenty-one", 21, True),
         ("3/4 of it", Fraction(3, 4), True),
+        ("It is .5", Fraction(1, 2), True),
+        ("The answer is 2 1/2.", Fraction(5, 2), True),
+        ("1{,}234 in all", 1234, True),
+        ("ages 10,20", 10, True),
         ("112 or 120", 12, False),
         ("nothing here", 12, False),
         ("", 0, False),
@@ -124,3 +129,8 @@ def test_the_most_lenient_reading_finds_whatever_the_usual_one_does():
     for response in ("12 - 4 = 8. The answer is 8.", "So 8", "#### 8", "eight", "\\boxed{8}", "It is 8.00"):
         assert answers.read_number(response).value == 8
         assert decomposition.mentions(response, Fraction(8))
+
+
+def test_a_letter_is_no_number_to_be_mentioned():
+    with pytest.raises(UserError, match="'B' is no number"):
+        decomposition.mentions("The answer is B, 5", "B")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mipo_nb import dialogues, prompts
+from mipo_nb.settings import UserError
 
 
 def test_over_a_full_round_every_message_stands_at_every_turn_equally_often():
@@ -73,3 +74,9 @@ def test_turns_of_a_real_model_are_the_same_again(model_and_tokenizer):
 
     first, again = (dialogues.roll(respond, ["Ada keeps bees."] * 2, dialogues.scripts(2, 2)) for _ in range(2))
     assert first == again and np.shape(first) == (2, 2)
+
+
+@pytest.mark.parametrize("turns", [1, 6])
+def test_a_dialogue_repeats_no_message_and_has_more_than_one(turns):
+    with pytest.raises(UserError, match="set n_turns"):
+        dialogues.scripts(3, turns)

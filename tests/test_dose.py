@@ -38,7 +38,7 @@ def test_a_short_training_is_the_beginning_of_a_long_one(model_and_tokenizer, so
     assert not all(values.equal(last[name]) for name, values in first.items())
 
 
-@pytest.mark.parametrize("steps", [[], [0, 2], [2, 1], [1, 1]])
+@pytest.mark.parametrize("steps", [[], [0, 2], [2, 1], [1, 1], [2.5, 5], ["a"]])
 def test_steps_must_rise(some_pairs, tmp_path, steps):
     with pytest.raises(UserError, match="rise"):
         dose.train(NAME, some_pairs, None, steps=steps, folder=tmp_path, **NUMBERS)
@@ -97,3 +97,13 @@ def test_a_slope_within_hears_nothing_of_means():
     values[2, 4] = np.nan
     assert dose.slope_within(values, length) == pytest.approx(0.3)
     assert dose.slope_within(values, np.zeros((5, 30))) == 0
+
+
+def test_a_view_that_no_setting_changes_has_no_say():
+    """Its errors are rounding alone, whatever its level."""
+    users = np.random.default_rng(0)
+    real, same = users.normal(size=(5, 1)) + users.normal(size=(5, 40)), np.full((5, 40), 100 / 3)
+    given, other = np.arange(5.0), np.array([3.0, 0.0, 4.0, 1.0, 2.0])
+    alone = dose.error_ratio([real], given, other)
+    assert dose.error_ratio([real, same], given, other) == alone
+    assert np.isnan(dose.error_ratio([same], given, other).value)

@@ -36,6 +36,13 @@ def test_a_lineage_is_known_by_its_weights(tmp_path):
     assert fingerprint(merged.then(first).then(second)) != fingerprint(plain.then(second))
 
 
+def test_an_adapter_that_is_gone_is_told_before_anything_is_loaded(tmp_path):
+    lineage = rounds.Lineage("m").then(tmp_path / "step" / "adapter")
+    for use in (lineage.fingerprint, lineage.load):
+        with pytest.raises(UserError, match="remove that step's folder"):
+            use()
+
+
 def test_fewer_pairs_than_a_batch_are_refused(some_pairs, tmp_path):
     with pytest.raises(UserError, match="fewer than one batch"):
         rounds.train(rounds.Lineage(NAME), some_pairs.select([0]), np.zeros((1, 2)), folder=tmp_path, **NUMBERS)
@@ -109,3 +116,7 @@ def test_the_best_of_all_is_the_best_and_of_one_the_mean():
 def test_more_draws_than_there_are_cannot_be_had(n):
     with pytest.raises(ValueError, match="from 5 draws"):
         rounds.best_of(np.zeros((2, 5)), n)
+
+
+def test_a_thousand_draws_are_not_too_many():
+    assert rounds.best_of(np.ones((1, 1100)), 550) == pytest.approx([1.0])

@@ -95,3 +95,12 @@ def test_a_fresh_run_computes_every_step_once_more(tmp_path, monkeypatch):
     again = runs.start("00_start_here", "smoke", output_dir=tmp_path)
     assert again.step("count", counted, 1) == 2  # its folder was empty again
     assert [again.step("count", counted, 1), again.steps[0]["found"], again.steps[1]["found"]] == [2, False, True]
+
+
+def test_ratings_of_a_person_are_not_cleaned_away(tmp_path):
+    ratings = tmp_path / "44_creative_and_open_ended" / "blind_ratings.csv"
+    ratings.parent.mkdir()
+    ratings.write_text("pair,verdict\n")
+    with pytest.raises(UserError, match="a person's ratings"):
+        state.clean(tmp_path, ["44_creative_and_open_ended"])
+    assert ratings.is_file()

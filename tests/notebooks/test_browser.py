@@ -1,4 +1,4 @@
-"""A notebook in JupyterLab, in a real browser: all cells run, a progress bar moves, the comparison answers."""
+"""JupyterLab in a real browser: all cells of a notebook run, a progress bar moves, the comparison answers, pairs are rated."""
 
 import os
 import secrets
@@ -25,49 +25,78 @@ pytestmark = [pytest.mark.notebook, pytest.mark.skipif(not CHROMIUM, reason="the
 
 @pytest.fixture
 def lab(tmp_path):
-    """The address of a JupyterLab on a folder with a copy of the notebook, set to `smoke`."""
-    notebook = runner.read(runner.notebook_paths()[NAME])
+    """A function that starts JupyterLab on a folder with one notebook and gives its address."""
+    servers = []
+
+    def start(notebook, name):
+        (tmp_path / "lab").mkdir()
+        nbformat.write(notebook, tmp_path / "lab" / f"{name}.ipynb")
+        for setting, text in SETTINGS.items():
+            file = tmp_path / "settings" / "@jupyterlab" / f"{setting}.jupyterlab-settings"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        token = secrets.token_hex(16)
+        environment = {
+            **os.environ,
+            **{f"JUPYTER_{k}_DIR": str(tmp_path / k.lower()) for k in ("CONFIG", "DATA", "RUNTIME")},
+            "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "jupyterlab",
+            "--no-browser",
+            "--allow-root",
+            f"--port={port}",
+            "--ip=127.0.0.1",
+        ]
+        command += [
+            f"--IdentityProvider.token={token}",
+            f"--ServerApp.root_dir={tmp_path / 'lab'}",
+            "--ServerApp.port_retries=0",
+        ]
+        with (tmp_path / "lab.log").open("w") as log:
+            servers.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=tmp_path))
+        until = time.time() + 60
+        while time.time() < until and servers[0].poll() is None:
+            with socket.socket() as knock:
+                if not knock.connect_ex(("127.0.0.1", port)):
+                    break
+            time.sleep(0.2)
+        return f"http://127.0.0.1:{port}/lab/tree/{name}.ipynb?token={token}"
+
+    yield start
+    for server in servers:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def in_smoke(name, output_dir):
+    """The notebook without outputs, set to `smoke`."""
+    notebook = runner.read(runner.notebook_paths()[name])
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
         if "parameters" in cell.metadata.get("tags", []):
             cell.source = cell.source.replace('PROFILE = "auto"', 'PROFILE = "smoke"')
-            cell.source = cell.source.replace('OUTPUT_DIR = "runs"', f'OUTPUT_DIR = "{tmp_path / "runs"}"')
-    (tmp_path / "lab").mkdir()
-    nbformat.write(notebook, tmp_path / "lab" / f"{NAME}.ipynb")
-    for name, text in SETTINGS.items():
-        file = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    token = secrets.token_hex(16)
-    environment = {
-        **os.environ,
-        **{f"JUPYTER_{k}_DIR": str(tmp_path / k.lower()) for k in ("CONFIG", "DATA", "RUNTIME")},
-        "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
-    }
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1"]
-    command += [
-        f"--IdentityProvider.token={token}",
-        f"--ServerApp.root_dir={tmp_path / 'lab'}",
-        "--ServerApp.port_retries=0",
-    ]
-    with (tmp_path / "lab.log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=tmp_path)
-    try:
-        until = time.time() + 60
-        while time.time() < until and server.poll() is None:
-            with socket.socket() as knock:
-                if not knock.connect_ex(("127.0.0.1", port)):
-                    break
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/lab/tree/{NAME}.ipynb?token={token}"
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
+            cell.source = cell.source.replace('OUTPUT_DIR = "runs"', f'OUTPUT_DIR = "{output_dir}"')
+    return notebook
+
+
+def run_all(page, started):
+    """Run all cells, again until the kernel has heard it; the locators of the cells' prompts, and of those that wait."""
+    prompts = page.locator(".jp-CodeCell .jp-InputArea-prompt")
+    waiting = prompts.filter(has_text="[*]")
+    while not waiting.count():  # a click before the kernel has connected is lost
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.wait_for_timeout(5000)
+        assert time.time() < started + 180, f"No cell ran. The page says: {page.inner_text('body')}"
+    return prompts, waiting
 
 
 def test_a_notebook_runs_in_a_browser(lab, tmp_path):
@@ -78,17 +107,11 @@ def test_a_notebook_runs_in_a_browser(lab, tmp_path):
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
             page = browser.new_page(viewport={"width": 1300, "height": 1000})
-            page.goto(lab)
+            page.goto(lab(in_smoke(NAME, tmp_path / "runs"), NAME))
             count = sum(c.cell_type == "code" for c in runner.read(runner.notebook_paths()[NAME]).cells)
             expect(page.locator(".jp-CodeCell")).to_have_count(count, timeout=60_000)
             expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_attached(timeout=60_000)
-            prompts = page.locator(".jp-CodeCell .jp-InputArea-prompt")
-            waiting = prompts.filter(has_text="[*]")
-            while not waiting.count():  # a click before the kernel has connected is lost
-                page.get_by_role("menuitem", name="Run", exact=True).click()
-                page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-                page.wait_for_timeout(5000)
-                assert time.time() < started + 180, f"No cell ran. The page says: {page.inner_text('body')}"
+            prompts, waiting = run_all(page, started)
             # A bar of a step that goes on, seen at two different places.
             seen = set()
             while len(seen) < 2 and waiting.count():
@@ -118,3 +141,39 @@ def test_a_notebook_runs_in_a_browser(lab, tmp_path):
         finally:
             browser.close()
     assert all(shot.stat().st_size > 20_000 for shot in shots.iterdir()) and len(list(shots.iterdir())) == 2
+
+
+RATING = """
+from mipo_nb import blind
+rows = [{"context": f"User {i}.", "prompt": f"What now, {i}?"} for i in range(2)]
+sheet = blind.Sheet(blind.pairs(rows, ["plain", "bare"], ["own", "mine"], 2), "ratings.csv")
+sheet.show()
+"""
+
+
+def test_the_blind_sheet_is_rated_in_a_browser(lab, tmp_path):
+    from playwright.sync_api import expect, sync_playwright
+
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    notebook.cells = [nbformat.v4.new_code_cell(RATING.strip())]
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            page, started = browser.new_page(), time.time()
+            page.goto(lab(notebook, "rating"))
+            expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_attached(timeout=60_000)
+            while not page.get_by_role("button", name="A is better").count():  # as in `run_all`; this cell is quick
+                page.get_by_role("menuitem", name="Run", exact=True).click()
+                page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+                page.wait_for_timeout(5000)
+                assert time.time() < started + 180, f"No button. The page says: {page.inner_text('body')}"
+            sheet = page.locator(".jp-OutputArea-output").last
+            expect(sheet).to_contain_text("Pair 1 of 2")
+            page.get_by_role("button", name="A is better").click()
+            expect(sheet).to_contain_text("Pair 2 of 2")
+            page.get_by_role("button", name="no difference").click()
+            expect(sheet).to_contain_text("2 of 2 pairs rated.")
+        finally:
+            browser.close()
+    lines = (tmp_path / "lab" / "ratings.csv").read_text().splitlines()
+    assert lines[0] == "pair,verdict" and [line.split(",")[1] for line in lines[1:]] == ["A", "same"]
