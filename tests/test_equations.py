@@ -552,3 +552,60 @@ def leaning(strength):
 
 
 # --- notebook 41 ---
+
+
+@equation("eq-what-is-divided-by")
+@pytest.mark.parametrize("beta", [0.3, 1.0])
+def test_the_optimum_divides_by_what_the_rejected_side_is_drawn_from(beta):
+    """For a mixture that is the mixture, and not one optimum or the other; the gradient of the expected loss vanishes there."""
+    p, q = world()
+    mixture = (p.mean(0) + q) / 2
+    best = p * (p / mixture) ** (1 / beta)
+    best /= best.sum(-1, keepdims=True)
+    assert best == pytest.approx(information.mipo_optimum(p, mixture, beta))
+    policy = torch.tensor(np.log(best)).requires_grad_()
+    ratio = policy.log_softmax(-1) - torch.tensor(p).log()
+    chosen, rejected = ratio[:, :, None], ratio[:, None, :]
+    pairs = objectives.dpo_loss(chosen, rejected, 0 * chosen, 0 * rejected, beta)
+    halves = [
+        torch.tensor(p)[:, :, None] * torch.tensor(one) for one in (p.mean(0), q)
+    ]  # half of the pairs of each kind
+    (sum(halves) / 2 * pairs).sum().backward()
+    assert policy.grad.abs().max() < 1e-12
+
+
+@equation("eq-softmax-dpo")
+@pytest.mark.parametrize("candidates", [2, 3, 4])
+def test_any_number_of_rejected_sides_has_the_same_optimum(candidates):
+    """All games of one chosen and N - 1 rejected responses in a world of five: no gradient is left at the optimum of DPO."""
+    (p, *_), q = world()
+    beta = 0.5
+    policy = torch.tensor(np.log(information.mipo_optimum(p, q, beta))).requires_grad_()
+    games = torch.tensor(list(itertools.product(range(len(q)), repeat=candidates)))
+    weight = torch.tensor(p)[games[:, 0]] * torch.tensor(q)[games[:, 1:]].prod(1)
+    log_p = torch.tensor(p).log()[games]
+    losses = objectives.softmax_dpo_loss(policy.log_softmax(-1)[games], log_p, beta)
+    (weight * losses).sum().backward()
+    assert weight.sum().item() == pytest.approx(1)
+    assert policy.grad.abs().max() < 1e-12
+    powers = ((policy.detach().log_softmax(-1)[games] - log_p).exp() ** beta).T  # as displayed
+    assert torch.allclose(losses.detach(), -(powers[0] / powers.sum(0)).log())
+
+
+@equation("eq-user-and-style")
+def test_a_model_that_does_not_listen_has_no_users_part_whatever_its_style():
+    """Mean over all ways to hand the same responses to the users: style alone, and the two parts make up what is kept."""
+    kinds = np.array([0, 0, 1, 2])
+    keeps = np.random.default_rng(0).integers(0, 2, (3, 4))  # [kind, response]
+
+    def parts(responses):
+        kept = keeps[kinds][:, responses]  # [whose wish, whose response]
+        others = kinds[:, None] != kinds[None, :]
+        style = (kept * others).sum(1) / others.sum(1)
+        return kept.diagonal().mean(), style.mean()
+
+    found = np.array([parts(list(order)) for order in itertools.permutations(range(4))])
+    assert (found[:, 0] - found[:, 1]).mean() == pytest.approx(0)
+    assert found[:, 0].mean() == pytest.approx(keeps[kinds].mean())
+    own = np.eye(3)[kinds][:, kinds].astype(bool)  # one that keeps each wish for whom it belongs to only
+    assert own.diagonal().all() and not own[kinds[:, None] != kinds[None, :]].any()
