@@ -15,6 +15,7 @@ from mipo_nb import (
     decomposition,
     dialogues,
     diversity,
+    dose,
     information,
     objectives,
     reasoning,
@@ -549,6 +550,53 @@ def leaning(strength):
     log_ratio = np.log(told / untold)
     weight = told * np.exp(strength * log_ratio)
     return told, log_ratio, weight / weight.sum()
+
+
+@equation("eq-tilted-by-strength")
+@pytest.mark.parametrize("beta", [0.5, 2.0])
+def test_the_optimum_of_the_loss_has_strength_one_over_beta(beta):
+    """No policy near it has a lower DPO loss, where chosen and rejected sides are drawn from the world itself."""
+    told, log_ratio, policy = leaning(1 / beta)
+    assert leaning(0)[2] == pytest.approx(told)
+    untold = told / np.exp(log_ratio)
+
+    def loss(log_policy):
+        reward = beta * (log_policy - np.log(told))
+        return -(np.outer(told, untold) * np.log(sigmoid(np.subtract.outer(reward, reward)))).sum()
+
+    best = loss(np.log(policy))
+    for direction in np.eye(len(policy)):
+        assert loss(np.log(policy) + 0.01 * direction) > best < loss(np.log(policy) - 0.01 * direction)
+
+
+@equation("eq-margin-of-strength")
+@pytest.mark.parametrize("strength", [0.0, 0.7, 10.0])
+def test_the_margin_is_strength_times_the_gap_of_every_pair(strength):
+    told, log_ratio, policy = leaning(strength)
+    for plus, minus in itertools.permutations(range(len(told)), 2):
+        logs = [torch.tensor(np.log(p[y])) for p in (policy, told) for y in (plus, minus)]
+        margin = objectives.log_ratio_margin(*logs).item()
+        assert margin == pytest.approx(strength * (log_ratio[plus] - log_ratio[minus]), abs=1e-9)
+
+
+@equation("eq-more-is-more")
+@pytest.mark.parametrize("strength", [0.0, 1.0, 4.0])
+def test_the_objective_rises_with_strength_by_its_variance(strength):
+    _, log_ratio, policy = leaning(strength)
+    step = 1e-5
+    slope = (leaning(strength + step)[2] - leaning(strength - step)[2]) @ log_ratio / (2 * step)
+    variance = policy @ log_ratio**2 - (policy @ log_ratio) ** 2
+    assert slope == pytest.approx(variance, rel=1e-5) and variance > 0
+
+
+@equation("eq-left-out")
+def test_a_left_out_setting_is_predicted_from_those_of_like_rank():
+    given, values = np.array([0.1, 40.0, 0.3, 2.0, 0.3]), np.array([1.0, 5.0, 2.0, 4.0, 3.0])
+    ranks = np.array([1, 5, 2.5, 4, 2.5])
+    for i in range(5):
+        weight = {j: np.exp(-((ranks[i] - ranks[j]) ** 2) / (2 * 1.5**2)) for j in range(5) if j != i}
+        predicted = sum(w * values[j] for j, w in weight.items()) / sum(weight.values())
+        assert dose.left_out_weights(given)[i] @ values == pytest.approx(predicted)
 
 
 # --- notebook 41 ---
