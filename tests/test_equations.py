@@ -19,6 +19,7 @@ from mipo_nb import (
     information,
     objectives,
     reasoning,
+    rounds,
     runner,
     statistics,
     steering,
@@ -542,6 +543,33 @@ def test_wilsons_ends_are_where_the_share_is_just_z_of_their_own_errors_away(win
 def repeated(p, a):
     """One round of MIPO at its optimum, by `information.mipo_optimum`: the negative is the mean over users."""
     return np.stack([information.mipo_optimum(row, p.mean(0), 1 / a) for row in p])
+
+
+@equation("eq-repeated")
+@pytest.mark.parametrize("a", [0.2, 1.0])
+def test_rounds_compound_where_all_users_together_are_uniform(a):
+    """Each user's row is the first one turned, so that every response is as likely as any other over all of them."""
+    first = np.random.default_rng(0).dirichlet(np.ones(5))
+    p = start = np.stack([np.roll(first, k) for k in range(5)])
+    for k in range(1, 4):
+        p = repeated(p, a)
+        power = start ** ((1 + a) ** k)
+        assert p == pytest.approx(power / power.sum(1, keepdims=True))
+
+
+@equation("eq-best-of-n")
+def test_the_best_of_n_is_a_weighted_sum_of_what_was_drawn():
+    """By counting the sets of n draws; and over all samples of a known distribution it is the expected best of n."""
+    values = sorted([0.0, 0.2, 0.2, 0.9])
+    for n in range(1, 5):
+        share = [
+            len(list(itertools.combinations(range(i), n - 1))) / len(list(itertools.combinations(range(4), n)))
+            for i in range(4)
+        ]
+        assert rounds.best_of([values], n)[0] == pytest.approx(np.dot(share, values))
+        samples = np.array(list(itertools.product([0, 1, 2], repeat=4)), dtype=float)
+        best = np.mean([max(some) for some in itertools.product([0, 1, 2], repeat=n)])
+        assert rounds.best_of(samples, n).mean() == pytest.approx(best)
 
 
 def leaning(strength):
