@@ -181,7 +181,7 @@ def train(
     tokens read so far. `beta` multiplies log-probs or their ratios: DPO's and MIO's beta, or one over the temperature of
     InfoNCE; 1 in SAMI as published. An in-batch game has `batch_size` contexts.
 
-    Raises `UserError` for an unknown objective, fewer pairs than a batch, or a missing column.
+    Raises `UserError` for an unknown objective, fewer pairs than a batch, a missing column, or games of different sizes.
     """
     if objective not in OBJECTIVES:
         raise UserError(f"Unknown objective '{objective}'; {did_you_mean(objective, OBJECTIVES)}")
