@@ -137,7 +137,10 @@ def _convert_gguf(file, folder):
 
 
 class SentenceEncoder:
-    """all-MiniLM-L6-v2: sentences to unit vectors. It had no part in training the language model."""
+    """all-MiniLM-L6-v2: sentences to unit vectors. It had no part in training the language model.
+
+    It remembers what it has read: a study asks for the same contexts at every model that it looks at.
+    """
 
     def __init__(self, device="cpu"):
         import torch
@@ -146,24 +149,21 @@ class SentenceEncoder:
         source = str(embedded_folder("minilm-l6"))
         self.tokenizer = AutoTokenizer.from_pretrained(source)
         self.model = AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True).to(device).eval()
+        self._vectors = {}
 
     def encode(self, texts, batch_size=64):
         """Array [len(texts), 384], rows of length 1: the mean of the last hidden states over real tokens."""
         import numpy as np
         import torch
 
-        rows = []
+        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         with torch.inference_mode():
-            for start in range(0, len(texts), batch_size):
-                batch = self.tokenizer(
-                    texts[start : start + batch_size],
-                    padding=True,
-                    truncation=True,
-                    max_length=256,
-                    return_tensors="pt",
-                ).to(self.model.device)
+            for start in range(0, len(new), batch_size):
+                some = new[start : start + batch_size]
+                batch = self.tokenizer(some, padding=True, truncation=True, max_length=256, return_tensors="pt")
+                batch = batch.to(self.model.device)
                 hidden = self.model(**batch).last_hidden_state
                 mask = batch["attention_mask"][..., None]
                 mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
-                rows.append(torch.nn.functional.normalize(mean, dim=-1).cpu().numpy())
-        return np.concatenate(rows) if rows else np.zeros((0, 384), dtype="float32")
+                self._vectors |= zip(some, torch.nn.functional.normalize(mean, dim=-1).cpu().numpy(), strict=True)
+        return np.stack([self._vectors[text] for text in texts]) if len(texts) else np.zeros((0, 384), dtype="float32")

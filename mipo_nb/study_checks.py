@@ -1,4 +1,4 @@
-"""Self-checks of the exercises in the studies, notebooks 40 to 44, as in `checks`."""
+"""Self-checks of the exercises in the studies, notebooks 40 to 45, as in `checks`."""
 
 import numpy as np
 
@@ -136,4 +136,19 @@ pairs_needed = checking.numbers(
     ((0.75,), 16, "a half is excluded where the share is z standard errors of a fair coin away"),
     ((0.6,), 97, "a distance of a tenth needs about a hundred: solve for n and round up"),
     ((1.0,), 4, "even a rater who never wavers needs some pairs"),
+)
+
+solved_at_least_once = checking.numbers(
+    "Notebook 45, exercise 1: `function(rates, k)` is the expected share of problems that k draws solve at least once.",
+    (([0.2, 0.6], 1), 0.4, "with one draw it is the mean of the rates"),
+    (([0.5, 0.0], 2), 0.375, "a problem is missed where all draws miss it; then the mean over problems"),
+    (([0.9, 0.1], 8), 1 - (0.1**8 + 0.9**8) / 2, "draws are independent, problems differ"),
+)
+
+steps_of_gradient = checking.numbers(
+    "Notebook 45, exercise 2: `function(before, after)` is how many small steps of the gradient a problem takes.",
+    ((0.3, 0.3), 0.0, "nowhere to go takes no time"),
+    ((0.5, 0.9), 2 * np.log(9) + 9 - 1 / 9, "the integral of 2 + exp(x) + exp(-x) over the log-odds x"),
+    ((0.1, 0.5), 2 * np.log(9) + 9 - 1 / 9, "as long from one in ten to even odds as from there to nine in ten"),
+    ((0.01, 0.5), 2 * np.log(99) + 99 - 1 / 99, "rare successes are slow to grow"),
 )

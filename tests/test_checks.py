@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.special import logsumexp
+from scipy.integrate import quad
+from scipy.special import logit, logsumexp
 from scipy.stats import binom, binomtest
 
 from mipo_nb import (
@@ -672,6 +673,10 @@ WRONG = {
 }
 
 
+def time_of(p):
+    return 2 * logit(p) + p / (1 - p) - (1 - p) / p
+
+
 def unsolved(*arguments): ...
 
 
@@ -690,6 +695,14 @@ RIGHT |= {
     ],
     "users_part": [own_minus_others, lambda kept, kinds: own_minus_others(np.asarray(kept, dtype=bool), list(kinds))],
     "share_kept_by": [lambda k, n: (n / k - 1) / (n - 1), lambda k, n: (n - k) / (k * (n - 1))],
+    "solved_at_least_once": [
+        lambda rates, k: np.mean([1 - math.prod([1 - p] * k) for p in rates]),
+        lambda rates, k: sum(sum(p * (1 - p) ** i for i in range(k)) for p in rates) / len(rates),
+    ],
+    "steps_of_gradient": [
+        lambda p, q: time_of(q) - time_of(p),
+        lambda p, q: quad(lambda x: 2 + math.exp(x) + math.exp(-x), logit(p), logit(q))[0],
+    ],
 }
 
 WRONG |= {
@@ -717,6 +730,20 @@ WRONG |= {
         "oneself among all": lambda k, n: (n / k - 1) / n,
         "not without oneself": lambda k, n: (n / k) / (n - 1),
         "turned round": lambda k, n: (k / n - 1) / (k - 1) if k > 1 else 0.0,
+    },
+    "solved_at_least_once": {
+        "one draw": lambda rates, k: np.mean(rates),
+        "of the mean rate": lambda rates, k: 1 - (1 - np.mean(rates)) ** k,
+        "every draw": lambda rates, k: np.mean(np.asarray(rates) ** k),
+        "the sum": lambda rates, k: sum(1 - (1 - p) ** k for p in rates),
+        "missed": lambda rates, k: np.mean((1 - np.asarray(rates)) ** k),
+    },
+    "steps_of_gradient": {
+        "log-odds alone": lambda p, q: logit(q) - logit(p),
+        "at the first rate": lambda p, q: (logit(q) - logit(p)) / (p * (1 - p)),
+        "at the middle": lambda p, q: (logit(q) - logit(p)) / ((p + q) / 2 * (1 - (p + q) / 2)),
+        "a sign": lambda p, q: time_of(p) - time_of(q),
+        "over p": lambda p, q: -1 / q + 1 / p + logit(q) - logit(p),
     },
 }
 

@@ -685,3 +685,17 @@ def test_a_model_that_does_not_listen_has_no_users_part_whatever_its_style():
     assert found[:, 0].mean() == pytest.approx(keeps[kinds].mean())
     own = np.eye(3)[kinds][:, kinds].astype(bool)  # one that keeps each wish for whom it belongs to only
     assert own.diagonal().all() and not own[kinds[:, None] != kinds[None, :]].any()
+
+
+# --- notebook 45 ---
+
+
+@equation("eq-still-speaks")
+@pytest.mark.parametrize("p, group", [(0.3, 4), (0.9, 6)])
+def test_a_group_speaks_where_its_rewards_differ(p, group):
+    """Over all outcomes of a group: those in which some advantage is not zero have the probability displayed."""
+    speaks = 0.0
+    for rewards in itertools.product([0.0, 1.0], repeat=group):
+        advantages = np.array(rewards) - np.mean(rewards)
+        speaks += (advantages != 0).any() * math.prod(p if r else 1 - p for r in rewards)
+    assert speaks == pytest.approx(1 - p**group - (1 - p) ** group)

@@ -1,9 +1,11 @@
 """Loading models: the cache of embedded ones, folders, adapters, 4-bit weights, sentence vectors; no foreign code."""
 
+import gc
 import hashlib
 import json
 import os
 import pickle
+import weakref
 import zipfile
 from pathlib import Path
 
@@ -314,6 +316,18 @@ def test_the_revision_sees_a_change_anywhere_in_the_weights(tiny):
 
 
 @pytest.mark.model
+def test_a_model_that_is_dropped_gives_its_memory_back(tiny, tmp_path):
+    """Though collections leave out what was there before the first model was loaded."""
+    for adapter in (None, make_adapter(tiny, tmp_path / "a", 1)):
+        model, _ = models.load(str(tiny), adapter=adapter)
+        weight = weakref.ref(next(model.parameters()))
+        del model
+        gc.collect()
+        assert weight() is None
+    assert gc.get_freeze_count() > 100_000
+
+
+@pytest.mark.model
 def test_four_bit_weights_score_on_a_cpu(model_and_tokenizer):
     model, tokenizer = models.load(NAME, dtype="float32", four_bit=True)
     assert model.is_loaded_in_4bit and models.fingerprint(model)[3] is True
@@ -334,15 +348,28 @@ def encoder():
 
 
 @pytest.mark.model
-def test_sentences_become_unit_vectors_whatever_the_batch(encoder):
+def test_sentences_become_unit_vectors_whatever_the_batch():
     texts = ["Bees make honey.", "", "The train leaves the station at nine, and it is never late. " * 40, "Tea."]
-    rows = encoder.encode(texts)
+    rows = embedded.SentenceEncoder().encode(texts)
     assert rows.shape == (4, 384) and rows.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+    one_by_one, by_three = embedded.SentenceEncoder(), embedded.SentenceEncoder()
     for i, text in enumerate(texts):
-        np.testing.assert_allclose(encoder.encode([text])[0], rows[i], atol=1e-5)
-    np.testing.assert_allclose(encoder.encode(texts, batch_size=3), rows, atol=1e-5)
-    assert encoder.encode([]).shape == (0, 384)
+        np.testing.assert_allclose(one_by_one.encode([text])[0], rows[i], atol=1e-5)
+    np.testing.assert_allclose(by_three.encode(texts, batch_size=3), rows, atol=1e-5)
+    assert by_three.encode([]).shape == (0, 384)
+
+
+@pytest.mark.model
+def test_what_was_read_once_is_not_computed_again(encoder, monkeypatch):
+    texts = ["Tea.", "Bees make honey.", "Tea."]
+    rows = encoder.encode(texts)
+    assert (rows[0] == rows[2]).all() and (rows[0] != rows[1]).any()
+    rows[:] = 0  # the caller's own copy
+    monkeypatch.setattr(encoder, "model", None)
+    again = encoder.encode(texts[::-1])
+    np.testing.assert_allclose(np.linalg.norm(again, axis=1), 1, atol=1e-5)
+    assert (again[0] == again[2]).all() and (again[0] != again[1]).any()
 
 
 @pytest.mark.model
