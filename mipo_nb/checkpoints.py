@@ -1,10 +1,10 @@
 """When a training writes a checkpoint, and which one a killed training goes on from."""
 
 import json
-import math
 import shutil
 import time
 
+EVERY = 10.0  # seconds at least from one checkpoint to the next: a training that is over by then needs none
 PATIENCE = 15  # saving costs at most one part in so many
 
 
@@ -23,16 +23,19 @@ def last(folder):
 
 
 def saving():
-    """A callback for transformers' trainers: a checkpoint when the steps since the last one took `PATIENCE` times as
-    long as writing it did. A killed training loses one step on a laptop, seconds on a GPU."""
+    """A callback for transformers' trainers: a checkpoint when the steps since the last one took `EVERY` seconds and
+    `PATIENCE` times as long as writing it did. A killed training loses that, or one step where a step takes longer."""
     from transformers import TrainerCallback
 
     class Saving(TrainerCallback):
-        began, cost = -math.inf, 0.0
+        cost = 0.0
+
+        def on_train_begin(self, args, state, control, **kwargs):
+            self.began = time.monotonic()
 
         def on_step_end(self, args, state, control, **kwargs):
             self.ended = time.monotonic()
-            control.should_save = self.ended - self.began >= PATIENCE * self.cost
+            control.should_save = self.ended - self.began >= max(EVERY, PATIENCE * self.cost)
 
         def on_save(self, args, state, control, **kwargs):
             self.began = time.monotonic()

@@ -4,6 +4,8 @@ A round starts from the model that the last one made. Either it trains the same 
 the weights and begins a new one. `Lineage` is such a model: its name and the adapters of its rounds.
 """
 
+import copy
+import functools
 import hashlib
 import math
 from dataclasses import dataclass
@@ -47,22 +49,26 @@ class Lineage:
 
         for adapter in self.adapters:
             _there(Path(adapter) / "adapter_config.json")
-        model, tokenizer = self._merged(self.adapters[:-1], how)
+        model, tokenizer = copy.deepcopy(_merged(self.name, self.adapters[:-1], **how))
         if self.adapters:
             model = PeftModel.from_pretrained(model, self.adapters[-1])
         return model.eval(), tokenizer
 
     def start(self, **how):
         """(model, tokenizer) as a training needs them: without an adapter, and where `merged` with all of them added."""
-        return self._merged(self.adapters if self.merged else (), how)
+        return copy.deepcopy(_merged(self.name, self.adapters if self.merged else (), **how))
 
-    def _merged(self, adapters, how):
-        from peft import PeftModel
 
-        model, tokenizer = models.load(self.name, **how)
-        for adapter in adapters:
-            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-        return model, tokenizer
+@functools.lru_cache(maxsize=1)
+def _merged(name, adapters, **how):
+    """(model, tokenizer) with all adapters added to the weights, not to be changed: the last one asked for stays in
+    memory. A round asks for the one that its own begins with, and then for that with one adapter more."""
+    from peft import PeftModel
+
+    if not adapters:
+        return models.load(name, **how)
+    model, tokenizer = copy.deepcopy(_merged(name, adapters[:-1], **how))
+    return PeftModel.from_pretrained(model, adapters[-1]).merge_and_unload(), tokenizer
 
 
 def _there(file):

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import torch
 from trl import DPOTrainer, GRPOTrainer
+from trl.trainer import dpo_trainer
 
 from mipo_nb import decoding, generation, packing
 from mipo_nb.linear import packed_weights
@@ -21,12 +22,33 @@ from mipo_nb.packing import completion_scores, shares_prefixes
 class StoredReferenceDPOTrainer(DPOTrainer):
     """TRL's own path, reading reference log-probs that are already there (`ref_chosen_logps`, `ref_rejected_logps`)."""
 
+    def __init__(self, *args, train_dataset, eval_dataset=None, **kwargs):
+        given = _has_reference(train_dataset) and (eval_dataset is None or _has_reference(eval_dataset))
+        with _weights_unhashed() if given else contextlib.nullcontext():
+            super().__init__(*args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs)
+
     def _precompute_ref_logps(self, dataset, name, batch_size):
-        if "ref_chosen_logps" in dataset.column_names:
+        if _has_reference(dataset):
             return dataset
         self.model.train()  # see `packing`: no forward pass in evaluation mode before training
         with _no_bar():
             return super()._precompute_ref_logps(dataset, name, batch_size)
+
+
+def _has_reference(dataset):
+    return "ref_chosen_logps" in getattr(dataset, "column_names", ())
+
+
+@contextlib.contextmanager
+def _weights_unhashed():
+    """TRL hashes all weights to find reference log-probs that it computed before; where they are given that is a second
+    for nothing, a tenth of a short training on a laptop."""
+    before = dpo_trainer.hash_module
+    dpo_trainer.hash_module = lambda module: None
+    try:
+        yield
+    finally:
+        dpo_trainer.hash_module = before
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from peft import get_peft_model
 from scipy.special import logsumexp
 from transformers import TrainerCallback
 
-from mipo_nb import contrastive, models, objectives, prompts, scoring, training
+from mipo_nb import checkpoints, contrastive, models, objectives, prompts, scoring, training
 from mipo_nb.settings import UserError
 
 NAME = "embedded:smollm2-135m"
@@ -260,6 +260,7 @@ def test_a_training_starts_as_dpo_does_goes_on_from_its_checkpoint_and_lowers_it
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(training, "_progress_callback", Interrupt)
+        patch.setattr(checkpoints, "EVERY", 0)
         contrastive.train(NAME, games, reference, folder=tmp_path / "partial", **call)
     assert list((tmp_path / "partial" / "checkpoints").glob("checkpoint-*"))
     resumed = contrastive.train(NAME, games, reference, folder=tmp_path / "partial", **call)

@@ -6,7 +6,7 @@ import torch
 from transformers import TrainerCallback
 from trl import GRPOTrainer
 
-from mipo_nb import grpo, problems, prompts, rewards, shared_prefix, training
+from mipo_nb import checkpoints, grpo, problems, prompts, rewards, shared_prefix, training
 from mipo_nb.settings import UserError
 
 NAME = "embedded:smollm2-135m"
@@ -100,6 +100,7 @@ def test_it_learns_watches_goes_on_from_its_checkpoint_and_starts_as_dpo_does(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(training, "_progress_callback", Interrupt)
+        patch.setattr(checkpoints, "EVERY", 0)
         grpo.train(NAME, rows, asked, folder=tmp_path / "partial", **call)
     assert list((tmp_path / "partial" / "checkpoints").glob("checkpoint-*"))
     resumed = grpo.train(NAME, rows, asked, folder=tmp_path / "partial", **call)

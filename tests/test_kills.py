@@ -47,7 +47,7 @@ def work(folder, note):
             note("training")
 
     training._progress_callback = Noting
-    checkpoints.PATIENCE = 0  # after every step, however quick it is here
+    checkpoints.EVERY = checkpoints.PATIENCE = 0  # after every step, however quick it is here
     run = runs.Run(settings.resolve("smoke", "01_killed"), folder / "01_killed")
     run.folder.mkdir(parents=True, exist_ok=True)
     model, tokenizer = models.load(NAME, dtype="float32")

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
 
 from mipo_nb import models, prompts, rounds, training
 from mipo_nb.provenance import fingerprint
@@ -97,6 +98,25 @@ def test_merged_adapters_add_up(first_round, tokenizer):
     torch.testing.assert_close(added, attached, rtol=1e-3, atol=1e-3)
     assert (twice - attached).abs().max() > 10 * (added - attached).abs().max()
     assert (attached - base).abs().max() > 10 * (added - attached).abs().max()
+
+
+@pytest.mark.model
+def test_a_merged_model_is_all_adapters_added_and_a_round_adds_one(first_round, monkeypatch):
+    """Whatever was held from before, and though what was handed out has been changed since."""
+    folder, merges = first_round[1]["adapter"], []
+    add = PeftModel.merge_and_unload
+    monkeypatch.setattr(PeftModel, "merge_and_unload", lambda self: merges.append(1) or add(self))
+    lineage = rounds.Lineage(NAME, merged=True)
+    rounds._merged.cache_clear()
+    for _ in range(3):
+        lineage = lineage.then(folder)
+        for made, _ in (lineage.load(**HOW), lineage.start(**HOW)):
+            next(made.parameters()).data.zero_()
+    assert len(merges) == 3
+    added, (model, _) = lineage.start(**HOW)[0].state_dict(), models.load(NAME, **HOW)
+    for _ in range(3):
+        model = add(PeftModel.from_pretrained(model, folder))
+    assert all(torch.equal(weight, added[name]) for name, weight in model.state_dict().items())
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])

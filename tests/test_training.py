@@ -1,14 +1,16 @@
 """DPO training: the shared-prefix route against TRL's own, with and without 4-bit weights; resume; bad input."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from peft import get_peft_model
 from transformers import TrainerCallback
+from trl.trainer import dpo_trainer
 
-from mipo_nb import models, objectives, pairs, scoring, settings, shared_prefix, training
+from mipo_nb import checkpoints, models, objectives, pairs, scoring, settings, shared_prefix, training
 from mipo_nb.settings import UserError
 
 NAME = "embedded:smollm2-135m"
@@ -135,12 +137,43 @@ def test_training_goes_on_from_its_last_checkpoint(some_pairs, reference, tmp_pa
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(training, "_progress_callback", Interrupt)
+        patch.setattr(checkpoints, "EVERY", 0)
         training.train(NAME, many, stored, folder=tmp_path / "partial", **call)
     assert not (tmp_path / "partial" / "adapter").exists()
     resumed = training.train(NAME, many, stored, folder=tmp_path / "partial", **call)
     assert [e["loss"] for e in resumed["log"]] == [e["loss"] for e in whole["log"]]
     for name, tensor in adapter_of(whole).items():
         assert torch.equal(tensor, adapter_of(resumed)[name]), name
+
+
+def test_a_checkpoint_waits_ten_seconds_and_until_its_cost_is_earned(monkeypatch):
+    """Steps of 4 seconds, and writing takes 2: the third step has taken ten, and then 30 are to pass."""
+    now, saved = 0.0, []
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
+    saving, control = checkpoints.saving(), SimpleNamespace()
+    saving.on_train_begin(None, None, control)
+    for step in range(1, 13):
+        now += 4
+        saving.on_step_end(None, None, control)
+        if control.should_save:
+            saved.append(step)
+            now += 2
+            saving.on_save(None, None, control)
+    assert saved == [3, 11]
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("stored", [True, False], ids=["given", "computed by the trainer"])
+def test_weights_are_hashed_only_where_the_trainer_computes_the_reference(
+    some_pairs, reference, tmp_path, monkeypatch, stored
+):
+    hashed = []
+    monkeypatch.setattr(dpo_trainer, "hash_module", lambda module: hashed.append(module) or str(tmp_path))
+    whole = training.train(
+        NAME, some_pairs, reference if stored else None, batch_size=6, dtype="float32", folder=tmp_path, **NUMBERS
+    )
+    assert len(hashed) == (not stored)
+    assert whole["log"][0]["loss"] == pytest.approx(math.log(2), abs=1e-3)
 
 
 @pytest.mark.model
