@@ -94,6 +94,7 @@ def train(
     seed=0,
     device="cpu",
     dtype="bfloat16",
+    warmup=0.1,
     folder,
 ):
     """One round of DPO, from where `lineage` stands. Returns what `training.carry_through` returns.
@@ -111,7 +112,7 @@ def train(
     model, tokenizer = lineage.start(device=device, dtype=dtype, four_bit=four_bit)
     arguments = training.dpo_arguments(
         Path(folder) / "checkpoints", learning_rate=learning_rate, beta=beta, epochs=epochs, batch_size=batch_size,
-        accumulate=accumulate, max_length=max_length, seed=seed, device=device, dtype=dtype,
+        accumulate=accumulate, max_length=max_length, seed=seed, device=device, dtype=dtype, warmup=warmup,
     )  # fmt: skip
     pairs = pairs.add_column("ref_chosen_logps", reference[:, 0].tolist())
     pairs = pairs.add_column("ref_rejected_logps", reference[:, 1].tolist())

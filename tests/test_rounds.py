@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraModel, PeftModel
 
 from mipo_nb import models, prompts, rounds, training
 from mipo_nb.provenance import fingerprint
@@ -104,8 +104,8 @@ def test_merged_adapters_add_up(first_round, tokenizer):
 def test_a_merged_model_is_all_adapters_added_and_a_round_adds_one(first_round, monkeypatch):
     """Whatever was held from before, and though what was handed out has been changed since."""
     folder, merges = first_round[1]["adapter"], []
-    add = PeftModel.merge_and_unload
-    monkeypatch.setattr(PeftModel, "merge_and_unload", lambda self: merges.append(1) or add(self))
+    add = LoraModel.merge_and_unload
+    monkeypatch.setattr(LoraModel, "merge_and_unload", lambda self: merges.append(1) or add(self))
     lineage = rounds.Lineage(NAME, merged=True)
     rounds._merged.cache_clear()
     for _ in range(3):
@@ -115,7 +115,7 @@ def test_a_merged_model_is_all_adapters_added_and_a_round_adds_one(first_round, 
     assert len(merges) == 3
     added, (model, _) = lineage.start(**HOW)[0].state_dict(), models.load(NAME, **HOW)
     for _ in range(3):
-        model = add(PeftModel.from_pretrained(model, folder))
+        model = add(PeftModel.from_pretrained(model, folder).base_model)
     assert all(torch.equal(weight, added[name]) for name, weight in model.state_dict().items())
 
 
