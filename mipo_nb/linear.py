@@ -69,11 +69,23 @@ class FrozenLinear(torch.autograd.Function):
         return to_x, None, (back.T @ x).to(a.dtype), to_b.to(b.dtype), None
 
 
+class PackedAdapter:
+    """An adapter that does not learn, A [r, in] and B [out, r], laid out for what it adds to a product: a decoded token is
+    so little work that casting two thin weights to the type of `x` takes as long as their products."""
+
+    def __init__(self, a, b, scale, dtype):
+        self.a, self.b = _packed(a.detach().to(dtype)), _packed((scale * b.detach()).to(dtype))
+
+    def add_to(self, out, x):
+        """out + scale (x A^T) B^T for x [T, in], out [T, out]."""
+        return torch.ops.mkldnn._linear_pointwise.binary(_product(x, self.a), out, self.b, None, "add")
+
+
 def _through(x, packed, a=None, b=None, scale=1.0):
     flat = x.reshape(-1, x.shape[-1])
     if torch.is_grad_enabled():
         out = FrozenLinear.apply(flat, packed, a, b, scale)
-    else:  # a decoded token is so little work that the bookkeeping of gradients shows
+    else:  # neither is the bookkeeping of gradients little beside it
         out = _forward(flat, packed, a, b, scale)[0]
     return out.view(*x.shape[:-1], -1)
 
@@ -94,7 +106,8 @@ def packed_weights(model):
             layer.packed = packed
             changed.append(layer)
         for layer in _with_one_adapter(model):
-            layer.forward = lambda x, layer=layer, **kwargs: _adapted(layer, x, **kwargs)
+            fixed = None if torch.is_grad_enabled() else {}
+            layer.forward = lambda x, layer=layer, fixed=fixed: _adapted(layer, x, fixed)
             changed.append(layer)
         yield model
     finally:
@@ -104,16 +117,24 @@ def packed_weights(model):
                 del layer.packed
 
 
-def _adapted(layer, x):
+def _adapted(layer, x, fixed):
+    """What a LoRA layer gives; `fixed` holds its adapters by name where they do not learn, and is None where they do."""
     if layer.disable_adapters or layer.merged:
         return layer.base_layer(x)
     (name,) = layer.active_adapters
-    a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
-    return _through(x, layer.base_layer.packed, a, b, layer.scaling[name])
+    packed, a, b = layer.base_layer.packed, layer.lora_A[name].weight, layer.lora_B[name].weight
+    if fixed is None:
+        return _through(x, packed, a, b, layer.scaling[name])
+    if name not in fixed:
+        fixed[name] = PackedAdapter(a, b, layer.scaling[name], x.dtype)
+    flat = x.reshape(-1, x.shape[-1])
+    return fixed[name].add_to(packed.multiply(flat), flat).view(*x.shape[:-1], -1)
 
 
 def _frozen_linear(model):
-    for layer in model.modules():
+    for name, layer in model.named_modules():
+        if ".lora_" in name:  # the two of an adapter, which its own layer multiplies with
+            continue
         if type(layer) is torch.nn.Linear and layer.bias is None and layer.weight.device.type == "cpu":
             learns = torch.is_grad_enabled() and layer.weight.requires_grad
             if not learns and "packed" not in vars(layer) and _can_pack(layer.weight.dtype):

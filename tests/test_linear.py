@@ -40,6 +40,40 @@ def test_products_and_gradients_are_those_of_peft(dtype, tolerance):
         assert torch.allclose(one.float(), other.float(), rtol=tolerance, atol=tolerance * other.abs().max().item())
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_products_without_gradients_are_those_of_peft_also_with_another_adapter(dtype, tolerance):
+    model, x = adapted(dtype), torch.randn(3, 5, 24).to(dtype)
+    model.add_adapter("other", LoraConfig(r=2, lora_alpha=3, target_modules=["0", "2"], init_lora_weights=False))
+    found = {}
+    with torch.no_grad():
+        for name in ("default", "other"):
+            model.set_adapter(name)
+            found[name] = model(x).float()
+        with linear.packed_weights(model):
+            for name, plain in found.items():
+                model.set_adapter(name)
+                packed = model(x)
+                assert packed.dtype == dtype
+                assert torch.allclose(packed.float(), plain, rtol=tolerance, atol=tolerance * plain.abs().max().item())
+    assert not torch.allclose(found["default"], found["other"], rtol=0.1)
+
+
+def test_an_adapter_that_learns_is_seen_as_it_is_at_each_product():
+    model, x = adapted(), torch.randn(2, 24)
+    with linear.packed_weights(model):
+        seen = []
+        for _ in range(2):
+            with torch.no_grad():
+                seen.append(model(x))
+                for parameter in model.parameters():
+                    if parameter.requires_grad:
+                        parameter.mul_(2)
+    assert not torch.allclose(*seen, rtol=0.1)
+    with torch.no_grad(), linear.packed_weights(model):
+        again = model(x)
+    assert torch.allclose(again, model(x), atol=1e-4) and not torch.allclose(again, seen[-1], rtol=0.1)
+
+
 def test_every_frozen_layer_is_packed_and_every_one_given_back():
     model = adapted()
     before = {name: vars(module).keys() for name, module in model.named_modules()}
@@ -88,3 +122,5 @@ def test_layers_it_does_not_know_keep_their_own_way():
         assert "forward" not in vars(with_bias) and "forward" not in vars(learning)
     with torch.no_grad(), linear.packed_weights(learning):
         assert "forward" in vars(learning)  # nothing is learned without gradients
+    with torch.no_grad(), linear.packed_weights(adapted()) as model:
+        assert not any("packed" in vars(m) for name, m in model.named_modules() if "lora_" in name)
