@@ -70,8 +70,8 @@ class FrozenLinear(torch.autograd.Function):
 
 
 class PackedAdapter:
-    """An adapter that does not learn, A [r, in] and B [out, r], laid out for what it adds to a product: a decoded token is
-    so little work that casting two thin weights to the type of `x` takes as long as their products."""
+    """An adapter that does not learn, A [r, in] and B [out, r], cast to the type of what it multiplies and laid out once:
+    for a decoded token that takes as long as its two products."""
 
     def __init__(self, a, b, scale, dtype):
         self.a, self.b = _packed(a.detach().to(dtype)), _packed((scale * b.detach()).to(dtype))
@@ -85,7 +85,7 @@ def _through(x, packed, a=None, b=None, scale=1.0):
     flat = x.reshape(-1, x.shape[-1])
     if torch.is_grad_enabled():
         out = FrozenLinear.apply(flat, packed, a, b, scale)
-    else:  # neither is the bookkeeping of gradients little beside it
+    else:  # a decoded token is so little work that the bookkeeping of gradients shows
         out = _forward(flat, packed, a, b, scale)[0]
     return out.view(*x.shape[:-1], -1)
 
