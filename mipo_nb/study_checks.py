@@ -1,4 +1,4 @@
-"""Self-checks of the exercises in the studies, notebooks 40 to 45, as in `checks`."""
+"""Self-checks of the exercises in the studies, notebooks 40 to 46, as in `checks`."""
 
 import numpy as np
 
@@ -69,7 +69,7 @@ share_kept_by = checking.numbers(
 )
 
 exponent_after = checking.numbers(
-    "Notebook 42, exercise 1: `function(rounds, a, renewed)` is the power of the first model that is reached.",
+    "Notebook 46, exercise 1: `function(rounds, a, renewed)` is the power of the first model that is reached.",
     ((0, 0.5, True), 1.0, "before any round the model is itself: power 1"),
     ((1, 0.5, False), 1.5, "in the first round the two references are the same"),
     ((2, 1.0, True), 4.0, "renewed: the reference has the power of the last round"),
@@ -79,7 +79,7 @@ exponent_after = checking.numbers(
 )
 
 best_of_draws = checking.numbers(
-    "Notebook 42, exercise 2: `function(values, n)` is the expected best of n of the draws, without replacement.",
+    "Notebook 42, exercise 1: `function(values, n)` is the expected best of n of the draws, without replacement.",
     (([0.0, 1.0, 0.0, 0.0], 1), 0.25, "the best of one draw is a draw"),
     (([0.0, 1.0, 0.0, 0.0], 2), 0.5, "two of four, not put back: the one right draw is among them half of the time"),
     (([3.0, 1.0, 2.0], 3), 3.0, "the best of all is the largest"),
@@ -87,7 +87,7 @@ best_of_draws = checking.numbers(
 )
 
 nats_of_best = checking.numbers(
-    "Notebook 42, exercise 3: `function(n)` is the divergence of the best of n draws from one draw, in nats.",
+    "Notebook 42, exercise 2: `function(n)` is the divergence of the best of n draws from one draw, in nats.",
     ((1,), 0.0, "the best of one is one draw"),
     ((2,), np.log(2) - 0.5, "the mean of log(n u^(n-1)) under the density n u^(n-1)"),
     ((64,), np.log(64) - 63 / 64, "the mean of log u under that density is -1/n"),
@@ -151,4 +151,12 @@ steps_of_gradient = checking.numbers(
     ((0.5, 0.9), 2 * np.log(9) + 9 - 1 / 9, "the integral of 2 + exp(x) + exp(-x) over the log-odds x"),
     ((0.1, 0.5), 2 * np.log(9) + 9 - 1 / 9, "as long from one in ten to even odds as from there to nine in ten"),
     ((0.01, 0.5), 2 * np.log(99) + 99 - 1 / 99, "rare successes are slow to grow"),
+)
+
+what_arrives = checking.numbers(
+    "Notebook 46, exercise 2: `function(weight, step)` is by how much a bfloat16 weight changes when a step is added.",
+    ((1.0, 0.001), 0.0, "the next weight above 1 is 1/128 away: a small step does nothing"),
+    ((1.0, 0.005), 1 / 128, "more than half of the way is rounded up to the whole of it"),
+    ((0.0390625, 0.0001), 0.0, "between 1/32 and 1/16 neighbours are 1/4096 apart"),
+    ((0.0390625, -0.0002), -1 / 4096, "the same below"),
 )
