@@ -241,6 +241,10 @@ RIGHT = {
         lambda v, n: sum(x * math.comb(i, n - 1) for i, x in enumerate(sorted(v))) / math.comb(len(v), n),
     ],
     "nats_of_best": [lambda n: math.log(n) - (n - 1) / n, lambda n: np.log(n) - 1 + 1 / n],
+    "what_arrives": [
+        lambda w, d: torch.tensor(w + d, dtype=torch.float64).bfloat16().item() - w,
+        lambda w, d: round((w + d) / 2 ** (math.frexp(w + d)[1] - 8)) * 2.0 ** (math.frexp(w + d)[1] - 8) - w,
+    ],
     "strength_of": [
         lambda m, g: m @ g / (g @ g),
         lambda m, g: np.linalg.lstsq(np.asarray(g)[:, None], np.asarray(m), rcond=None)[0][0],
@@ -669,6 +673,14 @@ WRONG = {
         "bits": lambda n: (math.log(n) - (n - 1) / n) / math.log(2),
         "the other way round": lambda n: (n - 1) - math.log(n),
         "a sign": lambda n: math.log(n) + (n - 1) / n,
+    },
+    "what_arrives": {
+        "all of it": lambda w, d: d,
+        "nothing": lambda w, d: 0.0,
+        "cut off": lambda w, d: math.floor((w + d) / 2 ** (math.frexp(w)[1] - 8)) * 2.0 ** (math.frexp(w)[1] - 8) - w,
+        "spacing of float16": lambda w, d: float(np.float16(w + d)) - w,
+        "one spacing for all": lambda w, d: round((w + d) * 128) / 128 - w,
+        "the sum": lambda w, d: torch.tensor(w + d).bfloat16().item(),
     },
 }
 
