@@ -49,25 +49,28 @@ class Lineage:
 
         for adapter in self.adapters:
             _there(Path(adapter) / "adapter_config.json")
-        model, tokenizer = copy.deepcopy(_merged(self.name, self.adapters[:-1], **how))
+        model, tokenizer = _with(self.name, self.adapters[:-1], how)
         if self.adapters:
             model = PeftModel.from_pretrained(model, self.adapters[-1])
         return model.eval(), tokenizer
 
     def start(self, **how):
         """(model, tokenizer) as a training needs them: without an adapter, and where `merged` with all of them added."""
-        return copy.deepcopy(_merged(self.name, self.adapters if self.merged else (), **how))
+        return _with(self.name, self.adapters if self.merged else (), how)
+
+
+def _with(name, adapters, how):
+    """(model, tokenizer) with `adapters` added to the weights, the caller's own."""
+    return copy.deepcopy(_merged(name, adapters, **how)) if adapters else models.load(name, **how)
 
 
 @functools.lru_cache(maxsize=1)
 def _merged(name, adapters, **how):
-    """(model, tokenizer) with all adapters added to the weights, not to be changed: the last one asked for stays in
-    memory. A round asks for the one that its own begins with, and then for that with one adapter more."""
+    """What `_with` gives, not to be changed: the last one asked for stays in memory. A round asks for the one that its own
+    begins with, and then for that with one adapter more."""
     from peft import PeftModel
 
-    if not adapters:
-        return models.load(name, **how)
-    model, tokenizer = copy.deepcopy(_merged(name, adapters[:-1], **how))
+    model, tokenizer = _with(name, adapters[:-1], how)
     return PeftModel.from_pretrained(model, adapters[-1]).merge_and_unload(), tokenizer
 
 
