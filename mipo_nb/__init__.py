@@ -1,24 +1,105 @@
 """mipo_nb: the thin package under a collection of notebooks on Mutual Information Preference Optimization.
 
 MIPO (arXiv 2603.19294) trains a language model on pairs it makes itself: a response to the real prompt and user
-context against a response to another one. `import mipo_nb` is cheap: a module is loaded when it is first used.
+context against a response to another one. `mipo_nb.mipo` is the method on one page: read it first.
+
+`import mipo_nb` is cheap: a module is loaded when it is first used, by its name in `MODULES`.
 """
 
 import importlib
 
 __version__ = "0.1.0"
 
-_MODULES = (
-    "information objectives statistics answers settings provenance runs prompts preferences sources originals published stories "
-    "problems embedded models packing decoding generation scoring pairs steering checkpoints costs training rounds distributed contrastive dose rewards grpo judges evaluation diversity creative dialogues blind reasoning decomposition published_reasoning win_rates plots checking checks baseline_checks reproduction_checks study_checks "
-    "state runner report claims ledger routes benchmarks classroom doctor dry_run cli"
-).split()
-__all__ = ["__version__", *_MODULES]
+# The face of the package: the name by which a notebook imports a module, and where it lies. Some names are older than
+# the files that they stand for; each goes when the notebooks that use it are next run.
+MODULES = {
+    # the method
+    "mipo": "mipo",
+    "prompts": "prompts",
+    "sources": "sources",
+    "models": "models",
+    "generation": "generation",
+    "pairs": "pairs",
+    "scoring": "scoring",
+    "objectives": "objectives",
+    "training": "training",
+    "information": "information",
+    "preferences": "preferences",
+    "evaluation": "evaluation",
+    "statistics": "statistics",
+    # base: what everything stands on
+    "errors": "base.errors",
+    "files": "base.files",
+    "progress": "base.progress",
+    "hardware": "base.hardware",
+    "embedded": "base.embedded",
+    # engine: the same numbers, faster
+    "attention": "engine.attention",
+    "packing": "engine.packing",
+    "linear": "engine.linear",
+    "decoding": "engine.decoding",
+    "trainers": "engine.trainers",
+    "checkpoints": "engine.checkpoints",
+    "server": "engine.server",
+    "process": "engine.process",
+    # lab: what a notebook starts with, and what it leaves
+    "settings": "lab.settings",
+    "runs": "lab.runs",
+    "steps": "lab.steps",
+    "provenance": "lab.provenance",
+    "notebooks": "lab.notebooks",
+    "plots": "lab.plots",
+    "costs": "lab.costs",
+    "claims": "lab.claims",
+    "tables": "lab.tables",
+    # verifiable: problems with a right answer
+    "answers": "verifiable.answers",
+    "stories": "verifiable.stories",
+    "problems": "verifiable.problems",
+    "reasoning": "verifiable.grading",
+    "decomposition": "verifiable.decomposition",
+    "rewards": "verifiable.rewards",
+    "grpo": "verifiable.grpo",
+    # paper: the paper's data and protocols
+    "published": "paper.personal",
+    "data_files": "paper.data_files",
+    "published_reasoning": "paper.reasoning",
+    "diversity": "paper.diversity",
+    "judges": "paper.judges",
+    "win_rates": "paper.win_rates",
+    "several_gpus": "paper.several_gpus",
+    # studies: each serves a notebook or two
+    "steering": "studies.steering",
+    "contrastive": "studies.contrastive",
+    "dose": "studies.dose",
+    "rounds": "studies.rounds",
+    "repeating": "studies.rounds",
+    "creative": "studies.creative",
+    "dialogues": "studies.dialogues",
+    "blind": "studies.blind",
+    # course: exercises, copies for a class
+    "checking": "course.checking",
+    "checks": "course.checks",
+    "baseline_checks": "course.baseline_checks",
+    "reproduction_checks": "course.reproduction_checks",
+    "study_checks": "course.study_checks",
+    "classroom": "course.classroom",
+    # command: mipo-nb
+    "cli": "command.cli",
+    "runner": "command.runner",
+    "state": "command.state",
+    "report": "command.report",
+    "doctor": "command.doctor",
+    "dry_run": "command.dry_run",
+    "plain_route": "command.plain_route",
+    "benchmarks": "command.benchmarks",
+}
+__all__ = ["__version__", *MODULES]
 
 
 def __getattr__(name):
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
+    if name in MODULES:
+        return importlib.import_module(f"{__name__}.{MODULES[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

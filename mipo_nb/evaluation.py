@@ -10,8 +10,8 @@ import re
 import numpy as np
 
 from mipo_nb import preferences
+from mipo_nb.base.errors import UserError
 from mipo_nb.information import area_under_curve, identified
-from mipo_nb.settings import UserError
 
 _REFUSAL = re.compile(
     r"\b(?:i['’]?m sorry|i am sorry|i can(?:no|['’])t|i cannot|unable to|i['’]?m afraid|as an ai|i don['’]t have (?:access|enough)"
@@ -102,3 +102,15 @@ def identify_by_encoder(encoder, responses, candidates):
 def identification(scores):
     """{"auc": [n], "top1": [n]} from scores [n, K] with the true context in column 0; chance is 1/2 and 1/K."""
     return {"auc": area_under_curve(scores), "top1": identified(scores)}
+
+
+def views(rows, responses, encoder, candidates):
+    """{view: array [n]} of one model's responses, those that need no likelihoods: "kept", "identified" (AUC among the
+    `candidates` of `candidate_contexts`), "repetition", "refusal", "echo", and "words", NaN where few were asked for."""
+    health = text_health(rows, responses)
+    return {
+        "kept": preferences_kept(rows, responses),
+        "identified": identification(identify_by_encoder(encoder, responses, candidates))["auc"],
+        "words": health["words"].where(~health["asked_short"]).to_numpy(),
+        **{view: health[view].to_numpy() for view in ("repetition", "refusal", "echo")},
+    }

@@ -4,26 +4,16 @@ One interface for two backends: a model in this process, or an OpenAI-compatible
 """
 
 import itertools
-import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from mipo_nb import prompts
-from mipo_nb.runs import kept, progress
-from mipo_nb.settings import UserError
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to sample. `temperature=0` is greedy; `top_k=0` and `top_p=1` cut nothing off."""
-
-    temperature: float = 0.7
-    top_p: float = 0.9
-    top_k: int = 50
-    max_new_tokens: int = 72
-    batch_size: int = 64
-
+from mipo_nb.base.files import kept
+from mipo_nb.base.progress import progress
+from mipo_nb.engine.decoding import Sampling, decode, ends_of
+from mipo_nb.engine.linear import packed_weights
+from mipo_nb.engine.packing import enable_packing
+from mipo_nb.engine.server import Server
 
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)*]*(?=\s|$)|\n")
 _LONE_MARKER = re.compile(r"(?:^|\n)\s*(?:\d+[.)]|[-*•])$")
@@ -47,7 +37,8 @@ def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, desc
     longer than the model takes, or a server that gives up.
     """
     if isinstance(model, Server):
-        return model.sample(conversations, sampling, seed=seed, folder=folder, description=description)
+        answers = model.sample(conversations, sampling, seed=seed, folder=folder, description=description)
+        return _whole_sentences(answers)
     ids = token_ids(model, tokenizer, conversations, sampling)
 
     def respond(rows, ticks):
@@ -64,21 +55,12 @@ def token_ids(model, tokenizer, conversations, sampling):
     return [prompts.prompt_ids(tokenizer, c) for c in conversations]
 
 
-def ends_of(model, tokenizer):
-    """The set of tokens that close a response."""
-    ends = model.generation_config.eos_token_id
-    return set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
-
-
 def in_batches(respond, model, tokenizer, ids, sampling, *, seed, folder=None, description="sampling"):
     """What `sample` returns, from `respond(rows, ticks)`, which gives (tokens, finished) for each of these rows.
 
     `ids` are the rows' token ids, which say what belongs together in a batch; `ticks` is to be moved on at each token.
     """
     import torch
-    from datasets import Dataset
-
-    from mipo_nb.linear import packed_weights
 
     order = sorted(range(len(ids)), key=lambda i: ids[i])  # neighbours share what they begin with
     batches = [order[k : k + sampling.batch_size] for k in range(0, len(order), sampling.batch_size)]
@@ -94,20 +76,23 @@ def in_batches(respond, model, tokenizer, ids, sampling, *, seed, folder=None, d
 
             found = kept(Path(folder) / f"batch-{number:04d}.json" if folder else None, draw)
             for i, response in zip(batch, found, strict=True):
-                text = response["text"] if response["finished"] else cut_to_sentence(response["text"])
-                responses[i] = {**response, "text": text}
+                responses[i] = response
             for _ in ticks:  # a batch that ended early
                 pass
         for _ in bar:
             pass
-    return Dataset.from_list(responses)
+    return _whole_sentences(responses)
+
+
+def _whole_sentences(responses):
+    """Responses {"text", "finished"} as a `datasets.Dataset`, those that are not finished cut to their last sentence."""
+    from datasets import Dataset
+
+    return Dataset.from_list([r if r["finished"] else {**r, "text": cut_to_sentence(r["text"])} for r in responses])
 
 
 def _responses(model, ids, sampling, ends, ticks=None):
-    from mipo_nb.decoding import decode
-    from mipo_nb.packing import shares_prefixes
-
-    return decode(model, ids, sampling, ends, ticks) if shares_prefixes(model) else generate(model, ids, sampling, ends)
+    return decode(model, ids, sampling, ends, ticks) if enable_packing(model) else generate(model, ids, sampling, ends)
 
 
 def _texts(tokenizer, made):
@@ -153,8 +138,6 @@ def replies(model, tokenizer, conversations, *, max_tokens, batch_size=32, descr
     """The model's greedy answers as a list of texts, each cut off after `max_tokens` tokens wherever that is."""
     import torch
 
-    from mipo_nb.linear import packed_weights
-
     how = Sampling(temperature=0, max_new_tokens=max_tokens)
     ids = token_ids(model, tokenizer, conversations, how)
     order, ends, found = sorted(range(len(ids)), key=lambda i: ids[i]), ends_of(model, tokenizer), [None] * len(ids)
@@ -165,84 +148,3 @@ def replies(model, tokenizer, conversations, *, max_tokens, batch_size=32, descr
             for i, response in zip(batch, made, strict=True):
                 found[i] = response["text"]
     return found
-
-
-class Server:
-    """A chat model behind an OpenAI-compatible server. `url` ends in /v1; the key comes from OPENAI_API_KEY, if any."""
-
-    def __init__(self, url, model, *, timeout=60.0, retries=3):
-        from urllib.parse import urlsplit
-
-        from openai import OpenAI
-
-        if not url.startswith(("http://", "https://")):
-            raise UserError(f"The server's address must start with http:// or https://, not '{url}'.")
-        try:
-            urlsplit(url).port  # noqa: B018  raises for a port that is no number
-        except ValueError as e:
-            raise UserError(f"'{url}' is not an address ({e}); give one like http://127.0.0.1:8000/v1.") from None
-        key = os.environ.get("OPENAI_API_KEY") or "none"
-        self.client = OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=retries)
-        self.model = model
-
-    def fingerprint(self):
-        """What identifies the model for a step's key; the server alone knows which weights it serves."""
-        return [str(self.client.base_url), self.model]
-
-    def reply(self, conversation, *, temperature=0.0, max_tokens=16):
-        """The server's answer to one conversation, as text. Raises `UserError` when it cannot be had."""
-        return self._choice(conversation, temperature=temperature, max_tokens=max_tokens).message.content or ""
-
-    def replies(self, conversations, *, max_tokens=16, description="replies"):
-        """`reply` to each of some conversations, 8 requests at a time, as a list."""
-        return _at_once(lambda c: self.reply(c, max_tokens=max_tokens), conversations, 8, description)
-
-    def sample(self, conversations, sampling, *, seed, folder=None, description="sampling"):
-        """What `generation.sample` gives, `sampling.batch_size` requests at a time.
-
-        Answers that came are kept in `folder`, also when a later one does not come. `top_k` is not in the protocol and
-        stays with the server. Failed requests are tried again by the client, waiting longer each time.
-        """
-        from datasets import Dataset
-
-        def ask(number):
-            choice = self._choice(
-                conversations[number],
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=sampling.max_new_tokens,
-                seed=(seed * 1_000_003 + number) % 2**31,
-            )
-            text, finished = (choice.message.content or "").strip(), choice.finish_reason != "length"
-            return {"text": text if finished else cut_to_sentence(text), "finished": finished}
-
-        def one(number):
-            return kept(Path(folder) / f"answer-{number:05d}.json" if folder else None, lambda: ask(number))
-
-        return Dataset.from_list(_at_once(one, range(len(conversations)), sampling.batch_size, description))
-
-    def _choice(self, conversation, **options):
-        from openai import OpenAIError
-
-        try:
-            answer = self.client.chat.completions.create(model=self.model, messages=conversation, **options)
-            answer.choices[0].message.content  # noqa: B018  raises where the answer is not of the protocol
-            return answer.choices[0]
-        except (OpenAIError, ValueError, AttributeError, TypeError, IndexError) as e:
-            # The client lets answers through that are not of the protocol: a web page, an empty list of choices.
-            raise UserError(
-                f"The server at {self.client.base_url} gave no usable answer for model '{self.model}' ({e}); check that "
-                f"it runs, serves this model, and speaks the OpenAI chat format."
-            ) from e
-
-
-def _at_once(call, rows, number, description):
-    """[call(row)] in order, so many at a time; what has not begun when one fails is left."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    pool = ThreadPoolExecutor(number)
-    try:
-        waiting = [pool.submit(call, row) for row in rows]
-        return [answer.result() for answer in progress(waiting, description)]
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -5,13 +5,15 @@ A model is named by a hub id ("Qwen/Qwen2.5-1.5B-Instruct", with "@revision" if 
 needed. No code that comes with a model is ever run, and weights are read from safetensors (or the checked GGUF) only.
 """
 
+import copy
 import functools
-import gc
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
-from mipo_nb.embedded import embedded_folder
-from mipo_nb.settings import UserError
+from mipo_nb.base.embedded import embedded_folder
+from mipo_nb.base.errors import UserError
+from mipo_nb.engine.process import keep_freed_memory, settle_imports
 
 
 def resolve(name):
@@ -59,11 +61,11 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, adapter=None):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from mipo_nb.attention import use_grouped_attention
+    from mipo_nb.engine.attention import use_grouped_attention
 
-    _keep_freed_memory()
+    keep_freed_memory()
     tokenizer = load_tokenizer(name)
-    _settle_imports()
+    settle_imports()
     source, revision = resolve(name)
     lora = adapter is not None and (Path(adapter) / "adapter_config.json").exists()
     if adapter is not None and not lora:
@@ -82,34 +84,6 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, adapter=None):
     if lora:
         model = PeftModel.from_pretrained(model, adapter)
     return model.eval(), tokenizer
-
-
-@functools.cache
-def _settle_imports():
-    """Leave what the libraries have made by now, before any model is there, out of later garbage collections.
-
-    It is half a million objects that live to the end. A collection walks through all of them, which takes a third of a
-    second, and every training makes three.
-    """
-    gc.collect()
-    gc.freeze()
-
-
-@functools.cache
-def _keep_freed_memory():
-    """Have glibc hand freed blocks out again instead of returning them to the system, where it is the C library.
-
-    A layer's results are as large as the last layer's, and new pages cost more than the arithmetic done in them.
-    """
-    import ctypes
-    import platform
-
-    if platform.libc_ver()[0] == "glibc":
-        trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # names in malloc.h
-        library = ctypes.CDLL(None)
-        library.mallopt(mmap_threshold, 2**25)  # the most it takes
-        library.mallopt(trim_threshold, 2**31 - 1)
-        library.mallopt(top_pad, 2**26)
 
 
 def nf4(dtype="bfloat16"):
@@ -169,3 +143,77 @@ def fingerprint(model):
     first = next(model.parameters())
     quantized = getattr(model, "is_loaded_in_4bit", False)
     return [revision_of(model), str(first.dtype), first.device.type, bool(quantized), weights.hexdigest()]
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A model and what training made of it: `name` as in `models.load`, and folders of `adapters`, the oldest first.
+
+    Not `merged`, there is one adapter at most, which every round trains on. `merged`, every round leaves an adapter of its
+    own: all but the last are added to the weights, in the order and in the type in which the weights are held (in 16 or 4
+    bits that rounds them, each time).
+    """
+
+    name: str
+    adapters: tuple = ()
+    merged: bool = False
+
+    def then(self, adapter):
+        """The lineage after a round that left `adapter`, a folder."""
+        kept = self.adapters if self.merged else ()
+        return Lineage(self.name, (*kept, Path(adapter)), self.merged)
+
+    def fingerprint(self):
+        """What identifies the weights for a step's key: the same for untrained lineages of a name, merged or not."""
+        files = [Path(adapter) / "adapter_model.safetensors" for adapter in self.adapters]
+        for file in files:
+            _there(file)
+        hashes = [hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files]
+        return [self.name, self.merged and bool(hashes), *hashes]
+
+    def load(self, **how):
+        """(model, tokenizer) in evaluation mode, the last adapter attached; `how` goes to `models.load`."""
+        from peft import PeftModel
+
+        for adapter in self.adapters:
+            _there(Path(adapter) / "adapter_config.json")
+        model, tokenizer = _with(self.name, self.adapters[:-1], how)
+        if self.adapters:
+            model = PeftModel.from_pretrained(model, self.adapters[-1])
+        return model.eval(), tokenizer
+
+    def start(self, **how):
+        """(model, tokenizer) as a training needs them: without an adapter, and where `merged` with all of them added."""
+        return _with(self.name, self.adapters if self.merged else (), how)
+
+    def put_adapter_into(self, policy):
+        """Give a PEFT model's new adapter the weights of this lineage's own, so that training goes on from there.
+
+        A model that comes with its adapter would make TRL hold a second copy as its reference.
+        """
+        from peft import load_peft_weights, set_peft_model_state_dict
+
+        weights = load_peft_weights(self.adapters[-1], device=next(policy.parameters()).device.type)
+        set_peft_model_state_dict(policy, weights)
+
+
+def _with(name, adapters, how):
+    """(model, tokenizer) with `adapters` added to the weights, the caller's own."""
+    return copy.deepcopy(_merged(name, adapters, **how)) if adapters else load(name, **how)
+
+
+@functools.lru_cache(maxsize=1)
+def _merged(name, adapters, **how):
+    """What `_with` gives, not to be changed: the last one asked for stays in memory. A round asks for the one that its own
+    begins with, and then for that with one adapter more."""
+    from peft import PeftModel
+
+    model, tokenizer = _with(name, adapters[:-1], how)
+    return PeftModel.from_pretrained(model, adapters[-1]).merge_and_unload(), tokenizer
+
+
+def _there(file):
+    if not file.is_file():
+        raise UserError(
+            f"There is no adapter in {file.parent}; remove that step's folder {file.parent.parent} and run again."
+        )

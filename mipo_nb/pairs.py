@@ -7,7 +7,7 @@ A pair has `prompt`, `chosen`, `rejected` as message lists (TRL's conversational
 import random
 
 from mipo_nb import prompts
-from mipo_nb.settings import UserError, did_you_mean
+from mipo_nb.base.errors import UserError, did_you_mean
 
 NEGATIVES = ("missing_context", "random_context", "random_prompt")
 
@@ -128,6 +128,14 @@ def _pair(conversation, plus, minus, pair_id, negative, user_id):
 def texts(pairs, side):
     """The response texts of one side, "chosen" or "rejected"."""
     return [row[-1]["content"] for row in pairs[side]]
+
+
+def with_reference(pairs, reference):
+    """Pairs with the columns from which TRL reads the reference's log-probs: `reference` is [pairs, 2], in nats."""
+    columns = zip(("ref_chosen_logps", "ref_rejected_logps"), reference.T.tolist(), strict=True)
+    for name, values in columns:
+        pairs = pairs.add_column(name, values)
+    return pairs
 
 
 def swap_sides(pairs, *, seed=0):

@@ -3,7 +3,7 @@
 Everything that samples, scores or trains gets its tokens here, so the three always speak of the same sequence.
 """
 
-from mipo_nb.settings import UserError
+from mipo_nb.base.errors import UserError
 
 SYSTEM = "You are a helpful assistant. Answer in two or three sentences."
 PROBLEM = "You are a helpful assistant. Solve the problem in a few short steps and end with: The answer is N."

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from mipo_nb import prompts
-from mipo_nb.provenance import digest
-from mipo_nb.runs import kept, progress
+from mipo_nb.base.files import digest, kept
+from mipo_nb.base.progress import progress
 
 
 def token_log_probabilities(
@@ -33,13 +33,13 @@ def continuation_log_probabilities(model, starts, ends, *, batch_size=16, folder
     """
     import torch
 
-    from mipo_nb import packing
-    from mipo_nb.linear import packed_weights
+    from mipo_nb.engine import packing
+    from mipo_nb.engine.linear import packed_weights
 
     whole = [s + e for s, e in zip(starts, ends, strict=True)]
     order = sorted(range(len(whole)), key=lambda i: whole[i])  # neighbours share what they begin with
     batches = [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
-    packs = packing.shares_prefixes(model)
+    packs = packing.enable_packing(model)
     found = [None] * len(whole)
     with torch.inference_mode(), packed_weights(model):
         for rows in progress(batches, description):

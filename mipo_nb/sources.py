@@ -11,8 +11,8 @@ import math
 import random
 from pathlib import Path
 
+from mipo_nb.base.errors import UserError, did_you_mean
 from mipo_nb.preferences import KINDS
-from mipo_nb.settings import UserError, did_you_mean
 
 SPLITS = ("train", "dev", "test")
 OWN = "own"

@@ -1,15 +1,76 @@
-"""DPO through TRL, of an adapter (LoRA, QLoRA) or of all weights: arguments, reference log-probs, training."""
+"""DPO through TRL, of an adapter (LoRA, QLoRA) or of all weights: the recipe, the reference's log-probs, the training."""
 
 import gc
+import math
 import shutil
+from dataclasses import dataclass, fields
+from numbers import Integral
 from pathlib import Path
 
-from mipo_nb import checkpoints, models
-from mipo_nb.costs import memory_budget as memory_budget  # where notebooks look for it
-from mipo_nb.runs import report_progress
-from mipo_nb.settings import UserError
+from mipo_nb import models, prompts
+from mipo_nb.base.errors import UserError
+from mipo_nb.base.hardware import hardware
+from mipo_nb.engine import checkpoints
+from mipo_nb.pairs import texts, with_reference
+from mipo_nb.scoring import log_probabilities
 
 ROUTES = ("shared_prefix", "trl")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training is told, checked when it is made. Raises `UserError` for a number that no training can have.
+
+    The paper's code (arXiv 2603.19294) has `warmup` 0.03, `final_rate` 0.1 and trains all weights (`rank` 0).
+    """
+
+    learning_rate: float  # Adam's, at its highest; for adapters some 1e-5 to 5e-4, the more the fewer the steps
+    beta: float = 0.1  # of DPO: the larger, the closer the policy stays to its reference
+    epochs: float = 1  # passes over the pairs
+    batch_size: int = 4  # pairs that go through the model together
+    accumulate: int = 1  # such batches in one step of the optimizer
+    max_length: int | None = 512  # tokens of a prompt with a response; None: whatever they have
+    rank: int = 16  # of the adapter; 0 trains all weights
+    warmup: float = 0.1  # share of the steps in which the learning rate rises
+    final_rate: float = 0.0  # share of the learning rate that is left at the end of its cosine; 1 keeps it constant
+    loss: str = "sigmoid"  # a loss type of TRL: "sigmoid" (DPO), "ipo" (per token), "sft" (the chosen side only), ...
+    four_bit: bool = False  # base weights in NF4: the Q of QLoRA
+    seed: int = 0  # of the adapter's start and the order of the pairs
+    device: str | None = None  # "cpu" or "cuda"; None: what this machine has
+    dtype: str | None = None  # of the base weights; None: the faster one here
+    route: str = "shared_prefix"  # or "trl": the same numbers on TRL's own forward pass, slower
+
+    def __post_init__(self):
+        if self.device is None or self.dtype is None:
+            machine = hardware()
+            object.__setattr__(self, "device", self.device or machine.device)
+            object.__setattr__(self, "dtype", self.dtype or machine.dtype)
+        for name in ("learning_rate", "epochs", "batch_size", "accumulate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name} must be a finite number greater than 0, not {getattr(self, name)!r}.")
+        for name, most in {"beta": math.inf, "rank": math.inf, "warmup": 1, "final_rate": 1}.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise UserError(f"{name} must be from 0 to {most}, not {getattr(self, name)!r}.")
+        if self.route not in ROUTES:
+            raise UserError(f"Unknown route '{self.route}'; use one of {', '.join(ROUTES)}.")
+        if self.four_bit and not self.rank:
+            raise UserError("4-bit weights cannot be trained themselves; set four_bit = false, or a lora_rank above 0.")
+
+    @classmethod
+    def of(cls, settings, **changes):
+        """The recipe of a run's settings (`lab.settings.Settings`), some numbers of it changed."""
+        s = settings
+        numbers = {**s.numbers, "rank": s.lora_rank, "seed": s.seed, "device": s.device, "dtype": s.dtype, **changes}
+        return cls(**{field.name: numbers[field.name] for field in fields(cls) if field.name in numbers})
+
+    @property
+    def pairs_per_step(self):
+        return self.batch_size * self.accumulate
+
+    @property
+    def weights(self):
+        """How `models.load` is to hold the base weights; for a training of all weights see `train`."""
+        return {"device": self.device, "dtype": self.dtype if self.rank else "float32", "four_bit": self.four_bit}
 
 
 def lora(rank=16):
@@ -19,59 +80,53 @@ def lora(rank=16):
     return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def trainer_arguments(
-    folder, *, learning_rate, batch_size, accumulate=1, seed, device, dtype, warmup=0.1, final_rate=0.0
-):
-    """What every training tells its trainer; after the paper's code: cosine, Adam betas (0.9, 0.95), clip 1.0.
-
-    `warmup` is the share of the steps in which the learning rate rises, `final_rate` the share of it that is left at the
-    end; the paper's code has 0.03 and 0.1.
-    """
+def trainer_arguments(folder, recipe):
+    """What every training tells its trainer; after the paper's code: cosine, Adam betas (0.9, 0.95), clip 1.0."""
     return {
         "output_dir": str(folder),
-        "learning_rate": learning_rate,
-        "per_device_train_batch_size": batch_size,
-        "per_device_eval_batch_size": batch_size,
-        "gradient_accumulation_steps": accumulate,
-        "gradient_checkpointing": device == "cuda",
-        "lr_scheduler_type": "cosine_with_min_lr" if final_rate else "cosine",
-        "lr_scheduler_kwargs": {"min_lr_rate": final_rate} if final_rate else None,
-        "warmup_steps": warmup,
+        "learning_rate": recipe.learning_rate,
+        "per_device_train_batch_size": recipe.batch_size,
+        "per_device_eval_batch_size": recipe.batch_size,
+        "gradient_accumulation_steps": recipe.accumulate,
+        "gradient_checkpointing": recipe.device == "cuda",
+        "lr_scheduler_type": "cosine_with_min_lr" if recipe.final_rate else "cosine",
+        "lr_scheduler_kwargs": {"min_lr_rate": recipe.final_rate} if recipe.final_rate else None,
+        "warmup_steps": recipe.warmup,
         "adam_beta1": 0.9,
         "adam_beta2": 0.95,
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
-        "bf16": dtype == "bfloat16",
-        "fp16": dtype == "float16",
-        "use_cpu": device == "cpu",
-        "dataloader_pin_memory": device == "cuda",
+        "bf16": recipe.dtype == "bfloat16",
+        "fp16": recipe.dtype == "float16",
+        "use_cpu": recipe.device == "cpu",
+        "dataloader_pin_memory": recipe.device == "cuda",
         "logging_steps": 1,
-        "save_strategy": "no",  # see `checkpoints`
+        "save_strategy": "no",  # see `engine.checkpoints`
         "save_total_limit": 1,
         "report_to": "none",
         "disable_tqdm": True,
-        "seed": seed,
-        "data_seed": seed,
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
     }
 
 
-def dpo_arguments(folder, *, beta, epochs, max_length, loss="sigmoid", **common):
-    """A `trl.DPOConfig` of `trainer_arguments(folder, **common)`. `loss` is a loss type of TRL: "sigmoid" is DPO's, on
-    summed log-probs, without dropout."""
-    from trl import DPOConfig
-
-    return DPOConfig(**trainer_arguments(folder, **common), **dpo_numbers(beta, epochs, max_length, loss))
-
-
-def dpo_numbers(beta, epochs, max_length, loss="sigmoid"):
+def dpo_numbers(recipe):
     """What DPO adds to `trainer_arguments`. The reference is scored before training, and not held beside the policy."""
     return {
-        "beta": beta,
-        "loss_type": loss,
-        "num_train_epochs": epochs,
-        "max_length": max_length,
+        "beta": recipe.beta,
+        "loss_type": recipe.loss,
+        "num_train_epochs": recipe.epochs,
+        "max_length": recipe.max_length,
         "precompute_ref_log_probs": True,
     }
+
+
+def dpo_arguments(folder, **numbers):
+    """A `trl.DPOConfig` for the `numbers` of a `Recipe`: a loss on summed log-probs, without dropout."""
+    from trl import DPOConfig
+
+    recipe = Recipe(**numbers)
+    return DPOConfig(**trainer_arguments(folder, recipe), **dpo_numbers(recipe))
 
 
 def reference_log_probabilities(
@@ -82,9 +137,6 @@ def reference_log_probabilities(
     `model` is the untrained model (or a PEFT model with its adapter off). Computed once: beta, learning rate and seed
     do not change it.
     """
-    from mipo_nb.pairs import texts
-    from mipo_nb.scoring import log_probabilities
-
     scored = log_probabilities(
         model,
         tokenizer,
@@ -99,8 +151,6 @@ def reference_log_probabilities(
 
 def tokenize(pairs, tokenizer):
     """[(prompt ids, chosen ids, rejected ids)], the tokens TRL would use."""
-    from mipo_nb import prompts
-
     return [
         (
             prompts.prompt_ids(tokenizer, x),
@@ -110,72 +160,51 @@ def tokenize(pairs, tokenizer):
     ]
 
 
-def train(
-    model_name,
-    pairs,
-    reference,
-    *,
-    learning_rate,
-    beta,
-    epochs,
-    batch_size,
-    max_length,
-    rank=16,
-    accumulate=1,
-    four_bit=False,
-    seed=0,
-    device="cpu",
-    dtype="bfloat16",
-    loss="sigmoid",
-    route="shared_prefix",
-    warmup=0.1,
-    final_rate=0.0,
-    folder,
-):
+def train(start, pairs, reference, *, folder, keep_at=None, **numbers):
     """Train an adapter, or all weights, on pairs. Returns what `carry_through` returns.
 
-    `reference` is the array of `reference_log_probabilities`; where None, the trainer computes it at the beginning.
-    `loss` is a loss type of TRL's `DPOConfig`: "sigmoid" (DPO), "ipo" (per token, see `objectives.ipo_loss`), "sft" (the
-    chosen side only), and others. `route` is "shared_prefix" or "trl" (the same numbers on TRL's own forward, slower).
-    `warmup` and `final_rate` are those of `trainer_arguments`.
+    `start` is a model's name or a `models.Lineage`: a lineage that is not merged has its adapter trained on, with a new
+    optimizer and schedule. `reference` is the array of `reference_log_probabilities` of whichever model the loss is to
+    compare with; where None, the trainer computes it at the beginning. `numbers` are those of a `Recipe`.
+
+    `keep_at` is a rising list of steps: the training then ends with the last of them, its pairs taken again from the
+    start where they are used up, and "adapters" in what is returned has the adapter's folder after each.
 
     `rank=0` trains all weights, as the paper's code does. Weights, gradient and Adam are then float32 and `dtype` is that
     of the products: a step of 5e-7 is lost in a bfloat16 weight, whose neighbours are half a per cent of it away. Leave
     `reference` None, so that it comes from the same forward. `models.load(name, adapter=...)` takes the whole model that
     is saved.
 
-    Raises `UserError` for fewer pairs than a batch, an unknown route, or all weights in 4 bits.
+    Raises `UserError` as `Recipe` does, for fewer pairs than a batch, or steps that do not rise.
     """
-    require_a_batch(pairs, batch_size * accumulate)
-    if route not in ROUTES:
-        raise UserError(f"Unknown route '{route}'; use one of {', '.join(ROUTES)}.")
-    if four_bit and not rank:
-        raise UserError("4-bit weights cannot be trained themselves; set four_bit = false, or a lora_rank above 0.")
-    held = dtype if rank else "float32"
-    model, tokenizer = models.load(model_name, device=device, dtype=held, four_bit=four_bit)
-    arguments = dpo_arguments(
-        Path(folder) / "checkpoints", learning_rate=learning_rate, beta=beta, epochs=epochs, batch_size=batch_size,
-        accumulate=accumulate, max_length=max_length, seed=seed, device=device, dtype=dtype, loss=loss, warmup=warmup,
-        final_rate=final_rate,
-    )  # fmt: skip
-    if reference is not None:
-        pairs = pairs.add_column("ref_chosen_logps", reference[:, 0].tolist())
-        pairs = pairs.add_column("ref_rejected_logps", reference[:, 1].tolist())
-    from mipo_nb import shared_prefix
+    recipe, folder, steps = Recipe(**numbers), Path(folder), list(keep_at or ())
+    require_a_batch(pairs, recipe.pairs_per_step)
+    rise = all(isinstance(n, Integral) and n >= 1 for n in steps) and sorted(set(steps)) == steps
+    if keep_at is not None and not (steps and rise):
+        raise UserError(f"{steps} are no steps to keep an adapter at; give whole numbers from 1 on that rise.")
+    from mipo_nb.engine import trainers
 
-    trainers = {"shared_prefix": shared_prefix.SharedPrefixDPOTrainer, "trl": shared_prefix.StoredReferenceDPOTrainer}
-    trainer = trainers[route](
+    lineage = start if isinstance(start, models.Lineage) else models.Lineage(start)
+    model, tokenizer = lineage.start(**recipe.weights)
+    arguments = dpo_arguments(folder / "checkpoints", **vars(recipe))
+    arguments.max_steps = steps[-1] if steps else arguments.max_steps
+    trainer = trainers.DPO[recipe.route](
         model=model,
         args=arguments,
-        train_dataset=pairs,
+        train_dataset=pairs if reference is None else with_reference(pairs, reference),
         processing_class=tokenizer,
-        peft_config=lora(rank) if rank else None,
+        peft_config=lora(recipe.rank) if recipe.rank else None,
+        callbacks=[checkpoints.keeping(folder, steps)],
     )
     del model  # the trainer alone holds it
-    result = carry_through(trainer, Path(folder))
-    if not rank:
+    if lineage.adapters and not lineage.merged:
+        lineage.put_adapter_into(trainer.model)
+    result = carry_through(trainer, folder)
+    if steps:
+        result["adapters"] = [checkpoints.kept_at(folder, step) for step in steps]
+    if not recipe.rank:
         tokenizer.save_pretrained(result["adapter"])  # a folder that stands alone
-        shutil.rmtree(Path(folder) / "checkpoints", ignore_errors=True)  # three times as large as the model
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # three times as large as the model
     return result
 
 
@@ -183,62 +212,28 @@ def carry_through(trainer, folder):
     """Train to the end, on from the last checkpoint in `folder` if there is one, and save what was trained there.
 
     Returns {"adapter": path of the adapter, or of the whole model where there is none, "log": one dictionary of metrics
-    per step, "held_out": one per evaluation, "initial_adapter": hash before training}. Empties `trainer`, whatever `transformers.Trainer` it is.
+    per step, "held_out": one per evaluation, "initial_adapter": hash before training}. Empties `trainer`, whatever
+    `transformers.Trainer` it is.
     """
     from transformers import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_progress_callback())
+    trainer.add_callback(checkpoints.reporting())
     trainer.add_callback(checkpoints.saving())
     initial = models.fingerprint(trainer.model)[-1]
     trainer.train(resume_from_checkpoint=checkpoints.last(folder / "checkpoints"))
-    made = folder / ("adapter" if hasattr(trainer.model, "peft_config") else "model")
-    trainer.model.save_pretrained(made)
+    trained = folder / ("adapter" if hasattr(trainer.model, "peft_config") else "model")
+    trainer.model.save_pretrained(trained)
     history = trainer.state.log_history
     log, held_out = ([entry for entry in history if key in entry] for key in ("loss", "eval_runtime"))
     trainer.accelerator.free_memory()
     # Trainer and model hold one another: without a collection every training would leave its memory behind.
     vars(trainer).clear()
     gc.collect()
-    return {"adapter": made, "log": log, "held_out": held_out, "initial_adapter": initial}
+    return {"adapter": trained, "log": log, "held_out": held_out, "initial_adapter": initial}
 
 
 def require_a_batch(pairs, size):
     """Raise `UserError` for fewer pairs than one batch."""
     if len(pairs) < size:
         raise UserError(f"{len(pairs)} pairs are fewer than one batch of {size}; add pairs or lower batch_size.")
-
-
-def _progress_callback():
-    from transformers import TrainerCallback
-
-    class Progress(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            report_progress("training", state.global_step, state.max_steps)
-
-    return Progress()
-
-
-def keep_adapter(adapter, folder, manifest, pairs):
-    """Copy an adapter to `folder` with a model card that says what it is and where its numbers come from."""
-    folder = Path(folder)
-    made = folder.with_name(f".{folder.name}")
-    shutil.rmtree(made, ignore_errors=True)
-    shutil.copytree(adapter, made)
-    numbers = manifest["numbers"]
-    facts = {
-        k: numbers[k] for k in ("negative", "learning_rate", "beta", "epochs", "batch_size", "lora_rank", "four_bit")
-    }
-    lines = "\n".join(
-        f"- {k.replace('_', ' ')}: {v}" for k, v in {"pairs": pairs, "seed": manifest["seed"], **facts}.items()
-    )
-    card = (
-        f"---\nlibrary_name: peft\ntags: [mipo, dpo, lora]\n---\n\n# MIPO adapter for {manifest['model']}\n\n"
-        f"Trained by Mutual Information Preference Optimization (arXiv 2603.19294) on responses of the base model itself: "
-        f"no labels, no judge.\n\n{lines}\n\n"
-        "For study. It follows the style of invented users and keeps every fault of its base model; text health has to be "
-        "measured beside any gain.\n"
-    )
-    (made / "README.md").write_text(card, encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    made.replace(folder)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mipo_nb import decoding, generation, models, packing, prompts, scoring, training
+from mipo_nb import generation, models, prompts, scoring, training
+from mipo_nb.engine import decoding, packing
 
 NAME = "embedded:smollm2-135m"
 NUMBERS = {"learning_rate": 1e-3, "beta": 0.1, "epochs": 1, "max_length": 256, "rank": 4, "seed": 1}
@@ -17,7 +18,7 @@ def on_cuda():
 
 
 def test_scores_are_those_of_a_cpu(on_cuda, model_and_tokenizer, some_pairs):
-    assert packing.shares_prefixes(on_cuda[0])
+    assert packing.enable_packing(on_cuda[0])
     there, here = (training.reference_log_probabilities(m, t, some_pairs) for m, t in (on_cuda, model_and_tokenizer))
     assert there == pytest.approx(here, rel=1e-3)
 

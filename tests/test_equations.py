@@ -9,22 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from mipo_nb import (
-    answers,
-    blind,
-    decomposition,
-    dialogues,
-    diversity,
-    dose,
-    information,
-    objectives,
-    reasoning,
-    rounds,
-    runner,
-    statistics,
-    steering,
-    win_rates,
-)
+from mipo_nb import information, objectives, statistics
+from mipo_nb.lab.notebooks import collection
+from mipo_nb.paper import diversity, win_rates
+from mipo_nb.studies import blind, dialogues, dose, rounds, steering
+from mipo_nb.verifiable import answers, decomposition, grading
 
 DISPLAYED = re.compile(r'(?:<a id="(eq-[a-z-]+)"></a>\s*)?\$\$.+?\$\$', re.DOTALL)
 TESTED = {}
@@ -44,8 +33,8 @@ def displayed():
     """[(notebook, id or None)] of every displayed equation, in order."""
     return [
         (name, found[1])
-        for name, path in runner.notebook_paths().items()
-        for cell in runner.read(path).cells
+        for name, notebook in collection().items()
+        for cell in notebook.content.cells
         if cell.cell_type == "markdown"
         for found in DISPLAYED.finditer(cell.source)
     ]
@@ -329,7 +318,7 @@ def test_a_mean_log_ratio_is_a_difference_of_divergences():
 def test_three_factors_make_up_the_accuracy(seed):
     rng = np.random.default_rng(seed)
     kinds = np.array(answers.KINDS)[rng.integers(0, len(answers.KINDS), 60)]
-    found = reasoning.factors(pd.DataFrame({"kind": kinds, "right": kinds == "right"}))
+    found = grading.factors(pd.DataFrame({"kind": kinds, "right": kinds == "right"}))
     assert np.prod(list(found.values())) == pytest.approx((kinds == "right").mean())
     assert found["on topic"] == pytest.approx((kinds != "off-topic").mean())
     done = np.isin(kinds, ["right", "arithmetic slip", "wrong reasoning"])

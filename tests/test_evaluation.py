@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipo_nb import evaluation
-from mipo_nb.settings import UserError
+from mipo_nb.base.errors import UserError
 
 
 def wish(kind, value=None):
@@ -198,7 +198,7 @@ def test_identification_by_an_encoder_is_the_cosine():
 
 @pytest.mark.model
 def test_a_sentence_encoder_finds_whom_a_response_was_written_for():
-    from mipo_nb import embedded
+    from mipo_nb.base import embedded
 
     contexts = ["Ada keeps bees and sells honey.", "Ben drives a bus through the night.", "Chi surfs by the sea."]
     responses = ["Check your hives before the frost.", "Nap before your late bus shift.", "Wax your board, then swim."]

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipo_nb.generation import Sampling, Server, cut_to_sentence, sample
-from mipo_nb.provenance import fingerprint
-from mipo_nb.settings import UserError
+from mipo_nb.base.errors import UserError
+from mipo_nb.engine.decoding import Sampling
+from mipo_nb.engine.server import Server
+from mipo_nb.generation import cut_to_sentence, sample
+from mipo_nb.lab.steps import fingerprint
 
 
 @pytest.mark.parametrize(

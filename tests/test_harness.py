@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mipo_nb import answers, models, problems, reasoning
+from mipo_nb import models
+from mipo_nb.verifiable import answers, grading, problems
 
 DATA = Path(os.environ.get("MIPO_NB_DATA") or Path(os.environ.get("MIPO_NB_SHARED", "no folder")) / "data")
 N = int(os.environ.get("MIPO_NB_HARNESS_ITEMS", 40))  # all of ARC-Easy are 2,376
@@ -53,10 +54,10 @@ def test_arc_by_cloze_picks_what_the_harness_picks(harness, model_and_tokenizer,
             task_manager=TaskManager(include_defaults=False),
         )["samples"]["arc_easy_here"]  # fmt: skip
     finally:
-        model._shares_prefixes = None  # its attention was changed: to be tried anew
+        model._enable_packing = None  # its attention was changed: to be tried anew
     theirs = sorted(theirs, key=lambda sample: sample["doc_id"])
     rows = [problems._read("arc_easy", json.loads(line)) for line in lines]
-    ours = reasoning.option_scores(model, tokenizer, rows, "plain")
+    ours = grading.option_scores(model, tokenizer, rows, "plain")
     same, apart = [], []
     for scores, sample in zip(ours, theirs, strict=True):
         reference = np.array([float(response[0]) for response in sample["filtered_resps"]])
@@ -65,7 +66,7 @@ def test_arc_by_cloze_picks_what_the_harness_picks(harness, model_and_tokenizer,
     print(f"{np.mean(same):.2%} of {len(same)} picks are the same, scores at most {max(apart):.1e} nats apart")
     assert np.mean(same) >= 0.99 and np.median(apart) < 0.01
     for rule, metric in (("likelihood", "acc"), ("per character", "acc_norm")):
-        found = reasoning.picked(rows, ours, rule)
+        found = grading.picked(rows, ours, rule)
         assert np.mean(np.round(found) == [sample[metric] for sample in theirs]) >= 0.99
 
 

@@ -22,7 +22,10 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from mipo_nb import runs, settings, state
+from mipo_nb.base import files
+from mipo_nb.base.files import project_root
+from mipo_nb.command import state
+from mipo_nb.lab import runs, settings
 
 KILLS = 20
 NAME = "embedded:smollm2-135m"
@@ -35,10 +38,11 @@ def work(folder, note):
     """A small MIPO in steps, as the notebooks do it; `note(kind)` is called before each batch. Ends in result.json."""
     from transformers import TrainerCallback
 
-    from mipo_nb import checkpoints, generation, models, pairs, scoring, sources, training
+    from mipo_nb import generation, models, pairs, scoring, sources, training
+    from mipo_nb.engine import checkpoints
 
     def noting(kind):
-        return lambda file, compute: runs.kept(file, lambda: (note(kind), compute())[1])
+        return lambda file, compute: files.kept(file, lambda: (note(kind), compute())[1])
 
     generation.kept, scoring.kept = noting("sampling"), noting("scoring")
 
@@ -46,7 +50,7 @@ def work(folder, note):
         def on_step_begin(self, *args, **kwargs):
             note("training")
 
-    training._progress_callback = Noting
+    checkpoints.reporting = Noting
     checkpoints.EVERY = checkpoints.PATIENCE = 0  # after every step, however quick it is here
     run = runs.Run(settings.resolve("smoke", "01_killed"), folder / "01_killed")
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +75,7 @@ def work(folder, note):
     tuned, _ = models.load(NAME, dtype="float32", adapter=trained["adapter"])
     scores = run.step("scores", scoring.log_probabilities, tuned, tokenizer, asked[0], sides[0], batch_size=2)
     ended = {"texts": sides, "losses": [e["loss"] for e in trained["log"]], "scores": scores.tolist()}
-    runs.write_atomically(folder / "result.json", json.dumps(ended))
+    files.write_atomically(folder / "result.json", json.dumps(ended))
 
 
 def forked(folder):
@@ -103,7 +107,7 @@ def main(folder, kills):
     import torch
     from trl import DPOTrainer  # noqa: F401  imported once, before the forks
 
-    from mipo_nb import shared_prefix  # noqa: F401
+    from mipo_nb.engine import trainers  # noqa: F401
 
     torch.set_num_threads(1)
     runs.quieten()
@@ -156,7 +160,7 @@ run.record("sum", run.step("parts", parts.summed, n=12, seconds=0.15))
 MODULE = """
 import json, random, time
 from pathlib import Path
-from mipo_nb.runs import kept
+from mipo_nb.base.files import kept
 
 def part(folder, k, seconds):
     with (Path(folder) / "begun").open("a") as file:
@@ -170,9 +174,9 @@ def summed(n, seconds, folder=None):
 RUN = """
 import sys
 from pathlib import Path
-from mipo_nb import cli, runner
+from mipo_nb import cli, notebooks, runner, state
 root = Path(sys.argv[1])
-runner.project_root = lambda: root
+notebooks.project_root = runner.project_root = state.project_root = lambda: root
 sys.argv = ["mipo-nb", "run", "04", "05", "--profile", "smoke", "--output-dir", str(root / "out")]
 cli.main()
 """
@@ -188,7 +192,7 @@ def test_killed_runners_and_kernels_and_between_notebooks(tmp_path):
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
     out, draw = tmp_path / "out" / "smoke", random.Random(1)
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(runs.__file__).parents[1]}"}
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{project_root()}"}
     lines = lambda: sum(len(f.read_text()) for f in out.glob("steps/*/begun"))  # noqa: E731
     kills = ["runner", "kernel", "both", "between", "kernel", "runner", "both"]
     for kill in [*kills, None]:
@@ -268,7 +272,7 @@ def test_a_full_or_read_only_disk_is_told_and_earlier_steps_are_intact(tmp_path,
     script = 'mount -t tmpfs -o size=1m none "$0" && exec "$1" "$2" "$0" "$3"'
     done = subprocess.run(
         [*alone, "sh", "-c", script, tmp_path / "disk", sys.executable, tmp_path / "steps.py", kind],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(Path(runs.__file__).parents[1])},
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(project_root())},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert told in done.stdout and ("could not be written" in done.stdout or "cannot be written" in done.stdout)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from mipo_nb import embedded, models, prompts, scoring
-from mipo_nb.settings import UserError
+from mipo_nb import models, prompts, scoring
+from mipo_nb.base import embedded
+from mipo_nb.base.errors import UserError
 
 NAME = "embedded:smollm2-135m"
 SPEC = embedded.EMBEDDED["smollm2-135m"]

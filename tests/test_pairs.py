@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipo_nb import pairs, prompts
-from mipo_nb.settings import UserError
+from mipo_nb.base.errors import UserError
 
 ROWS = [
     {"prompt": f"Question {i % 4}?", "context": f"User {i // 2} likes soup no. {i // 2}.", "user_id": f"u{i // 2}"}

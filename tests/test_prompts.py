@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mipo_nb import prompts
-from mipo_nb.settings import UserError
+from mipo_nb.base.errors import UserError
 
 # Letters and marks that a person types; control characters are the tokenizer's business, not ours.
 sentences = st.text("abcdefgh ABC.,?!'éñ{}%0123\n-", min_size=1, max_size=60).filter(str.strip)

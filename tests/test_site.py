@@ -9,8 +9,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from mipo_nb import _MODULES, runner
-from mipo_nb.runs import project_root
+from mipo_nb import MODULES
+from mipo_nb.base.files import project_root
+from mipo_nb.lab.notebooks import collection
 
 
 class Page(HTMLParser):
@@ -45,9 +46,9 @@ def site(tmp_path_factory):
 
 def test_every_notebook_document_and_module_has_its_page(site):
     names = {file.stem for file in site}
-    assert {*runner.notebook_paths(), "index", "glossary", "instructor", "api", "RESULTS", "search"} <= names
+    assert {*collection(), "index", "glossary", "instructor", "api", "RESULTS", "search"} <= names
     api = next(page for file, page in site.items() if file.stem == "api")
-    assert {f"module-mipo_nb.{name}" for name in _MODULES} <= api.ids
+    assert {f"module-mipo_nb.{place}" for place in MODULES.values()} <= api.ids
     assert "mipo_nb.information.pointwise_mutual_information" in api.ids
 
 
@@ -87,7 +88,7 @@ def test_notebooks_refer_to_each_other(site):
         if file.parent.name == "notebooks":
             said = page.text.partition("<article")[2].partition("</article>")[0]
             named = {Path(urlsplit(link).path).stem for link in re.findall('href="([^"]+)"', said)} - {file.stem}
-            assert named & set(runner.notebook_paths()), file.name
+            assert named & set(collection()), file.name
 
 
 def test_the_search_knows_words_of_notebooks_and_docstrings(site):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipo_nb import sources
-from mipo_nb.settings import UserError
+from mipo_nb.base.errors import UserError
 
 
 def write(folder, rows):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mipo_nb import runner
-from mipo_nb.runs import project_root
+from mipo_nb.base.files import project_root
+from mipo_nb.lab.notebooks import collection
 
 ROOT = project_root()
 CODE = ["mipo_nb", "tests", "notebooks", "docs"]
@@ -28,8 +28,8 @@ def test_code_and_notebooks_are_laid_out_and_clean(command):
 
 
 def test_code_and_prose_are_spelt_right(tmp_path):
-    for name, path in runner.notebook_paths().items():
-        sources = "\n".join(cell.source for cell in runner.read(path).cells)
+    for name, notebook in collection().items():
+        sources = "\n".join(cell.source for cell in notebook.content.cells)
         (tmp_path / f"{name}.txt").write_text(sources, encoding="utf-8")
     prose = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "data").glob("*.md")]
     places = [ROOT / "mipo_nb", *prose, tmp_path]  # not the tests, which misspell on purpose

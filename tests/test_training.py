@@ -10,8 +10,10 @@ from peft import get_peft_model
 from transformers import TrainerCallback
 from trl.trainer import dpo_trainer
 
-from mipo_nb import checkpoints, models, objectives, pairs, scoring, settings, shared_prefix, training
-from mipo_nb.settings import UserError
+from mipo_nb import models, objectives, pairs, scoring, training
+from mipo_nb.base.errors import UserError
+from mipo_nb.engine import checkpoints, trainers
+from mipo_nb.lab import settings
 
 NAME = "embedded:smollm2-135m"
 NUMBERS = {"learning_rate": 1e-3, "beta": 0.1, "epochs": 1, "max_length": 256, "rank": 4, "seed": 1}
@@ -67,10 +69,10 @@ def test_gradients_equal_those_of_separate_rows(some_pairs):
         return torch.cat([p.grad.flatten() for p in policy.parameters() if p.requires_grad])
 
     inputs = collate(rows, tokenizer.pad_token_id)
-    shared = gradients(shared_prefix.shared_prefix_forward(policy, *inputs).log_probs.sum(1))
+    shared = gradients(trainers.shared_prefix_forward(policy, *inputs).log_probs.sum(1))
     policy.train()
     policy.activation_checkpointing_enable({"use_reentrant": False})
-    checkpointed = gradients(shared_prefix.shared_prefix_forward(policy, *inputs).log_probs.sum(1))
+    checkpointed = gradients(trainers.shared_prefix_forward(policy, *inputs).log_probs.sum(1))
     policy.activation_checkpointing_disable()
     torch.testing.assert_close(checkpointed, shared, rtol=1e-4, atol=1e-6)
     logits = policy(input_ids=inputs[0], attention_mask=inputs[1]).logits[:, :-1].log_softmax(-1)
@@ -213,7 +215,7 @@ def rates(steps, **schedule):
     from transformers.optimization import get_scheduler
 
     numbers = {"learning_rate": 1.0, "batch_size": 1, "seed": 0, "device": "cpu", "dtype": "float32"}
-    given = training.trainer_arguments("", **numbers, **schedule)
+    given = training.trainer_arguments("", training.Recipe(**numbers, **schedule))
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     scheduler = get_scheduler(
         given["lr_scheduler_type"],

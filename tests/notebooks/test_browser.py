@@ -11,7 +11,8 @@ import time
 import nbformat
 import pytest
 
-from mipo_nb import runner
+from mipo_nb.base.files import project_root
+from mipo_nb.lab.notebooks import collection
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NAME = "12_measuring_personalization"
@@ -77,7 +78,7 @@ def lab(tmp_path):
 
 def in_smoke(name, output_dir):
     """The notebook without outputs, set to `smoke`."""
-    notebook = runner.read(runner.notebook_paths()[name])
+    notebook = collection()[name].content
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
@@ -108,7 +109,7 @@ def test_a_notebook_runs_in_a_browser(lab, tmp_path):
         try:
             page = browser.new_page(viewport={"width": 1300, "height": 1000})
             page.goto(lab(in_smoke(NAME, tmp_path / "runs"), NAME))
-            count = sum(c.cell_type == "code" for c in runner.read(runner.notebook_paths()[NAME]).cells)
+            count = sum(c.cell_type == "code" for c in collection()[NAME].content.cells)
             expect(page.locator(".jp-CodeCell")).to_have_count(count, timeout=60_000)
             expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_attached(timeout=60_000)
             prompts, waiting = run_all(page, started)
@@ -129,7 +130,7 @@ def test_a_notebook_runs_in_a_browser(lab, tmp_path):
             assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
             assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']").count() == 0
             figures = page.locator(".jp-OutputArea-output img").count()
-            assert figures == len(list((runner.project_root() / "figures").glob(f"{NAME[:2]}_*.png"))) > 0
+            assert figures == len(list((project_root() / "figures").glob(f"{NAME[:2]}_*.png"))) > 0
             user = page.locator(".widget-dropdown select").first
             user.scroll_into_view_if_needed()
             user.select_option(index=1)

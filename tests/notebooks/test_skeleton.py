@@ -5,10 +5,12 @@ import re
 
 import pytest
 
-from mipo_nb import ledger, runner, settings
+from mipo_nb.base.files import project_root
+from mipo_nb.lab import settings, tables
+from mipo_nb.lab.notebooks import collection
 
-PATHS = runner.notebook_paths()
-NOTEBOOKS = {name: runner.read(path) for name, path in PATHS.items()}
+COLLECTION = collection()
+NOTEBOOKS = {name: notebook.content for name, notebook in COLLECTION.items()}
 OWN = {"PROFILE": "auto", "SEED": 0, "MODEL": None, "OUTPUT_DIR": "runs"}
 ENDING = ["What we found", "Limits", "Exercises", "References", "Next"]
 SECRET = re.compile(r"hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9]{20,}|ghp_[A-Za-z0-9]{20,}|api_key\s*=\s*['\"]\w{16,}")
@@ -122,7 +124,7 @@ def test_outputs_are_of_this_code_and_of_the_laptop_profile(name):
     notebook = NOTEBOOKS[name]
     stamp = notebook.metadata["mipo_nb"]
     assert stamp["manifest"]["profile"] == "laptop"
-    assert stamp["code"] == runner.code_hash(notebook), "code changed since it was run: mipo-nb run NN --publish"
+    assert stamp["code"] == COLLECTION[name].code, "code changed since it was run: mipo-nb run NN --publish"
     used = set(re.findall(r"\bs\.(\w+)", "\n".join(c.source for c in code(notebook)))) | {"model"}
     numbers = settings.profile_numbers("laptop", name)
     ran_with = {"model": stamp["manifest"]["model"], **stamp["manifest"]["numbers"]}
@@ -148,7 +150,7 @@ def test_figures_have_alt_text_and_lie_beside_their_tables(name):
             if "image/png" in output.get("data", {}):
                 figures += 1
                 assert len(output.metadata["image/png"]["alt"].split()) >= 8
-    folder = runner.project_root() / "figures"
+    folder = project_root() / "figures"
     assert len(list(folder.glob(f"{name[:2]}_*.png"))) == figures
     assert {p.stem for p in folder.glob(f"{name[:2]}_*.png")} == {p.stem for p in folder.glob(f"{name[:2]}_*.csv")}
 
@@ -160,8 +162,8 @@ def test_nothing_is_drawn_in_the_order_of_a_set(name):
 
 
 def test_size(name):
-    assert PATHS[name].stat().st_size < 1_500_000
+    assert COLLECTION[name].path.stat().st_size < 1_500_000
 
 
 def test_tables_are_up_to_date(name):
-    assert ledger.write(check=True) == [], "run mipo-nb tables"
+    assert tables.write(check=True) == [], "run mipo-nb tables"

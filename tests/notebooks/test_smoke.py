@@ -7,7 +7,10 @@ import sys
 import pytest
 from rich.console import Console
 
-from mipo_nb import classroom, report, runner
+from mipo_nb.command import runner
+from mipo_nb.course import classroom
+from mipo_nb.lab.notebooks import Notebook, collection
+from mipo_nb.lab.runs import results_of
 
 pytestmark = pytest.mark.notebook
 
@@ -18,24 +21,22 @@ def output_dir(tmp_path_factory):
 
 
 def run(name, output_dir, **parameters):
-    path = runner.notebook_paths()[name]
-    return runner.execute(path, profile="smoke", parameters=parameters, output_dir=output_dir, console=Console())
+    return runner.execute(runner.Call(collection()[name], "smoke", parameters, output_dir), Console())
 
 
-@pytest.mark.parametrize("name", runner.notebook_paths())
+@pytest.mark.parametrize("name", collection())
 def test_notebook_runs(name, output_dir, record_property):
     state = run(name, output_dir)
-    assert state["error"] is None
-    executed = runner.read(state["folder"] / f"{name}.ipynb")
-    code = [c for c in executed.cells if c.cell_type == "code"]
+    assert state.error is None
+    code = Notebook(state.call.executed).code_cells
     assert len(code) > 5 and all(c.execution_count for c in code)
-    manifest = json.loads((state["folder"] / "manifest.json").read_text())
+    manifest = json.loads((state.call.folder / "manifest.json").read_text())
     assert manifest["profile"] == "smoke" and manifest["libraries"]["trl"]
     record_property("ran", f"{name}: {state['seconds'] / 60:.1f} minutes, {len(code)} cells")
 
 
 def test_bare_papermill_works_from_any_folder(tmp_path, output_dir):
-    path = runner.notebook_paths()["00_start_here"]
+    path = collection()["00_start_here"].path
     command = [
         sys.executable,
         "-m",
@@ -52,7 +53,7 @@ def test_bare_papermill_works_from_any_folder(tmp_path, output_dir):
     done = subprocess.run([*command, "--no-progress-bar"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-1000:]
     assert [p.name for p in tmp_path.iterdir()] == ["out.ipynb"]
-    assert all(c.execution_count for c in runner.read(tmp_path / "out.ipynb").cells if c.cell_type == "code")
+    assert all(c.execution_count for c in Notebook(tmp_path / "out.ipynb").code_cells)
 
 
 @pytest.fixture(scope="session")
@@ -63,10 +64,9 @@ def student_copy(tmp_path_factory):
 @pytest.mark.parametrize("name", ["00_start_here", "10_building_pairs", "22_steering_at_inference"])
 def test_student_copy_runs_unsolved(name, student_copy, output_dir):
     """Without the solutions nothing fails: no later cell needs them (for all notebooks: see `test_skeleton`)."""
-    how = {"profile": "smoke", "parameters": {}, "output_dir": output_dir, "console": Console()}
-    state = runner.execute(student_copy[name], **how)
-    assert state["error"] is None
-    code = [c for c in runner.read(state["folder"] / f"{name}.ipynb").cells if c.cell_type == "code"]
+    state = runner.execute(runner.Call(Notebook(student_copy[name]), "smoke", {}, output_dir), Console())
+    assert state.error is None
+    code = Notebook(state.call.executed).code_cells
     assert all(c.execution_count for c in code) and not any("solution" in c.metadata.get("tags", []) for c in code)
 
 
@@ -74,9 +74,9 @@ def test_the_same_numbers_twice(output_dir, tmp_path):
     """11 and 12 from nothing, in another folder, with the same seed: every recorded number but the clock's."""
     for name in ("11_qlora_mipo", "12_measuring_personalization"):
         first, second = run(name, output_dir), run(name, tmp_path)
-        assert first["error"] is None and second["error"] is None
+        assert first.error is None and second.error is None
         values = [
-            {r["name"]: r["value"] for r in report.results_of(s["folder"]) if r["unit"] not in ("s", "GB")}
+            {r["name"]: r["value"] for r in results_of(s.call.folder) if r["unit"] not in ("s", "GB")}
             for s in (first, second)
         ]
         assert values[0] == values[1] and len(values[0]) > 1
@@ -98,8 +98,8 @@ def test_other_users_need_no_code(output_dir, tmp_path):
         )
     )
     state = run("12_measuring_personalization", tmp_path / "runs", DATA=str(file))
-    assert state["error"] is None
-    assert {r["name"] for r in report.results_of(state["folder"])} >= {
+    assert state.error is None
+    assert {r["name"] for r in results_of(state.call.folder)} >= {
         "gain in PMI, tuned",
         "change in repetition, tuned",
     }
@@ -121,5 +121,5 @@ def test_other_users_need_no_code(output_dir, tmp_path):
 )
 def test_a_mistake_ends_in_one_sentence(parameters, message, tmp_path):
     state = run("11_qlora_mipo", tmp_path, **parameters)
-    assert message in state["error"] and "\n" not in state["error"]
+    assert message in state.error and "\n" not in state.error
     assert not list(tmp_path.rglob("steps/*"))

@@ -1,0 +1,1 @@
+"""What everything stands on: errors, files, progress, hardware, embedded models. See README.md beside this file."""

@@ -1,0 +1,13 @@
+"""What a user can mend, in one sentence."""
+
+import difflib
+
+
+class UserError(Exception):
+    """Something the user can mend; its message is one sentence that says how."""
+
+
+def did_you_mean(name, known):
+    """The end of an error message: the nearest known name, or all of them."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}."

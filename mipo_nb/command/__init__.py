@@ -1,0 +1,1 @@
+"""The command `mipo-nb`. See README.md beside this file."""

@@ -1,0 +1,219 @@
+"""Run notebooks headless through papermill: progress, errors in one sentence, a stamp, and a state that can be trusted."""
+
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.base.files import digest, project_root
+from mipo_nb.command import state
+from mipo_nb.lab import settings
+from mipo_nb.lab.notebooks import Notebook, put_stamp
+from mipo_nb.lab.provenance import library_versions, package_version
+
+_POLL_SECONDS = 1.0
+_PLAIN_SECONDS = 30.0  # between lines of progress where no terminal is
+
+
+@dataclass(frozen=True)
+class Call:
+    """One notebook, and what it is run with.
+
+    `inject=False` leaves the notebook's own parameters as they are; `timeout` is in seconds for any one cell, the
+    profile's where 0. Raises `UserError` for a profile that does not serve the notebook.
+    """
+
+    notebook: Notebook
+    profile: str
+    parameters: dict = field(default_factory=dict)
+    output_dir: Path = Path("runs")
+    inject: bool = True
+    timeout: int = 0
+
+    def __post_init__(self):
+        settings.profile_numbers(self.profile, self.notebook.name)
+
+    @property
+    def folder(self):
+        return state.profile_folder(self.output_dir, self.profile) / self.notebook.name
+
+    @property
+    def executed(self):
+        """Where the executed copy lies once the call has ended well."""
+        return self.folder / self.notebook.path.name
+
+    @property
+    def partial(self):
+        """Where it lies until then, and stays when a cell fails."""
+        return self.folder / f"{self.notebook.name}.failed.ipynb"
+
+    @property
+    def injected(self):
+        """The parameters that papermill is to put into the notebook, those that it has."""
+        given = {"PROFILE": self.profile, "OUTPUT_DIR": str(self.output_dir)} if self.inject else {}
+        return {name: value for name, value in {**given, **self.parameters}.items() if name in self.notebook.parameters}
+
+    @cached_property
+    def key(self):
+        """Hash of what a finished notebook stands on: its code, the package, libraries, data, profile and parameters.
+
+        None where a parameter names a folder, whose content is not looked at: such a notebook is never taken as finished.
+        """
+        files = [*sorted((project_root() / "data").glob("*.jsonl")), settings.profile_file(self.profile)]
+        for value in self.parameters.values():
+            given = project_root() / Path(value).expanduser() if isinstance(value, str) and value else None
+            if given and given.is_dir():
+                return None
+            files += [given] if given and given.is_file() else []
+        hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        versions = [package_version(), library_versions()]
+        return digest([self.notebook.code, versions, self.profile, self.parameters, self.inject, hashes])
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a call ended: after how many seconds, with which error (one sentence), if any, and whether by Ctrl-C."""
+
+    call: Call
+    seconds: float
+    error: str | None = None
+    interrupted: bool = False
+
+
+def check_parameters(notebooks, parameters):
+    """Raise `UserError` for a parameter that none of the notebooks has."""
+    known = {name for notebook in notebooks for name in notebook.parameters}
+    for name in parameters:
+        if name not in known:
+            raise UserError(f"Unknown parameter '{name}'; {did_you_mean(name, known)}")
+
+
+def finished(call):
+    """The `Ended` of an earlier, successful execution of this same call, or None."""
+    seconds = state.finished(call.folder, call.key)
+    return None if seconds is None or not call.executed.exists() else Ended(call, seconds)
+
+
+def execute(call, console):
+    """Run one notebook in a kernel of its own, stamp the executed copy, keep how it ended. Returns an `Ended`.
+
+    Raises `UserError` as `run_through` does.
+    """
+    key, begun = call.key, time.time()
+    error, interrupted = run_through(call, console)
+    seconds = time.time() - begun
+    try:
+        if error is None:
+            put_stamp(call.partial, call.folder)
+            os.replace(call.partial, call.executed)
+        state.keep(call.folder, key, seconds, error)
+    except (OSError, UserError) as e:  # a full disk
+        error = error or f"{call.notebook.name}: {e}"
+    return Ended(call, seconds, error, interrupted)
+
+
+def run_through(call, console):
+    """Run one notebook up to its end, or to the first cell that fails; the copy is `call.partial`.
+
+    Returns (error as one sentence or None, whether it was interrupted). Raises `UserError` for a folder that cannot be
+    written.
+    """
+    folder, name = call.folder, call.notebook.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"The output folder {folder} cannot be written ({e.strerror}); set --output-dir.") from None
+    for earlier in ("state.json", "manifest.json", "results.json"):  # lest an earlier run's be found later
+        (folder / earlier).unlink(missing_ok=True)
+    with _shown_progress(folder / ".progress.json", name, console):
+        error, interrupted = _through_papermill(call)
+    if error is None and not (folder / "manifest.json").exists():
+        error = f"{name} wrote its run to another folder than {folder}; leave PROFILE and OUTPUT_DIR to mipo-nb."
+    return error, interrupted
+
+
+def _through_papermill(call):
+    """(error as one sentence or None, whether it was interrupted) of an execution."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    for library in ("papermill", "asyncio"):  # they log once more, at length, what is told in one sentence here
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    name = call.notebook.name
+    try:
+        papermill.execute_notebook(
+            str(call.notebook.path),
+            str(call.partial),
+            parameters=call.injected,
+            kernel_name="python3",
+            cwd=str(project_root()),
+            progress_bar=False,
+            log_output=False,
+            start_timeout=180,
+            execution_timeout=call.timeout or settings.profile_numbers(call.profile, name)["time_out"],
+            extra_arguments=["--log-level=CRITICAL"],  # what goes wrong is in the cell, or told below
+        )
+    except PapermillExecutionError as e:
+        first = (e.evalue.strip().splitlines() or [""])[0]
+        where = name if e.ename == "UserError" else f"{name}, cell {e.exec_count}: {e.ename}"
+        return f"{where}: {first}", False
+    except KeyboardInterrupt:
+        return f"{name}{_where(call.partial)}: interrupted.", True
+    except Exception as e:  # a dead kernel or a time-out
+        return f"{name}{_where(call.partial)}: {type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}", False
+    return None, False
+
+
+def _where(partial):
+    """ ", cell N" of the cell that was running when the notebook ended, as far as its partial copy tells."""
+    try:
+        cells = Notebook(partial).code_cells
+    except (OSError, ValueError):
+        return ""
+    begun = [k for k, c in enumerate(cells, 1) if c.metadata.get("papermill", {}).get("start_time")]
+    return f", cell {begun[-1]}" if begun else ""
+
+
+class _shown_progress:
+    """Show what the kernel reports in its progress file: a live line in a terminal, else a line now and then."""
+
+    def __init__(self, file, name, console):
+        self.file, self.name, self.console = file, name, console
+
+    def __enter__(self):
+        self.file.unlink(missing_ok=True)
+        os.environ["MIPO_NB_PROGRESS"] = str(self.file)
+        self.begun, self.over = time.time(), threading.Event()
+        self.status = self.console.status(self.name)
+        self.status.start()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.over.set()
+        self.thread.join()
+        self.status.stop()
+        os.environ.pop("MIPO_NB_PROGRESS", None)
+        self.file.unlink(missing_ok=True)
+
+    def _watch(self):
+        printed = time.time()
+        while not self.over.wait(_POLL_SECONDS):
+            line = f"{self.name}  {(time.time() - self.begun) / 60:4.1f} min"
+            try:
+                at = json.loads(self.file.read_text(encoding="utf-8"))
+                line += f"  {at['step']} {at['done']}/{at['total']}"
+            except (OSError, ValueError):
+                pass  # nothing reported yet
+            if self.console.is_terminal:
+                self.status.update(line)
+            elif time.time() - printed > _PLAIN_SECONDS:
+                printed = time.time()
+                print(line, flush=True)

@@ -1,0 +1,143 @@
+"""The notebooks of the collection as files: what they say of themselves, the hash of their code, their stamp."""
+
+import hashlib
+import json
+import os
+import shutil
+from functools import cached_property
+from pathlib import Path
+
+from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.base.files import project_root
+
+
+class Notebook:
+    """A notebook file, read once, when it is first looked into."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    @property
+    def name(self):
+        """The file's name without its ending: "11_qlora_mipo"."""
+        return self.path.stem
+
+    @cached_property
+    def content(self):
+        """The `nbformat` notebook."""
+        import nbformat
+
+        return nbformat.read(self.path, as_version=4)
+
+    @cached_property
+    def parameters(self):
+        """The names that its `parameters` cell sets."""
+        import papermill
+
+        return list(papermill.inspect_notebook(str(self.path)))
+
+    @property
+    def code_cells(self):
+        return [cell for cell in self.content.cells if cell.cell_type == "code"]
+
+    @property
+    def code(self):
+        """Hash of the sources of its code cells, the injected parameters left out."""
+        sources = [cell.source for cell in self.code_cells if not _is_injected(cell)]
+        return hashlib.sha256("\n\x00".join(sources).encode()).hexdigest()[:16]
+
+    @property
+    def stamp(self):
+        """{"main", "code", "manifest", "results"} of the run that it was published from; nothing where it has not run."""
+        return self.content.metadata.get("mipo_nb", {})
+
+    @property
+    def main(self):
+        """Whether `make run` executes it."""
+        return self.stamp.get("main", False)
+
+    @property
+    def results(self):
+        return self.stamp.get("results", [])
+
+    @property
+    def claim(self):
+        """The sentence that it opens with."""
+        lines = self.content.cells[0].source.splitlines()
+        return next(line.strip("* ") for line in lines if line.startswith("**"))
+
+    @property
+    def needs(self):
+        """What must have run before, in its own words."""
+        return self.content.cells[0].source.partition("needs: ")[2].partition(".*")[0]
+
+
+def _is_injected(cell):
+    return "injected-parameters" in cell.metadata.get("tags", [])
+
+
+def collection():
+    """All notebooks of the collection, {name: Notebook}, in order."""
+    paths = sorted((project_root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    return {path.stem: Notebook(path) for path in paths}
+
+
+def selected(numbers):
+    """The notebooks "11", "11_qlora_mipo" or a file name stand for; without any, the main ones.
+
+    Raises `UserError` for one that is not there.
+    """
+    known = collection()
+    if not numbers:
+        return [notebook for notebook in known.values() if notebook.main]
+    chosen = []
+    for wanted in numbers:
+        name = Path(wanted).stem
+        matching = [notebook for stem, notebook in known.items() if name in (stem, stem.split("_")[0])]
+        if not matching:
+            raise UserError(f"There is no notebook '{wanted}'; {did_you_mean(wanted, known)}")
+        chosen += matching
+    return chosen
+
+
+def put_stamp(file, folder):
+    """Put manifest, results and the hash of the code into an executed notebook's metadata; drop papermill's own."""
+    import nbformat
+
+    executed = Notebook(file)
+    metadata = executed.content.metadata
+    record = {
+        name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("manifest", "results")
+    }
+    metadata["mipo_nb"] = {"main": executed.main, "code": executed.code, **record}
+    metadata.pop("papermill", None)
+    for cell in executed.content.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+    nbformat.write(executed.content, file)
+
+
+def publish(notebook, folder):
+    """Copy an executed notebook and its figures from a run's folder into the collection.
+
+    Raises `UserError` for a run that is not of the laptop profile, or was given other parameters, and where the
+    notebook's code was changed while it ran.
+    """
+    executed = Notebook(folder / notebook.path.name)
+    if executed.stamp["manifest"]["profile"] != "laptop":
+        raise UserError("Committed outputs come from the laptop profile; run with --profile laptop to publish.")
+    if any(_is_injected(cell) for cell in executed.code_cells):
+        raise UserError("Committed outputs come from the notebook's own parameters; publish without -p.")
+    if Notebook(notebook.path).code != executed.code:
+        raise UserError(f"{notebook.name} was changed while it ran, and is left as it is; run it again to publish it.")
+    figures = project_root() / "figures"
+    figures.mkdir(exist_ok=True)
+    for file in sorted((folder / "figures").glob("*")):
+        _copy(file, figures / f"{notebook.name[:2]}_{file.name}")
+    _copy(executed.path, notebook.path)
+
+
+def _copy(file, target):
+    temporary = target.with_name(f".{target.name}.new")
+    shutil.copyfile(file, temporary)
+    os.replace(temporary, target)

@@ -1,0 +1,126 @@
+"""The figures: one style, and one way to show a figure, which keeps its picture, its table and its words."""
+
+import csv
+import io
+
+from mipo_nb.base.files import write_atomically
+
+# Okabe and Ito's palette: readable for the colour-blind; the first four also differ in grey.
+COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442"]
+
+
+def style():
+    """Set the look of all figures. Called by `figure`."""
+    import matplotlib as mpl
+    import seaborn as sns
+
+    sns.set_theme(context="notebook", style="ticks", palette=COLOURS)
+    mpl.rcParams.update(
+        {
+            "figure.dpi": 100,
+            "savefig.bbox": "tight",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "legend.frameon": False,
+            "font.size": 11,
+            "axes.titlesize": 12,
+        }
+    )
+
+
+def figure(columns=1, rows=1, *, width=None, height=3.4):
+    """(figure, axes) in the collection's style; axes as `plt.subplots` gives them."""
+    import matplotlib.pyplot as plt
+
+    style()
+    width = width or min(4.2 * columns + 1.0, 13)
+    return plt.subplots(rows, columns, figsize=(width, height * rows), layout="constrained")
+
+
+def show(run, name, fig, *, alt, table):
+    """Display a figure with alt text, and keep it as NAME.png beside NAME.csv, the table it is drawn from.
+
+    `alt` says what is seen, not what the figure is called. `table` is a `pandas.DataFrame` or a list of dictionaries.
+    """
+    import matplotlib.pyplot as plt
+    from IPython.display import Image, display
+
+    if len(alt.split()) < 8:
+        raise ValueError("alt= must say in a sentence what is seen in the figure.")
+    folder, written = run.folder / "figures", io.StringIO(newline="")
+    picture = save(fig, folder / f"{name}.png")
+    plt.close(fig)
+    rows = table.to_dict("records") if hasattr(table, "to_dict") else list(table)
+    writer = csv.DictWriter(written, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    write_atomically(folder / f"{name}.csv", written.getvalue())
+    display(Image(data=picture, format="png", alt=alt))
+
+
+def save(fig, file):
+    """Write a figure as PNG, in one move and without a date. Returns its bytes."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", metadata={"Software": None})
+    write_atomically(file, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def intervals(ax, labels, estimates, *, reference=None, colours=None):
+    """Points with their 95% intervals, one line per label, read from top to bottom. `reference` draws a dashed line."""
+    for y, estimate in enumerate(estimates):
+        colour = colours[y] if colours else COLOURS[0]
+        ax.plot([estimate.low, estimate.high], [y, y], color=colour, lw=2.2, solid_capstyle="butt")
+        ax.plot(estimate.value, y, "o", color=colour, ms=6)
+    ax.set_yticks(range(len(labels)), labels)
+    ax.invert_yaxis()
+    ax.margins(y=0.15)
+    if reference is not None:
+        ax.axvline(reference, color="0.4", ls="--", lw=1)
+
+
+def coloured_tokens(tokens, values, *, limit=4.0):
+    """HTML of a text with each token's background coloured by its PMI in nats: orange above zero, blue below.
+
+    Colours are full at +-`limit`. The value of each token is in its tooltip.
+    """
+    import html
+
+    spans = []
+    for token, value in zip(tokens, values, strict=True):
+        strength = min(abs(float(value)) / limit, 1.0)
+        rgb = "230,159,0" if value > 0 else "0,114,178"
+        text = html.escape(token).replace("\n", "⏎<br>")
+        spans.append(
+            f'<span title="{float(value):+.2f} nats" style="background:rgba({rgb},{0.75 * strength:.2f})">{text}</span>'
+        )
+    return '<div style="font-family:monospace;line-height:1.7;white-space:pre-wrap">' + "".join(spans) + "</div>"
+
+
+def markdown_table(rows, columns=None):
+    """A list of dictionaries as a Markdown table, for display and for the README."""
+    columns = columns or list(rows[0])
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(str(row.get(c, "")) for c in columns) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def comparison_widget(prompts, contexts, compare):
+    """Two menus and a page: `compare(prompt, context)` gives the HTML to show for what is chosen. Displays itself."""
+    import ipywidgets
+    from IPython.display import display
+
+    wide = ipywidgets.Layout(width="95%")
+    person = ipywidgets.Dropdown(options=contexts, description="user", layout=wide)
+    prompt = ipywidgets.Dropdown(options=prompts, description="prompt", layout=wide)
+    button = ipywidgets.Button(description="answer")
+    page = ipywidgets.HTML()
+
+    def answer(_):
+        page.value = "<p>thinking ...</p>"
+        page.value = compare(prompt.value, person.value)
+
+    button.on_click(answer)
+    display(ipywidgets.VBox([person, prompt, button, page]))

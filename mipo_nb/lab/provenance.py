@@ -1,0 +1,71 @@
+"""Where a result comes from: versions of the package and its libraries, the commit, and a card for what is kept."""
+
+import functools
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import mipo_nb
+from mipo_nb.base.files import digest, project_root
+
+_LIBRARIES = ("torch transformers trl peft bitsandbytes accelerate datasets numpy scipy papermill").split()
+_MAKES_NUMBERS = ("mipo_nb", "data", "pyproject.toml", "constraints.txt")  # what a dirty checkout is about
+
+
+@functools.cache
+def library_versions(names=("mipo_nb", *_LIBRARIES)):
+    """{library: version}, None for one that is not installed; the package and what its numbers depend on by default."""
+    return {name: _version(name) for name in names}
+
+
+def _version(name):
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def package_version():
+    """Hash of every module and profile of the package, comments and all."""
+    root = Path(mipo_nb.__file__).parent
+    files = sorted(p for p in root.rglob("*") if p.suffix in (".py", ".toml"))
+    return digest([[str(p.relative_to(root)), p.read_text(encoding="utf-8")] for p in files])[:16]
+
+
+def git_state():
+    """{"commit", "dirty"} of the checkout, None outside of one; dirty is one whose code or data differ from the commit."""
+    call = {"cwd": project_root(), "capture_output": True, "text": True}
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], **call)
+        if commit.returncode:
+            return None
+        changes = ["git", "status", "--porcelain", "--untracked-files=no", "--", *_MAKES_NUMBERS]
+        dirty = subprocess.run(changes, **call).stdout.strip()
+    except OSError:
+        return None
+    return {"commit": commit.stdout.strip(), "dirty": bool(dirty)}
+
+
+def keep_adapter(adapter, folder, manifest, n_pairs):
+    """Copy an adapter to `folder` with a model card that says what it is and where its numbers come from."""
+    folder = Path(folder)
+    copy = folder.with_name(f".{folder.name}")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(adapter, copy)
+    (copy / "README.md").write_text(_card(manifest, n_pairs), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    copy.replace(folder)
+
+
+def _card(manifest, n_pairs):
+    named = ("negative", "learning_rate", "beta", "epochs", "batch_size", "lora_rank", "four_bit")
+    facts = {"pairs": n_pairs, "seed": manifest["seed"], **{name: manifest["numbers"][name] for name in named}}
+    lines = "\n".join(f"- {name.replace('_', ' ')}: {value}" for name, value in facts.items())
+    return (
+        f"---\nlibrary_name: peft\ntags: [mipo, dpo, lora]\n---\n\n# MIPO adapter for {manifest['model']}\n\n"
+        f"Trained by Mutual Information Preference Optimization (arXiv 2603.19294) on responses of the base model itself: "
+        f"no labels, no judge.\n\n{lines}\n\n"
+        "For study. It follows the style of invented users and keeps every fault of its base model; text health has to be "
+        "measured beside any gain.\n"
+    )

@@ -1,0 +1,163 @@
+"""What a step is keyed by, and how its result is kept.
+
+A key holds the function, its arguments, the code that makes its numbers, and the libraries underneath. The code is the
+function's module with all modules of this package that it imports, directly or not: small modules make fine keys.
+"""
+
+import ast
+import functools
+import hashlib
+import inspect
+import os
+from pathlib import Path
+
+import mipo_nb
+from mipo_nb.base.files import digest
+from mipo_nb.lab.provenance import library_versions
+
+_PACKAGE = Path(mipo_nb.__file__).parent
+# Errors, files, progress, settings and plots do not change a number: an edit there leaves old steps valid.
+_NOT_NUMBERS = ("mipo_nb.base.", "mipo_nb.lab.")
+_LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers")  # those that compute
+_NOT_KEYED = {"folder", "description"}  # where a result is kept, what its progress bar says
+
+
+def key(function, arguments):
+    """What a call is found by: 16 hexadecimal digits of `function` and its `arguments` by name, defaults included.
+
+    Raises `TypeError` for a lambda or a closure, whose numbers are not all among the arguments, and for an argument
+    that cannot be described.
+    """
+    described = {name: fingerprint(value) for name, value in arguments.items() if name not in _NOT_KEYED}
+    return digest([fingerprint(function), described, library_versions(_LIBRARIES)])[:16]
+
+
+def fingerprint(value):
+    """A JSON-able description of everything about `value` that can change a step's result."""
+    import numpy as np
+
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (list, tuple)):
+        return [fingerprint(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): fingerprint(v) for k, v in sorted(value.items())}
+    if isinstance(value, np.ndarray):
+        return [str(value.dtype), value.shape, hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "fingerprint"):
+        return fingerprint(value.fingerprint())
+    if type(value).__module__.startswith("datasets."):
+        return digest([value.column_names, value.to_dict()])
+    if hasattr(value, "apply_chat_template"):
+        return ["tokenizer", len(value), hashlib.sha256((value.chat_template or "").encode()).hexdigest()]
+    if hasattr(value, "named_parameters"):
+        from mipo_nb import models
+
+        return models.fingerprint(value)
+    if hasattr(value, "__dataclass_fields__"):
+        return [type(value).__name__, fingerprint(vars(value))]
+    if inspect.isfunction(value):
+        if value.__closure__ or value.__name__ == "<lambda>":
+            raise TypeError("A step takes a named function whose numbers are all among its arguments.")
+        return [value.__qualname__, code_version(value)]
+    raise TypeError(f"A step cannot be keyed by a {type(value).__name__}.")
+
+
+def code_version(function):
+    """Hash of the code that determines a function's numbers: see `version_of_modules`. Nothing is imported for it.
+
+    A function of a notebook is keyed by its own source alone.
+    """
+    if not function.__module__.startswith("mipo_nb."):
+        return digest(inspect.getsource(function))[:16]
+    return version_of_modules(function.__module__)
+
+
+def version_of_modules(*names):
+    """Hash of these modules ("mipo_nb.scoring") and of every module of this package that they import, whole or in part.
+
+    Comments, docstrings and layout do not count, and `base` and `lab` do not: they make no numbers.
+    """
+    code, waiting = {}, list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in code and not name.startswith(_NOT_NUMBERS):
+            code[name], imported = _read(name)
+            waiting += imported
+    return digest(code)[:16]
+
+
+@functools.cache
+def _read(name):
+    """(a module's code as text, names of the modules of this package that it imports)."""
+    tree, imported = ast.parse(_file(name).read_text(encoding="utf-8")), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            imported += imported_modules(node)
+        body = getattr(node, "body", None)
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
+            body[0].value.value = None  # a docstring
+    return ast.dump(tree), imported
+
+
+def imported_modules(node):
+    """Names of the modules of this package that an `ast.ImportFrom` node brings in, by file or through `MODULES`."""
+    if node.module is None or node.module.split(".")[0] != "mipo_nb":
+        return []
+    if _file(node.module).name != "__init__.py":
+        return [node.module]
+    names = [
+        mipo_nb.MODULES.get(alias.name, alias.name) if node.module == "mipo_nb" else alias.name for alias in node.names
+    ]
+    modules = [f"{node.module}.{name}" for name in names]
+    return [module for module in modules if _file(module)]
+
+
+def _file(module):
+    """The file of a module of this package, None where there is none."""
+    path = _PACKAGE.joinpath(*module.split(".")[1:])
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def encode(value, folder):
+    """A step's result as JSON; paths relative to its `folder`, so that a moved runs folder stays whole."""
+    import numpy as np
+    from datasets import Dataset
+
+    if isinstance(value, np.ndarray):
+        return {"__array__": value.ravel().tolist(), "dtype": str(value.dtype), "shape": value.shape}
+    if isinstance(value, Dataset):
+        return {"__rows__": value.to_list(), "columns": value.column_names}
+    if isinstance(value, dict):
+        return {k: encode(v, folder) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [encode(v, folder) for v in value]
+    if isinstance(value, Path):
+        return {"__path__": os.path.relpath(value, folder)}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def decode(value, folder):
+    """What `encode` was given."""
+    import numpy as np
+    from datasets import Dataset
+
+    if isinstance(value, dict):
+        if "__array__" in value:
+            return np.array(value["__array__"], dtype=value["dtype"]).reshape(value["shape"])
+        if "__rows__" in value:
+            rows = value["__rows__"]
+            return Dataset.from_list(rows) if rows else Dataset.from_dict({c: [] for c in value["columns"]})
+        if "__path__" in value:
+            return Path(folder) / value["__path__"]
+        return {k: decode(v, folder) for k, v in value.items()}
+    return [decode(v, folder) for v in value] if isinstance(value, list) else value

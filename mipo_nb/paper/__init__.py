@@ -1,0 +1,1 @@
+"""The paper's data and protocols. See README.md beside this file."""

@@ -1,0 +1,128 @@
+"""The files of published data sets as their authors made them: found in a folder or on the hub, and read as streams.
+
+MIPO_NB_DATA names a folder in which they lie as on the hub, in a folder for each data set (`prism/survey.jsonl`). Without
+it they are fetched from the hub once. Rows come one at a time with the columns asked for and no others, so that memory
+goes with what is kept and not with the size of a file: Community Alignment has a gigabyte or more.
+"""
+
+import csv
+import os
+from pathlib import Path
+
+from mipo_nb import sources
+from mipo_nb.base.errors import UserError
+
+# data set: (hub id, commit, the files that are read). None: no commit could be verified when this was written; the newest
+# is then taken, and `files` says which that was.
+HUB = {
+    "prism": ("HannahRoseKirk/prism-alignment", None, ("survey.jsonl", "conversations.jsonl")),
+    "community_alignment": (
+        "facebook/community-alignment-dataset",
+        "97343c7f6399fcbea430ed0f37c1768281a78d56",
+        ("community_alignment.csv",),
+    ),
+    "multifaceted_bench": ("kaist-ai/Multifaceted-Bench", None, ("data/train-*.parquet",)),
+}
+_BLOCK = 1024**2  # bytes of a CSV read at a time, in which a row must fit; some 30 blocks are read ahead
+
+
+def files(name):
+    """(paths of the files of a data set of HUB, text that says where they are from and at which commit).
+
+    Raises `UserError` where a file is not in the folder that MIPO_NB_DATA names, or the hub cannot be reached.
+    """
+    repository, commit, patterns = HUB[name]
+    folder = os.environ.get("MIPO_NB_DATA")
+    if folder:
+        root = Path(folder).expanduser() / name
+        origin = f"{repository} in {root}"
+    else:
+        root = _fetched(name, repository, commit, patterns)
+        origin = f"{repository} at commit {root.name}"
+    found = {pattern: sorted(root.glob(pattern)) for pattern in patterns}
+    for pattern, paths in found.items():
+        if not paths:
+            raise UserError(
+                f"There is no file {root / pattern}; put it there as the hub has it, or unset MIPO_NB_DATA."
+            )
+    return [path for paths in found.values() for path in paths], origin
+
+
+def _fetched(name, repository, commit, patterns):
+    """The folder of the files in the hub's cache, named by their commit."""
+    import huggingface_hub
+
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                repository, repo_type="dataset", revision=commit, allow_patterns=list(patterns)
+            )
+        )
+    except Exception as e:  # the hub's client raises many kinds for one thing: it cannot be had
+        raise UserError(
+            f"{repository} could not be loaded ({type(e).__name__}); check the network, or set MIPO_NB_DATA to a folder "
+            f"with {', '.join(f'{name}/{pattern}' for pattern in patterns)}."
+        ) from None
+
+
+def lines(path, columns):
+    """The rows of a JSONL file as dictionaries of `columns`, one line in memory at a time.
+
+    Raises `UserError` with the line for broken JSON, and for a row without one of the columns.
+    """
+    for row in sources.stream_jsonl(path):
+        missing = [column for column in columns if column not in row]
+        if missing:
+            raise _other_form(path, missing)
+        yield {column: row[column] for column in columns}
+
+
+def batched(path, columns):
+    """The rows of a CSV (all columns as text, None where empty) or parquet file as dictionaries of `columns`.
+
+    Other columns are never decoded, and some 40 MB of a CSV or one row group of a parquet file are in memory at a time.
+    Raises `UserError` for a file that cannot be read or lacks a column.
+    """
+    import pyarrow as pa
+
+    try:
+        for batch in _csv(path, columns) if path.suffix == ".csv" else _parquet(path, columns):
+            yield from batch.to_pylist()
+    except (pa.ArrowInvalid, UnicodeDecodeError, OSError) as e:
+        raise UserError(f"{path} cannot be read ({str(e).splitlines()[0]}); fetch it again from the hub.") from None
+
+
+def _csv(path, columns):
+    """Record batches of a CSV whose texts may hold line breaks."""
+    import pyarrow as pa
+    from pyarrow import csv as arrow
+
+    with path.open("rb") as file:
+        _require(path, next(csv.reader([file.readline().decode("utf-8-sig")]), []), columns)
+    options = arrow.ConvertOptions(
+        include_columns=list(columns),
+        column_types=dict.fromkeys(columns, pa.string()),
+        strings_can_be_null=True,
+        null_values=[""],  # not "NA" or "null", which somebody may have written
+    )
+    reading = arrow.ReadOptions(block_size=_BLOCK, use_threads=False)
+    with arrow.open_csv(path, reading, arrow.ParseOptions(newlines_in_values=True), options) as batches:
+        yield from batches
+
+
+def _parquet(path, columns):
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        _require(path, file.schema_arrow.names, columns)
+        yield from file.iter_batches(batch_size=256, columns=list(columns))
+
+
+def _require(path, names, columns):
+    missing = [column for column in columns if column not in names]
+    if missing:
+        raise _other_form(path, missing)
+
+
+def _other_form(path, missing):
+    return UserError(f"{path}: column '{missing[0]}' is missing; take the file as the hub has it.")

@@ -1,0 +1,87 @@
+"""Reasoning as the paper's public code evaluates it (arXiv 2603.19294), in our own words: prompts, readers, extraction.
+
+Mathematics: worked examples and the problem in one user turn; what counts is the number after `####`, and where there is
+none the same model is asked to take the number out of its response. Multiple choice: no examples, and the letter after a
+fixed closing phrase, A to D. A stricter reading of the same problems is in `reasoning`.
+"""
+
+import re
+
+from mipo_nb import generation, prompts
+from mipo_nb.verifiable import answers, grading
+
+SOLVE = "Solve the last problem the way the ones before it are solved. End with #### and the answer as a number."
+CHOOSE = "Choose the right option. Give a short reason, then end with this sentence: The answer is X."
+EXTRACT = (
+    "Here is a problem and somebody's solution.\n\nProblem: {problem}\n\nSolution: {response}\n\nWhich number does the "
+    "solution give as its answer? Reply with that number and nothing else."
+)
+_NUMBER = re.compile(r"####[^\S\n]*[$€£]?(-?\d[\d,]*(?:\.\d+)?(?:/[1-9]\d*)?)")
+_LETTER = re.compile(r"\b(?i:answer is):?\s*\(?([A-D])\b")
+
+
+def messages(problem, exemplars=()):
+    """Chat messages for a problem (a row of `problems`): one user turn, the worked exemplars in it; no system message."""
+    if problem["letters"]:
+        return [{"role": "user", "content": f"{prompts.problem_text(problem)}\n\n{CHOOSE}"}]
+    parts = [f"Problem: {prompts.problem_text(one)}\nSolution: {_worked(one)}" for one in exemplars]
+    parts = [SOLVE, *parts, f"Problem: {prompts.problem_text(problem)}\nSolution:"]
+    return [{"role": "user", "content": "\n\n".join(parts)}]
+
+
+def _worked(problem):
+    """A problem's solution as an exemplar shows it: the steps that are known, then the mark and the answer."""
+    steps = " ".join(problem["solution"].partition("####")[0].split())
+    return f"{steps}\n#### {problem['answer']}".strip()
+
+
+def marked(problem, response):
+    """What a response gives in the demanded form: a `Fraction`, a letter from A to D, or None. The first one counts."""
+    found = (_LETTER if problem["letters"] else _NUMBER).search(response)
+    if not found:
+        return None
+    return found[1] if problem["letters"] else answers.number(found[1].rstrip(","))
+
+
+def up_to_answer(response):
+    """A response up to its first marked number, all of it where there is none: a small model goes on with new problems."""
+    found = _NUMBER.search(response)
+    return response[: found.end()] if found else response
+
+
+def answered(model, tokenizer, rows, exemplars, sampling, *, seed, folder=None, description="answers as published"):
+    """A `datasets.Dataset`, one row per problem: `text`, `finished`, `marked` (in the demanded form), `value` (as text, or
+    None), `right`. A number that is not marked is asked of the same model, greedily, in a conversation of its own."""
+    asked = [messages(row, exemplars) for row in rows]
+    made = generation.sample(
+        model, tokenizer, asked, sampling, seed=seed, folder=folder, description=description
+    ).to_list()
+    values = [marked(row, one["text"]) for row, one in zip(rows, made, strict=True)]
+    in_form = [value is not None for value in values]
+    open_ones = [k for k, row in enumerate(rows) if values[k] is None and not row["letters"]]
+    if open_ones:
+        again = [_extraction(rows[k], made[k]["text"]) for k in open_ones]
+        how = generation.Sampling(temperature=0, max_new_tokens=12, batch_size=sampling.batch_size)
+        place = folder / "extraction" if folder else None
+        for k, text in zip(
+            open_ones, generation.sample(model, tokenizer, again, how, seed=seed, folder=place)["text"], strict=True
+        ):
+            values[k] = answers.read_number(text).value
+    from datasets import Dataset
+
+    return Dataset.from_list(
+        [
+            {
+                **one,
+                "marked": form,
+                "value": None if value is None else str(value),
+                "right": bool(answers.same(value, grading.gold(row))),
+            }
+            for row, one, form, value in zip(rows, made, in_form, values, strict=True)
+        ]
+    )
+
+
+def _extraction(problem, response):
+    asked = EXTRACT.format(problem=prompts.problem_text(problem), response=response)
+    return [{"role": "user", "content": asked}]

@@ -1,0 +1,1 @@
+"""Each file serves a notebook or two. See README.md beside this file."""

@@ -1,0 +1,104 @@
+"""Where a change in accuracy comes from: accuracy as a chain of factors, and a split of its change that adds up exactly."""
+
+import re
+from fractions import Fraction
+from itertools import combinations
+from math import factorial
+
+import numpy as np
+
+from mipo_nb.base.errors import UserError
+from mipo_nb.statistics import Estimate
+from mipo_nb.verifiable import answers
+
+# The links of the chain, in order, and the kinds of `answers.KINDS` that fail there. What fails nowhere is right.
+STAGES = {
+    "on topic": ("off-topic",),
+    "readable": ("no answer", "format"),
+    "arithmetic": ("arithmetic slip",),
+    "reasoning": ("wrong reasoning",),
+}
+_PART = re.compile(r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/[1-9]\d*)?|[a-z]+(?:-[a-z]+)?", re.IGNORECASE)
+
+
+def passed(kinds):
+    """Array [..., 4] of 1 and 0: whether responses of these kinds [...] get through each of `STAGES` and all before it.
+
+    The mean of the last column is the accuracy. Raises `ValueError` for a kind that is none of `answers.KINDS`.
+    """
+    kinds = np.asarray(kinds)
+    if unknown := set(kinds.ravel().tolist()) - set(answers.KINDS):
+        raise ValueError(f"Unknown kinds {sorted(unknown)}; give those of `reasoning.graded`.")
+    fails = np.stack([np.isin(kinds, some) for some in STAGES.values()], axis=-1)
+    return 1.0 - np.logical_or.accumulate(fails, axis=-1)
+
+
+def factors(levels):
+    """Shares [..., K] that get through each link, among all, as shares among those that came so far; NaN of nothing.
+
+    Their product is the last of the levels (eq-chain of notebook 43).
+    """
+    levels = np.asarray(levels, dtype=float)
+    came = np.concatenate([np.ones_like(levels[..., :1]), levels[..., :-1]], axis=-1)
+    return np.divide(levels, came, out=np.full_like(levels, np.nan), where=came > 0)
+
+
+def split(before, after):
+    """[..., K] parts of prod(after) - prod(before), one for each of K factors, which add up to it exactly.
+
+    A factor's part is what the product gains when that factor alone is exchanged, averaged over all orders in which the
+    factors can be exchanged: Shapley's value (eq-split of notebook 43). A factor that is NaN, a share of nothing, on one
+    side is taken to be what it is on the other: its part is 0.
+    """
+    before, after = np.broadcast_arrays(np.asarray(before, dtype=float), np.asarray(after, dtype=float))
+    old = np.nan_to_num(np.where(np.isnan(before), after, before), nan=1.0)
+    new = np.nan_to_num(np.where(np.isnan(after), before, after), nan=1.0)
+    count = old.shape[-1]
+    parts = np.zeros_like(old)
+    for i in range(count):
+        others = [j for j in range(count) if j != i]
+        for size in range(count):
+            weight = factorial(size) * factorial(count - size - 1) / factorial(count)
+            for exchanged in combinations(others, size):
+                kept = [j for j in others if j not in exchanged]
+                rest = new[..., list(exchanged)].prod(-1) * old[..., kept].prod(-1)
+                parts[..., i] += weight * (new[..., i] - old[..., i]) * rest
+    return parts
+
+
+def change(after, before, *, seed=0, resamples=2000):
+    """{stage: `Estimate`} of the parts of accuracy after - before, as shares, and "all", their sum.
+
+    `after` are kinds of errors [training seeds, problems]; `before` is the same, row by row, or [problems] where it is
+    one model. Intervals hold 95% and resample problems and training seeds together, as `statistics.over_seeds` does.
+    """
+    after, before = passed(after), passed(before)
+    before = np.broadcast_to(before, after.shape)
+    trainings, n = after.shape[:2]
+    rng = np.random.default_rng(seed)
+    rows, columns = (rng.multinomial(size, np.full(size, 1 / size), size=resamples) for size in (trainings, n))
+    rows, columns = np.vstack([np.ones(trainings), rows]), np.vstack([np.ones(n), columns])
+    old, new = (
+        np.einsum("bs,snk,bn->bk", rows, some, columns, optimize=True) / (trainings * n) for some in (before, after)
+    )
+    parts = split(factors(old), factors(new))
+    parts = np.concatenate([parts, (new - old)[:, -1:]], axis=1)
+    low, high = np.quantile(parts[1:], [0.025, 0.975], axis=0)
+    return {
+        stage: Estimate(float(parts[0, k]), float(low[k]), float(high[k]), n)
+        for k, stage in enumerate([*STAGES, "all"])
+    }
+
+
+def mentions(response, gold):
+    """Whether any number in a response, in digits or as a word, is the right one: the most lenient of all readings.
+
+    `gold` is a `Fraction`. It needs no closing phrase, no last place, not even a claim, and signs do not count; so it is
+    an upper bound of what another way of reading could find, and counts hits by luck. Raises `UserError` for a letter.
+    """
+    if not isinstance(gold, Fraction):
+        raise UserError(
+            f"The right answer '{gold}' is no number to be found in a text; set task to stories, svamp or gsm8k."
+        )
+    values = (answers.read_number(part).value for part in (response, *_PART.findall(response)))
+    return any(value is not None and answers.same(abs(value), abs(gold)) for value in values)

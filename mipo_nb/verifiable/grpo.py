@@ -1,0 +1,106 @@
+"""GRPO (Shao et al. 2024, arXiv 2402.03300) through TRL, with the trainer of `shared_prefix`.
+
+In each step some problems are answered several times, each response is rewarded, and what earned more than the others of
+its group becomes likelier. The responses of a group share their problem: it is read once, for writing and for learning.
+"""
+
+from pathlib import Path
+
+from mipo_nb import models, training
+from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.verifiable import rewards
+
+
+def train(
+    model_name, rows, conversations, *, reward, steps, group, max_new_tokens, held_out=(), held_out_conversations=(),
+    watch=0, folder, **numbers,
+):  # fmt: skip
+    """Train an adapter on problems by GRPO. Returns what `training.carry_through` returns.
+
+    `rows` are problems, `conversations` how each is put. `numbers` are those of a `training.Recipe`: a step takes
+    `batch_size` responses, `group` to a problem, sampled at temperature 1 and rewarded by `reward`, a name in
+    `rewards.REWARDS`; `accumulate` such batches make one update; `beta`, here 0 unless given, weighs the KL divergence
+    from the untrained model. Every `watch` steps the `held_out` problems are answered once each; the share of right
+    answers is `eval_rewards/accuracy/mean` in the log, that of the step's own responses `rewards/accuracy/mean`. Neither
+    has a part in the training. Adapter, optimizer and schedule are as in `training.train`.
+
+    Raises `UserError` as `training.Recipe` does, for an unknown reward, or batches that are no whole number of groups.
+    """
+    recipe = training.Recipe(**{"beta": 0.0, **numbers})
+    if reward not in rewards.REWARDS:
+        raise UserError(f"Unknown reward '{reward}'; {did_you_mean(reward, rewards.REWARDS)}")
+    if group < 2 or recipe.batch_size % group:
+        raise UserError(
+            f"{recipe.batch_size} responses are no whole number of groups of {group}; a group has two at least."
+        )
+    from mipo_nb.engine.trainers import SharedPrefixGRPOTrainer
+
+    model, tokenizer = models.load(model_name, **recipe.weights)
+    problems = {"train": (list(rows), list(conversations)), "held out": (list(held_out), list(held_out_conversations))}
+    policy = []  # filled below: rewards need the model that the trainer wraps
+    data = {part: _prompts(part, put) for part, (_, put) in problems.items() if put}
+    trainer = SharedPrefixGRPOTrainer(
+        model=model,
+        reward_funcs=_reward_functions(reward, policy, tokenizer, problems),
+        args=_arguments(folder, recipe, steps, group, max_new_tokens, watch, len(held_out)),
+        train_dataset=data["train"],
+        eval_dataset=data.get("held out"),
+        processing_class=tokenizer,
+        peft_config=training.lora(recipe.rank),
+    )
+    policy.append(trainer.model)
+    del model
+    result = training.carry_through(trainer, Path(folder))
+    policy.clear()
+    return result
+
+
+def _arguments(folder, recipe, steps, group, max_new_tokens, watch, n_held_out):
+    from trl import GRPOConfig
+
+    common = training.trainer_arguments(Path(folder) / "checkpoints", recipe)
+    common["per_device_eval_batch_size"] = max(1, n_held_out)
+    watched = bool(watch and n_held_out)
+    return GRPOConfig(
+        **common,
+        max_steps=steps,
+        num_generations=group,
+        num_generations_eval=1,
+        max_completion_length=max_new_tokens,
+        temperature=1.0,
+        beta=recipe.beta,
+        reward_weights=[1.0, 0.0],
+        eval_strategy="steps" if watched else "no",
+        eval_steps=watch or None,
+        eval_on_start=watched,
+    )
+
+
+def _prompts(part, conversations):
+    from datasets import Dataset
+
+    return Dataset.from_list([{"prompt": c, "part": part, "number": k} for k, c in enumerate(conversations)])
+
+
+def _reward_functions(reward, policy, tokenizer, problems):
+    """[what is learned from, what is only watched], as TRL calls them: one number for each of the completions."""
+
+    def given(name, part, number, completions):
+        texts = [completion[-1]["content"] for completion in completions]
+        rows, conversations = problems[part[0]]
+        responses = rewards.Responses(
+            policy[0], tokenizer, [rows[k] for k in number], [conversations[k] for k in number], texts
+        )
+        return rewards.REWARDS[name](responses)
+
+    def earned(completions, part, number, **kwargs):
+        if part[0] != "train":
+            return [None] * len(completions)
+        with policy[0].disable_adapter():
+            return given(reward, part, number, completions)
+
+    def accuracy(completions, part, number, **kwargs):
+        return given("verifiable", part, number, completions)
+
+    earned.__name__ = "reward"
+    return [earned, accuracy]

@@ -1,0 +1,353 @@
+"""The command line: exit codes, one line for a mistake, and nothing written by it."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from mipo_nb.base.errors import UserError
+from mipo_nb.command import cli, state
+from mipo_nb.lab import notebooks, tables
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run `mipo-nb` with some arguments; returns (exit code, stdout, stderr)."""
+
+    def called(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mipo-nb", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        return caught.value.code or 0, out, err
+
+    return called
+
+
+MISTAKES = [
+    (["99"], "There is no notebook '99'; known: 00_start_here, "),
+    (["11_qlora_mip"], "There is no notebook '11_qlora_mip'; did you mean '11_qlora_mipo'?"),
+    (["11", "--profile", "smokey"], "Unknown profile 'smokey'; did you mean 'smoke'?"),
+    (["11", "-p", "SEDE=1"], "Unknown parameter 'SEDE'; did you mean 'SEED'?"),
+    (["-p", "N_PAIR=1"], "Unknown parameter 'N_PAIR'; did you mean 'N_PAIRS'?"),
+    (["00", "-p", "zzz=1"], "Unknown parameter 'zzz'; known: MODEL, OUTPUT_DIR, PROFILE, SEED."),
+    (["11", "-p", "SEED"], "-p takes NAME=VALUE, not 'SEED'."),
+    (["11", "-p", "=1"], "-p takes NAME=VALUE, not '=1'."),
+    (["11", "-p", "MY SEED=1"], "-p takes NAME=VALUE, not 'MY SEED=1'."),
+    (["11", "-p", "SEED=1", "-p", "2=SEED"], "-p takes NAME=VALUE, not '2=SEED'."),
+    (["11", "--profile", "paper"], "The profile 'paper' is for notebooks 30, 31, 32, not for 11_qlora_mipo; use "),
+    (["11", "--dry-run"], "11_qlora_mipo has no dry run; its parameters have no DRY_RUN."),
+    (["00", "-p", "DRY_RUN=True"], "00_start_here has no dry run; its parameters have no DRY_RUN."),
+]
+
+
+@pytest.mark.parametrize("arguments, told", MISTAKES)
+def test_a_mistake_ends_in_one_line_and_exit_code_2(call, tmp_path, arguments, told):
+    code, out, err = call("run", *arguments, "--output-dir", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert err.startswith(told) and err.count("\n") == 1 and err.endswith("\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_folder_that_cannot_be_written_is_a_mistake_too(call, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = call("run", "00", "--profile", "smoke", "--output-dir", tmp_path / "file" / "out")
+    assert code == 2
+    assert "cannot be written" in err and err.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_the_installed_command_behaves_the_same(tmp_path):
+    command = Path(sys.executable).with_name("mipo-nb")
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [command, "run", "11", "-p", "SEDE=1", "--output-dir", tmp_path / "out"],
+        capture_output=True, text=True, env=environment, cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "Unknown parameter 'SEDE'; did you mean 'SEED'?\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("SEED=1", ("SEED", 1)),
+        ("RATE=4e-4", ("RATE", 4e-4)),
+        ("FOUR_BIT=True", ("FOUR_BIT", True)),
+        ("NEGATIVE=None", ("NEGATIVE", None)),
+        ("NEGATIVE=random_prompt", ("NEGATIVE", "random_prompt")),
+        ("DATA=/a/b c.jsonl", ("DATA", "/a/b c.jsonl")),
+        ("JUDGE=http://127.0.0.1:8000/v1?a=b", ("JUDGE", "http://127.0.0.1:8000/v1?a=b")),
+        ("MODEL='12'", ("MODEL", "12")),
+        ("SEEDS=[0, 1]", ("SEEDS", [0, 1])),
+        ("DATA=", ("DATA", "")),
+        ("DATA=__import__('os').getcwd()", ("DATA", "__import__('os').getcwd()")),
+    ],
+)
+def test_values_are_read_as_literals_else_as_text(text, expected):
+    name, value = cli._parameter(text)
+    assert (name, value) == expected and type(value) is type(expected[1])
+
+
+@pytest.mark.parametrize("text", ["SEED", "", "=", "a-b=1", "1a=1"])
+def test_what_is_no_assignment_is_refused(text):
+    with pytest.raises(UserError, match="-p takes NAME=VALUE"):
+        cli._parameter(text)
+
+
+def test_the_list_tells_minutes_memory_needs_and_the_main_ones(call):
+    code, out, err = call("list")
+    assert (code, err) == (0, "")
+    lines = {name: next(line for line in out.splitlines() if name in line) for name in notebooks.collection()}
+    main = {notebook.name for notebook in notebooks.selected([])}
+    assert {name for name, line in lines.items() if " yes " in line} == main
+    assert 0 < len(main) < len(lines)
+    assert all(" GB " in line for line in lines.values())
+
+
+WRONG_CALLS = {
+    "run": [["99"], ["--profile"], ["--profil", "smoke"], ["--profile", "smok", "00"], ["--profile", "no.toml"], ["-p"],
+            ["00", "-p", "SEED"], ["00", "-p", "SEDE=1"], ["--timeout", "-1"], ["--timeout", "soon"], ["--publish"],
+            ["00", "--publish", "--profile", "smoke"], ["--keep-going", "yes"], ["--output-dir"], ["--dry-run"]],
+    "report": [["now"], ["--profile"], ["--profile", "smok"], ["--profile", ""], ["--profile", "no.toml"], ["-p", "A=1"],
+               ["--profile", "smoke", "--output-dir", "none"], ["--output-dir"], ["--fresh"], ["--profil", "smoke"]],
+    "list": [["11"], ["--profile", "smoke"], ["--profile"], ["-p", "A=1"], ["--output-dir", "a"], ["--main"], ["-l"],
+             ["all"], ["11", "12"], ["--verbose"]],
+    "doctor": [["now"], ["--profile", "smoke"], ["--output-dir"], ["--profil"], ["-p", "A=1"], ["--fix"], ["cuda"],
+               ["--yes"], ["-v"], ["a", "b"]],
+    "student": [[], ["a", "b"], ["--out", "a"], ["file"], ["full"], ["file/inside"], ["--force", "a"], ["-f", "a"],
+                ["a", "--profile", "smoke"], ["."]],
+    "clean": [[], ["--profile"], ["--profile", "smok"], ["--profile", "smoke", "--output-dir", "none", "--yes"],
+              ["smoke"], ["--yes"], ["--profile", "no.toml"], ["--output-dir"], ["--profile", "smoke", "now"], ["--all"]],
+    "bench": [["--repetitions", "0"], ["--repetitions", "x"], ["--repetitions"], ["trian"], ["train", "scor"], ["--all"],
+              ["--repetitions", "-3"], ["--repetitions", "1.5"], ["-n", "3"], ["--profile", "smoke"]],
+    "tables": [["now"], ["--check", "yes"], ["--chek"], ["--profile", "smoke"], ["-c"], ["a", "b"], ["RESULTS.md"],
+               ["--write"], ["--output-dir", "a"], ["-p", "A=1"]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", WRONG_CALLS)
+def test_wrong_calls_end_in_one_line_and_write_nothing(call, tmp_path, monkeypatch, command):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("in the way")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    assert len(WRONG_CALLS[command]) >= 10
+    for arguments in WRONG_CALLS[command]:
+        code, out, err = call(command, *arguments)
+        assert (code, out) == (2, ""), (arguments, code, out, err)
+        assert err.count("\n") == 1 and len(err) > 20 and "Traceback" not in err, (arguments, err)
+        assert sorted(tmp_path.rglob("*")) == before, arguments
+
+
+def test_every_command_has_its_wrong_calls():
+    assert set(WRONG_CALLS) == {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+
+
+@pytest.mark.parametrize("arguments", [["runn"], ["--profile", "smoke"], ["help"]])
+def test_a_command_that_is_not_there(call, arguments):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "") and err.count("\n") == 1
+
+
+def test_the_command_for_a_class_says_what_it_made_and_what_it_cannot(call, tmp_path):
+    code, out, _ = call("student", tmp_path / "class")
+    assert (code, out) == (0, f"{len(notebooks.collection())} notebooks in {tmp_path / 'class'}\n")
+    code, out, err = call("student", tmp_path / "class")
+    assert (code, out) == (2, "") and err.count("\n") == 1
+
+
+def test_without_a_command_there_is_help(call):
+    _, out, err = call()
+    assert all(name in out + err for name in ("run", "list", "tables"))
+
+
+def test_stale_tables_are_named_and_only_written_when_asked(call, monkeypatch):
+    asked = []
+    monkeypatch.setattr(tables, "write", lambda *, check: asked.append(check) or ["RESULTS.md", "README.md"])
+    code, _, err = call("tables", "--check")
+    assert (code, err) == (1, "Out of date: RESULTS.md, README.md; run 'mipo-nb tables'.\n")
+    assert call("tables")[0] == 0
+    assert asked == [True, False]
+
+
+# --- whole runs of tiny notebooks ---
+
+
+def notebook(path, source):
+    parameters = new_code_cell('PROFILE = "laptop"\nOUTPUT_DIR = "runs"', metadata={"tags": ["parameters"]})
+    meta = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "mipo_nb": {"main": True},
+    }
+    nbformat.write(new_notebook(cells=[parameters, new_code_cell(source)], metadata=meta), path)
+
+
+# What `runs.start` would leave, without loading torch.
+WRITES = """
+import json
+from pathlib import Path
+folder = Path(OUTPUT_DIR) / PROFILE / "02_works"
+(folder / "manifest.json").write_text(json.dumps({"profile": PROFILE}))
+result = {"name": "gain", "value": 0.5, "low": None, "high": None, "n": None, "unit": "nats", "seed": 0}
+(folder / "results.json").write_text(json.dumps([result]))
+"""
+
+
+@pytest.fixture
+def collection(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebooks, "project_root", lambda: tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    notebook(tmp_path / "notebooks" / "01_fails.ipynb", "1 / 0")
+    notebook(tmp_path / "notebooks" / "02_works.ipynb", WRITES)
+    return tmp_path
+
+
+def test_a_failure_stops_the_run_with_exit_code_1(call, collection):
+    code, out, err = call("run", "--profile", "smoke", "--output-dir", collection / "out")
+    assert code == 1
+    first, second = err.splitlines()
+    assert first.startswith("01_fails, cell ") and first.endswith("ZeroDivisionError: division by zero")
+    assert second.startswith("What was computed is kept. To go on: mipo-nb run --profile smoke ")
+    assert "failed" in out and "02_works" not in out
+    assert {p.name for p in (collection / "out" / "smoke").iterdir()} == {"01_fails", "report.html", ".lock"}
+
+
+def test_keep_going_runs_the_rest_and_still_ends_with_1(call, collection):
+    code, out, err = call("run", "--profile", "smoke", "--keep-going", "--output-dir", collection / "out")
+    assert code == 1 and err.count("\n") == 2
+    row = next(line for line in out.splitlines() if "gain" in line)
+    assert "02_works" in row and "0.50 nats" in row
+    made = collection / "out" / "smoke"
+    assert (made / "02_works" / "02_works.ipynb").exists() and not (made / "01_fails" / "01_fails.ipynb").exists()
+    assert f"Report: {made / 'report.html'}" in out and (made / "report.html").exists()
+    code, _, err = call("run", "02", "--profile", "smoke", "--output-dir", collection / "out")
+    assert (code, err) == (0, "")
+
+
+def test_a_finished_notebook_is_found_and_fresh_runs_it_again(call, collection):
+    again = ["run", "02", "--profile", "smoke", "--output-dir", collection / "out"]
+    executed = collection / "out" / "smoke" / "02_works" / "02_works.ipynb"
+    assert call(*again)[0] == 0
+    first = executed.stat().st_mtime_ns
+    code, out, _ = call(*again)
+    assert code == 0 and "02_works: finished before" in out and "0.50 nats" in out
+    assert executed.stat().st_mtime_ns == first
+    assert "finished before" not in call(*again, "--fresh")[1]
+    second = executed.stat().st_mtime_ns
+    assert second > first
+    notebook(collection / "notebooks" / "02_works.ipynb", WRITES + "changed = 1")
+    assert "finished before" not in call(*again)[1]
+    assert "finished before" in call(*again)[1] and executed.stat().st_mtime_ns > second
+
+
+def test_a_dead_kernel_names_its_cell_and_what_to_do(call, collection):
+    notebook(collection / "notebooks" / "03_dies.ipynb", "import os\nos._exit(1)")
+    code, _, err = call("run", "03", "--profile", "smoke", "--output-dir", collection / "out")
+    assert code == 1 and err.count("\n") == 2
+    assert err.startswith("03_dies, cell 3: DeadKernelError") and "To go on: mipo-nb run 03 --profile smoke" in err
+    left = {p.name for p in (collection / "out" / "smoke" / "03_dies").iterdir()}
+    assert left == {"03_dies.failed.ipynb", "state.json"}
+
+
+LOOKS = """
+from pathlib import Path
+from mipo_nb import doctor, dry_run
+if DRY_RUN:
+    folder = Path(OUTPUT_DIR) / PROFILE / "05_long"
+    (folder / "manifest.json").write_text("{}")
+    dry_run.show([doctor.Finding("memory", "1 GB", MENDED, "Take more.")], folder, stop=True)
+Path(OUTPUT_DIR, "worked").touch()
+"""
+
+
+@pytest.mark.parametrize("mended", [True, False])
+def test_a_dry_run_tells_what_it_found_and_fails_if_it_must(call, collection, mended):
+    source = LOOKS.replace("MENDED", str(mended))
+    long = collection / "notebooks" / "05_long.ipynb"
+    notebook(long, source)
+    written = nbformat.read(long, as_version=4)
+    written.cells[0].source += "\nDRY_RUN = False"
+    nbformat.write(written, long)
+    out = collection / "out"
+    for how in (["--dry-run"], ["-p", "DRY_RUN=True"]):
+        code, told, err = call("run", "05", "--profile", "smoke", *how, "--output-dir", out)
+        assert "memory" in told and ("MEND" in told) == (not mended) and "Report" not in told
+        assert (code, err) == ((0, "") if mended else (1, "05_long would not run here. To be mended: memory.\n"))
+    assert not (out / "smoke").exists() and not list(out.rglob("worked")) and not list(out.rglob("state.json"))
+
+
+def test_a_dry_run_cannot_be_published(call, collection):
+    notebook(collection / "notebooks" / "02_works.ipynb", WRITES + "DRY_RUN = False")
+    code, out, err = call("run", "02", "--profile", "laptop", "--dry-run", "--publish")
+    assert (code, out) == (2, "") and err.count("\n") == 1
+
+
+SLOW = """
+import sys
+from pathlib import Path
+from mipo_nb import cli, notebooks
+root = Path(sys.argv[1])
+notebooks.project_root = lambda: root
+sys.argv = ["mipo-nb", "run", "04", "02", "--profile", "smoke", "--keep-going", "--output-dir", str(root / "out")]
+cli.main()
+"""
+
+
+def test_an_interrupt_ends_the_run_with_what_to_do(collection):
+    notebook(collection / "notebooks" / "04_slow.ipynb", "import time\ntime.sleep(120)")
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, collection], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    # (A shell without a terminal starts its background jobs, and all below them, deaf to SIGINT.)
+    partial = collection / "out" / "smoke" / "04_slow" / "04_slow.failed.ipynb"
+    try:
+        for _ in range(600):
+            if (
+                partial.exists() and partial.read_text(encoding="utf-8").count('"start_time": "2') >= 4
+            ):  # the notebook's and three cells'
+                break
+            time.sleep(0.1)
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the runner and the kernel
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "02_works" not in out
+    first, second = err.splitlines()
+    assert first == "04_slow, cell 3: interrupted." and second.startswith("What was computed is kept. To go on: ")
+    assert {p.name for p in partial.parent.iterdir()} == {partial.name, "state.json"}
+
+
+def test_a_second_run_in_the_same_folder_is_refused(call, collection):
+    with state.alone(collection / "out" / "smoke"):
+        code, out, err = call("run", "02", "--profile", "smoke", "--output-dir", collection / "out")
+    assert (code, out) == (2, "") and err.startswith("Another run is writing to ") and err.count("\n") == 1
+    assert call("run", "02", "--profile", "smoke", "--output-dir", collection / "out")[0] == 0
+
+
+def test_clearing_up_asks_first_and_touches_nothing_else(call, collection, monkeypatch):
+    call("run", "02", "--profile", "smoke", "--output-dir", collection / "out")
+    made = collection / "out" / "smoke"
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert call("clean", "--profile", "smoke", "--output-dir", collection / "out")[0] == 1
+    assert made.exists()
+    for profile, told in [("smok", "did you mean 'smoke'?"), ("laptop", "There is no folder")]:
+        code, _, err = call("clean", "--profile", profile, "--output-dir", collection / "out", "--yes")
+        assert code == 2 and told in err
+    (made / "mine.txt").write_text("mine")
+    code, _, err = call("clean", "--profile", "smoke", "--output-dir", collection / "out", "--yes")
+    assert code == 2 and "holds 'mine.txt', which no run made" in err and (made / "02_works").exists()
+    (made / "mine.txt").unlink()
+    assert call("clean", "--profile", "smoke", "--output-dir", collection / "out", "--yes")[:2] == (0, "0 MB freed\n")
+    assert not made.exists() and (collection / "notebooks" / "02_works.ipynb").exists()

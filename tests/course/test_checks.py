@@ -1,0 +1,880 @@
+"""Self-checks of the exercises: right answers pass, the usual wrong ones do not, and nothing is ever raised."""
+
+import inspect
+import itertools
+import math
+from collections import Counter
+from functools import reduce
+from operator import or_
+from types import SimpleNamespace
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.integrate import quad
+from scipy.special import logit, logsumexp
+from scipy.stats import binom, binomtest
+
+from mipo_nb import pairs
+from mipo_nb.base.files import project_root
+from mipo_nb.course import baseline_checks, checks, reproduction_checks, study_checks
+from mipo_nb.information import contrastive_bound, donsker_varadhan_bound, mutual_information
+from mipo_nb.objectives import sami_loss
+from mipo_nb.paper import win_rates
+from mipo_nb.studies import blind, dialogues
+from mipo_nb.verifiable import decomposition
+
+# --- right answers ---
+
+
+def credit(scores):
+    best = scores.max(axis=1, keepdims=True)
+    return np.where(scores[:, 0] == best[:, 0], 1 / (scores == best).sum(axis=1), 0)
+
+
+def half_for_ties(gaps):
+    return np.mean([1.0 if g > 0 else 0.5 if g == 0 else 0.0 for g in gaps])
+
+
+def tilted(reference, ratio, exponent):
+    weight = reference * ratio**exponent
+    return weight / weight.sum()
+
+
+def other(rows, i, *, own_prompt_first=True, last=False):
+    found = [j for j, r in enumerate(rows) if r["user_id"] != rows[i]["user_id"]]
+    same = [j for j in found if rows[j]["prompt"] == rows[i]["prompt"]]
+    return ((own_prompt_first and same) or found)[-1 if last else 0]
+
+
+def two_sided(gained, lost):
+    n = gained + lost
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(min(gained, lost) + 1)) / 2**n)
+
+
+def dealt(claims, turn=None):
+    order = sorted(range(len(claims)), key=lambda i: claims[i])
+    turn = turn or max(claims.count(claim) for claim in claims)
+    return [order[(order.index(i) + turn) % len(order)] for i in range(len(claims))]
+
+
+def divisia(b, a, i):
+    old, new = math.prod(b), math.prod(a)
+    weight = old if math.isclose(old, new) else (new - old) / math.log(new / old)
+    return weight * math.log(a[i] / b[i])
+
+
+def shapley_of_two(b, a, i):
+    return float(decomposition.split(b, a)[i])
+
+
+def between_minus_within(grid):
+    places = list(itertools.product(range(grid.shape[0]), range(grid.shape[1])))
+    pairs_of = [(a, b, 1 - grid[a] @ grid[b]) for a, b in itertools.permutations(places, 2)]
+    return np.mean([d for a, b, d in pairs_of if a[0] != b[0]]) - np.mean([d for a, b, d in pairs_of if a[0] == b[0]])
+
+
+def own_minus_others(kept, kinds):
+    others = [[k for j, k in enumerate(row) if kinds[j] != kinds[i]] for i, row in enumerate(kept)]
+    return np.mean([row[i] - np.mean(others[i]) for i, row in enumerate(kept)])
+
+
+def net_gain(n, moved, least):
+    return sum(binom.pmf(k, n, moved) * binom.sf((least + k - 1) // 2, k, 0.5) for k in range(n + 1))
+
+
+def net_gain_by_steps(n, moved, least):
+    walk = np.array([1.0])
+    for _ in range(n):
+        walk = np.convolve(walk, [moved / 2, 1 - moved, moved / 2])
+    return walk[n + least :].sum()
+
+
+RIGHT = {
+    "weights_in_gigabytes": [lambda n, bits: n * bits / 8 / 1e9, lambda n, bits: np.float64(n) * (bits / 8) * 1e-9],
+    "steps_of": [lambda n, size, epochs: math.ceil(n / size) * epochs, lambda n, s, e: e * ((n + s - 1) // s)],
+    "longer_is_chosen": [half_for_ties, lambda gaps: (np.sign(gaps).mean() + 1) / 2],
+    "other_user": [other, lambda rows, i: np.int64(other(rows, i, last=True))],
+    "margin": [lambda a, b, c, d: (a - c) - (b - d), lambda a, b, c, d: (a - b) - (c - d)],
+    "optimum": [
+        lambda p, r, beta: tilted(p, r, 1 / beta),
+        lambda p, r, beta: list(np.exp(np.log(p) + np.log(r) / beta) / np.sum(p * r ** (1 / beta))),
+    ],
+    "paired_gain": [
+        lambda after, before: (after - before).std(ddof=1) / np.sqrt(len(after)),
+        lambda after, before: pd.Series(after - before).sem(),
+    ],
+    "top_one": [
+        lambda s: credit(s).mean(),
+        lambda s: float(np.mean([(r[0] == max(r)) / list(r).count(max(r)) for r in s])),
+    ],
+    "response_log_probability": [lambda t, n: sum(t[n:]), lambda t, n: np.sum(np.asarray(t)[n:])],
+    "pull": [lambda m, b: -b / (1 + math.exp(b * m)), lambda m, b: b * (1 / (1 + np.exp(-b * m)) - 1)],
+    "chosen_probability": [
+        lambda pa, qa, pb, qb: pa * qb / (pa * qb + pb * qa),
+        lambda pa, qa, pb, qb: 1 / (1 + math.exp(math.log(pb / qb) - math.log(pa / qa))),
+    ],
+    "pmi_of_counts": [lambda t, x, y, n: math.log(t * n / (x * y)), lambda t, x, y, n: np.log(t / x) - np.log(y / n)],
+    "information_of": [
+        lambda j: sum(
+            p * math.log(p / (r * c))
+            for row, r in zip(j, j.sum(1), strict=True)
+            for p, c in zip(row, j.sum(0), strict=True)
+            if p
+        ),
+        lambda j: mutual_information(j),
+    ],
+    "log_average": [
+        lambda v: logsumexp(v) - math.log(len(v)),
+        lambda v: max(v) + math.log(np.mean(np.exp(v - max(v)))),
+    ],
+    "in_bits": [lambda nats: nats / math.log(2), lambda nats: math.log2(math.exp(nats))],
+    "candidates_for": [
+        lambda i: math.ceil(math.exp(i) - 1e-9),
+        lambda i: next(n for n in range(2, 99) if math.log(n) >= i - 1e-9),
+    ],
+    "bound": [contrastive_bound, lambda s: np.log(s.shape[1]) + np.mean(s[:, 0] - logsumexp(s, axis=1))],
+    "gaussian_information": [
+        lambda r, d: -d / 2 * math.log(1 - r**2),
+        lambda r, d: d * math.log(1 / math.sqrt(1 - r * r)),
+    ],
+    "dv_bound": [donsker_varadhan_bound, lambda t, a: np.mean(t) - math.log(np.exp(a).mean())],
+    "ipo_start": [lambda b: 1 / (4 * b**2), lambda b: (1 / (2 * b)) ** 2],
+    "steered_probability": [
+        lambda p, q, a: tilted(p, p / q, a)[0],
+        lambda p, q, a: np.exp(
+            (1 + a) * np.log(p[0]) - a * np.log(q[0]) - logsumexp((1 + a) * np.log(p) - a * np.log(q))
+        ),
+    ],
+    "log_normalizer": [
+        lambda p, q, a: logsumexp((1 + a) * np.log(p) - a * np.log(q)),
+        lambda p, q, a: math.log(sum(x * (x / y) ** a for x, y in zip(p, q, strict=True))),
+    ],
+    "responses_to_pay": [
+        lambda t, s, m: math.ceil(t / (s - m) - 1e-9),
+        lambda t, s, m: next(n for n in range(9999) if t + n * m <= n * s + 1e-9),
+    ],
+    "exact_p": [two_sided, lambda g, n: binomtest(g, g + n).pvalue],
+    "best_per_character": [
+        lambda s, o: int(np.argmax([a / len(b) for a, b in zip(s, o, strict=True)])),
+        lambda s, o: max(range(len(o)), key=lambda k: s[k] / len(o[k])),
+    ],
+    "deal": [dealt, lambda claims: pairs.shuffled(claims, seed=4)],
+    "advantage_of": [
+        lambda r, i: (r[i] - np.mean(r)) / np.std(r, ddof=1),
+        lambda r, i: float((pd.Series(r)[i] - pd.Series(r).mean()) / pd.Series(r).std()),
+    ],
+    "speaks": [lambda p, g: 1 - p**g - (1 - p) ** g, lambda p, g: 1 - binom.pmf([0, g], g, p).sum()],
+    "pass_at": [
+        lambda n, c, k: 1 - math.comb(n - c, k) / math.comb(n, k),
+        lambda n, c, k: np.mean([any(d < c for d in draw) for draw in itertools.combinations(range(n), k)]),
+    ],
+    "sami_of": [
+        lambda m: ((logsumexp(m, axis=0) + logsumexp(m, axis=1)) / 2 - np.diag(m)).mean(),
+        lambda m: sami_loss(torch.tensor(m)).item(),
+    ],
+    "wrong_context": [lambda d, t: 1 / (1 + math.exp(d / t)), lambda d, t: math.exp(-np.logaddexp(0, d / t))],
+    "mio_of": [
+        lambda p, m, b: math.log1p(math.exp(-b * p)) + math.log1p(math.exp(b * m)),
+        lambda p, m, b: np.logaddexp(0, -b * p) + np.logaddexp(0, b * m),
+    ],
+    "win_rate_of": [
+        lambda s, r, t: 100 * np.mean([t if a == b else a > b for a, b in zip(s, r, strict=True)]),
+        lambda s, r, t: win_rates.outcomes(s, r, ties=t).mean() * 100,
+    ],
+    "equal_wins": [lambda p: 50 * (1 + sum(x * x for x in p)), lambda p: win_rates.chance(p)],
+    "kappa_of": [
+        lambda a, b: win_rates.agreement(a, b).value,
+        lambda a, b: (
+            1
+            - np.mean(np.array(a) != b)
+            / (1 - sum(Counter(a)[v] * Counter(b)[v] for v in dict.fromkeys(a)) / len(a) ** 2)
+        ),
+    ],
+    "clipped_precision": [
+        lambda r, o: sum(min(r.count(w), max(t.count(w) for t in o)) for w in dict.fromkeys(r)) / len(r),
+        lambda r, o: sum((Counter(r) & reduce(or_, map(Counter, o))).values()) / len(r),
+    ],
+    "all_different": [
+        lambda k, n: math.prod((k - i) / k for i in range(n)),
+        lambda k, n: math.perm(k, n) / k**n,
+    ],
+    "user_adds": [between_minus_within, lambda g: between_minus_within(np.asarray(g, dtype=np.float32))],
+    "standard_error_of": [
+        lambda p, n: 100 * math.sqrt(p * (1 - p) / n),
+        lambda p, n: 100 * binom.std(n, p) / n,
+    ],
+    "questions_for": [
+        lambda g, m: math.ceil(4 * (m - g**2) / g**2 - 1e-9),
+        lambda g, m: next(n for n in range(1, 9999) if g >= 2 * math.sqrt((m - g * g) / n) - 1e-12),
+    ],
+    "by_luck": [net_gain, net_gain_by_steps],
+    "factor_part": [lambda b, a, i: (a[i] - b[i]) * (a[1 - i] + b[1 - i]) / 2, shapley_of_two],
+    "divisia_part": [divisia],
+    "luck_of_many": [lambda k, n: k / n, lambda k, n: 1 - math.comb(n - 1, k) / math.comb(n, k)],
+    "slope_of": [
+        lambda g: np.polyfit(range(1, len(g) + 1), g, 1)[0],
+        lambda g: dialogues.slope(g),
+    ],
+    "lower_end": [
+        lambda w, t, n: blind.wilson((w + t / 2) / (w + t + n), w + t + n)[0],
+        lambda w, t, n: blind.preferred([1.0] * w + [0.5] * t + [0.0] * n).low,
+    ],
+    "pairs_needed": [
+        lambda p: math.ceil(0.9604 / (p - 0.5) ** 2 - 1e-9),
+        lambda p: next(n for n in range(1, 9999) if blind.wilson(p, n)[0] > 0.5),
+    ],
+    "exponent_after": [
+        lambda k, a, renewed: (1 + a) ** k if renewed else sum(a**i for i in range(k + 1)),
+        lambda k, a, renewed: reduce(lambda e, _: (e if renewed else 1) + a * e, range(k), 1),
+    ],
+    "best_of_draws": [
+        lambda v, n: np.mean([max(some) for some in itertools.combinations(v, n)]),
+        lambda v, n: sum(x * math.comb(i, n - 1) for i, x in enumerate(sorted(v))) / math.comb(len(v), n),
+    ],
+    "nats_of_best": [lambda n: math.log(n) - (n - 1) / n, lambda n: np.log(n) - 1 + 1 / n],
+    "what_arrives": [
+        lambda w, d: torch.tensor(w + d, dtype=torch.float64).bfloat16().item() - w,
+        lambda w, d: round((w + d) / 2 ** (math.frexp(w + d)[1] - 8)) * 2.0 ** (math.frexp(w + d)[1] - 8) - w,
+    ],
+    "strength_of": [
+        lambda m, g: m @ g / (g @ g),
+        lambda m, g: np.linalg.lstsq(np.asarray(g)[:, None], np.asarray(m), rcond=None)[0][0],
+    ],
+    "last_safe_step": [
+        lambda steps, signal, limit: [0, *steps][int(np.argmax([*(np.array(signal) > limit), True]))],
+        lambda steps, signal, limit: max(
+            (step for k, step in enumerate(steps) if max(signal[: k + 1]) <= limit), default=0
+        ),
+    ],
+    "gain_at_equal_length": [
+        lambda gain, words: np.polyfit(words, gain, 1)[1],
+        lambda gain, words: np.mean(gain) - np.cov(gain, words)[0, 1] / np.var(words, ddof=1) * np.mean(words),
+    ],
+}
+
+# --- wrong answers, by what is wrong with them ---
+
+WRONG = {
+    "strength_of": {
+        "with an intercept": lambda m, g: np.polyfit(g, m, 1)[0],
+        "mean of ratios": lambda m, g: np.mean(m / g),
+        "ratio of means": lambda m, g: m.mean() / g.mean() if g.mean() else 0.0,
+        "gaps on margins": lambda m, g: m @ g / (m @ m),
+        "correlation": lambda m, g: m @ g / np.sqrt((m @ m) * (g @ g)),
+    },
+    "last_safe_step": {
+        "the step that passes": lambda n, v, limit: next((k for k, x in zip(n, v, strict=True) if x > limit), n[-1]),
+        "comes back": lambda n, v, limit: max((k for k, x in zip(n, v, strict=True) if x <= limit), default=0),
+        "never untrained": lambda n, v, limit: max(
+            (k for i, k in enumerate(n) if max(v[: i + 1]) <= limit), default=n[0]
+        ),
+        "stops at the peak": lambda n, v, limit: n[int(np.argmax(v))],
+        "an index": lambda n, v, limit: next((k for k, x in enumerate(v) if x > limit), len(v)),
+    },
+    "gain_at_equal_length": {
+        "mean gain": lambda gain, words: gain.mean(),
+        "slope": lambda gain, words: np.polyfit(words, gain, 1)[0],
+        "through zero": lambda gain, words: gain.mean() - (gain @ words) / (words @ words) * words.mean(),
+        "wrong sign": lambda gain, words: gain.mean() + np.polyfit(words, gain, 1)[0] * words.mean(),
+        "words on gain": lambda gain, words: gain.mean() - np.polyfit(gain, words, 1)[0] * words.mean(),
+    },
+    "win_rate_of": {
+        "not in percent": lambda s, r, t: win_rates.outcomes(s, r, ties=t).mean(),
+        "ties always wins": lambda s, r, t: 100 * np.mean(np.array(s) >= r),
+        "ties always half": lambda s, r, t: 100 * win_rates.outcomes(s, r).mean(),
+        "losses": lambda s, r, t: 100 * win_rates.outcomes(r, s, ties=t).mean(),
+        "a count": lambda s, r, t: win_rates.outcomes(s, r, ties=t).sum(),
+    },
+    "equal_wins": {
+        "ties as halves": lambda p: 50.0,
+        "chance of a tie": lambda p: 100 * sum(x * x for x in p),
+        "largest grade": lambda p: 50 * (1 + max(p)),
+        "not in percent": lambda p: (1 + sum(x * x for x in p)) / 2,
+        "number of grades": lambda p: 50 * (1 + 1 / len(p)),
+    },
+    "kappa_of": {
+        "agreement": lambda a, b: np.mean(np.array(a) == b),
+        "chance is a half": lambda a, b: 2 * np.mean(np.array(a) == b) - 1,
+        "disagreement": lambda a, b: 1 - win_rates.agreement(a, b).value,
+        "correlation": lambda a, b: np.corrcoef(a, b)[0, 1],
+        "expected from one judge": lambda a, b: (
+            1 - np.mean(np.array(a) != b) / (1 - sum((n / len(a)) ** 2 for n in Counter(a).values()))
+        ),
+    },
+    "clipped_precision": {
+        "not clipped": lambda r, o: np.mean([any(w in t for t in o) for w in r]),
+        "clipped by the sum": lambda r, o: (
+            sum(min(r.count(w), sum(t.count(w) for t in o)) for w in dict.fromkeys(r)) / len(r)
+        ),
+        "distinct words": lambda r, o: np.mean([any(w in t for t in o) for w in dict.fromkeys(r)]),
+        "first of the others": lambda r, o: sum(min(r.count(w), o[0].count(w)) for w in dict.fromkeys(r)) / len(r),
+        "not a share": lambda r, o: sum(min(r.count(w), max(t.count(w) for t in o)) for w in dict.fromkeys(r)),
+        "recall": lambda r, o: np.mean([w in r for t in o for w in t]),
+    },
+    "all_different": {
+        "some repetition": lambda k, n: 1 - math.perm(k, n) / k**n,
+        "the last draw only": lambda k, n: (k - n + 1) / k,
+        "pairs taken as independent": lambda k, n: (1 - 1 / k) ** math.comb(n, 2),
+        "one draw too many": lambda k, n: math.perm(k, n + 1) / k ** (n + 1) if k > n else 0.0,
+        "combinations": lambda k, n: math.comb(k, n) / k**n,
+    },
+    "user_adds": {
+        "between users only": lambda g: between_minus_within(g) + 1 - np.mean(np.einsum("ikd,ild->ikl", g, g)),
+        "draws with themselves": lambda g: (
+            np.mean([1 - a @ b.T for i, a in enumerate(g) for j, b in enumerate(g) if i != j])
+            - np.mean([1 - a @ a.T for a in g])
+        ),
+        "sign": lambda g: -between_minus_within(g),
+        "similarity": lambda g: np.einsum("ikd,jld->ijkl", g, g).mean(),
+        "mean vectors": lambda g: 1 - g.mean(1)[0] @ g.mean(1)[1],
+    },
+    "weights_in_gigabytes": {
+        "bits for bytes": lambda n, bits: n * bits / 1e9,
+        "bytes for bits": lambda n, bits: n * bits * 8 / 1e9,
+        "always two bytes": lambda n, bits: n * 2 / 1e9,
+        "GiB": lambda n, bits: n * bits / 8 / 2**30,
+        "megabytes": lambda n, bits: n * bits / 8 / 1e6,
+        "whole bytes": lambda n, bits: n * (bits // 8) / 1e9,
+    },
+    "steps_of": {
+        "the last batch dropped": lambda n, size, epochs: n // size * epochs,
+        "a fraction": lambda n, size, epochs: n / size * epochs,
+        "epochs forgotten": lambda n, size, epochs: math.ceil(n / size),
+        "epochs run together": lambda n, size, epochs: math.ceil(n * epochs / size),
+        "one too many": lambda n, size, epochs: (n // size + 1) * epochs,
+        "pairs": lambda n, size, epochs: n * epochs,
+    },
+    "longer_is_chosen": {
+        "sum for mean": lambda gaps: half_for_ties(gaps) * len(gaps),
+        "ties lose": lambda gaps: (gaps > 0).mean(),
+        "ties win": lambda gaps: (gaps >= 0).mean(),
+        "ties left out": lambda gaps: (gaps[gaps != 0] > 0).mean() if (gaps != 0).any() else 0.5,
+        "shorter is chosen": lambda gaps: 1 - half_for_ties(gaps),
+        "mean gap": lambda gaps: gaps.mean(),
+        "per cent": lambda gaps: 100 * half_for_ties(gaps),
+    },
+    "other_user": {
+        "the row itself": lambda rows, i: i,
+        "the next row": lambda rows, i: (i + 1) % len(rows),
+        "same prompt, same user": lambda rows, i: next(
+            (j for j, r in enumerate(rows) if r["prompt"] == rows[i]["prompt"] and j != i), 0
+        ),
+        "any other user": lambda rows, i: other(rows, i, own_prompt_first=False),
+        "the row, not its index": lambda rows, i: rows[other(rows, i)]["user_id"],
+        "no such row": lambda rows, i: -1,
+    },
+    "margin": {
+        "swapped sign": lambda a, b, c, d: (b - d) - (a - c),
+        "no reference": lambda a, b, c, d: a - b,
+        "sum for difference": lambda a, b, c, d: (a - c) + (b - d),
+        "times beta": lambda a, b, c, d: 0.1 * ((a - c) - (b - d)),
+        "chosen only": lambda a, b, c, d: a - c,
+        "the loss": lambda a, b, c, d: math.log1p(math.exp(-((a - c) - (b - d)))),
+    },
+    "optimum": {
+        "beta upside down": lambda p, r, beta: tilted(p, r, beta),
+        "not normalized": lambda p, r, beta: p * r ** (1 / beta),
+        "no beta": lambda p, r, beta: tilted(p, r, 1),
+        "ratio upside down": lambda p, r, beta: tilted(p, r, -1 / beta),
+        "no reference": lambda p, r, beta: tilted(np.ones(3), r, 1 / beta),
+        "the reference": lambda p, r, beta: p,
+        "reference raised too": lambda p, r, beta: tilted(np.ones(3), p * r, 1 / beta),
+        "softmax of the ratio": lambda p, r, beta: tilted(p, np.exp(r), 1 / beta),
+        "one number": lambda p, r, beta: 1.0,
+    },
+    "paired_gain": {
+        "ddof 0": lambda after, before: (after - before).std() / np.sqrt(len(after)),
+        "standard deviation": lambda after, before: (after - before).std(ddof=1),
+        "variance": lambda after, before: (after - before).var(ddof=1) / len(after),
+        "not paired": lambda after, before: np.sqrt((after.var(ddof=1) + before.var(ddof=1)) / len(after)),
+        "the gain": lambda after, before: (after - before).mean(),
+    },
+    "top_one": {
+        "sum for mean": lambda s: credit(s).sum(),
+        "ties win": lambda s: (s.argmax(axis=1) == 0).mean(),
+        "ties lose": lambda s: (s[:, 0] > s[:, 1:].max(axis=1)).mean(),
+        "lowest": lambda s: (s.argmin(axis=1) == 0).mean(),
+        "any column beaten": lambda s: (s[:, 0] > s[:, 1:].min(axis=1)).mean(),
+        "auc": lambda s: (s[:, :1] > s[:, 1:]).mean(),
+        "last column": lambda s: credit(s[:, ::-1]).mean(),
+    },
+    "response_log_probability": {
+        "mean for sum": lambda t, n: np.mean(t[n:]),
+        "prompt tokens counted": lambda t, n: sum(t),
+        "missing EOS": lambda t, n: sum(t[n:-1]),
+        "first token dropped": lambda t, n: sum(t[n + 1 :]),
+        "one prompt token too many": lambda t, n: sum(t[max(n - 1, 0) :]),
+        "perplexity": lambda t, n: math.exp(-np.mean(t[n:])),
+    },
+    "pull": {
+        "swapped sign": lambda m, b: b / (1 + math.exp(b * m)),
+        "no beta in front": lambda m, b: -1 / (1 + math.exp(b * m)),
+        "no beta inside": lambda m, b: -b / (1 + math.exp(m)),
+        "sigmoid the wrong way": lambda m, b: -b / (1 + math.exp(-b * m)),
+        "the loss": lambda m, b: math.log1p(math.exp(-b * m)),
+    },
+    "chosen_probability": {
+        "one distribution only": lambda pa, qa, pb, qb: pa / (pa + pb),
+        "a alone": lambda pa, qa, pb, qb: pa / (pa + qa),
+        "ratio upside down": lambda pa, qa, pb, qb: pb * qa / (pa * qb + pb * qa),
+        "not normalized": lambda pa, qa, pb, qb: pa * qb,
+        "odds": lambda pa, qa, pb, qb: pa * qb / (pb * qa),
+    },
+    "pmi_of_counts": {
+        "log2 for the natural one": lambda t, x, y, n: math.log2(t * n / (x * y)),
+        "no logarithm": lambda t, x, y, n: t * n / (x * y),
+        "counts for probabilities": lambda t, x, y, n: math.log(t / (x * y)),
+        "swapped sign": lambda t, x, y, n: math.log(x * y / (t * n)),
+        "one variable only": lambda t, x, y, n: math.log(t / x),
+    },
+    "information_of": {
+        "sum of PMI": lambda j: np.log(np.where(j > 0, j / np.outer(j.sum(1), j.sum(0)), 1)).sum(),
+        "mean of PMI": lambda j: np.log(np.where(j > 0, j / np.outer(j.sum(1), j.sum(0)), 1)).mean(),
+        "log2 for the natural one": lambda j: mutual_information(j) / math.log(2),
+        "the joint's entropy": lambda j: -sum(p * math.log(p) for p in j.ravel() if p),
+        "swapped sign": lambda j: -mutual_information(j) if mutual_information(j) > 1e-9 else 0.0,
+        "zeros not handled": lambda j: math.nan if (j == 0).any() else mutual_information(j),
+    },
+    "log_average": {
+        "mean of logarithms": lambda v: np.mean(v) if len(set(v)) > 1 else 0.0,
+        "sum for mean": lambda v: logsumexp(v),
+        "the largest": lambda v: max(v),
+        "underflow": lambda v: math.log(max(np.mean(np.exp(v)), 1e-300)),
+    },
+    "in_bits": {
+        "times for divided by": lambda nats: nats * math.log(2),
+        "unchanged": lambda nats: nats,
+        "log2 of it": lambda nats: math.log2(nats),
+        "common logarithm": lambda nats: nats / math.log(10),
+    },
+    "candidates_for": {
+        "rounded down": lambda i: max(2, math.floor(math.exp(i) + 1e-9)),
+        "a fraction": lambda i: math.exp(i),
+        "bits for nats": lambda i: math.ceil(2**i),
+        "the logarithm": lambda i: math.log(i),
+    },
+    "bound": {
+        "without log N": lambda s: np.mean(s[:, 0] - logsumexp(s, axis=1)),
+        "true one left out": lambda s: np.log(s.shape[1]) + np.mean(s[:, 0] - logsumexp(s[:, 1:], axis=1)),
+        "sum for mean": lambda s: np.sum(np.log(s.shape[1]) + s[:, 0] - logsumexp(s, axis=1)),
+        "logarithm of the mean": lambda s: np.log(s.shape[1]) + np.log(np.mean(np.exp(s[:, 0] - logsumexp(s, axis=1)))),
+        "log of the rows": lambda s: np.log(len(s)) + np.mean(s[:, 0] - logsumexp(s, axis=1)),
+    },
+    "gaussian_information": {
+        "swapped sign": lambda r, d: d / 2 * math.log(1 - r**2),
+        "not halved": lambda r, d: -d * math.log(1 - r**2),
+        "not squared": lambda r, d: -d / 2 * math.log(1 - r),
+        "one coordinate": lambda r, d: -math.log(1 - r**2) / 2,
+        "bits": lambda r, d: -d / 2 * math.log2(1 - r**2),
+    },
+    "dv_bound": {
+        "NWJ": lambda t, a: np.mean(t) - np.mean(np.exp(a - 1)),
+        "mean of f": lambda t, a: np.mean(t) - np.mean(a),
+        "sum for mean": lambda t, a: np.mean(t) - logsumexp(a),
+        "swapped": lambda t, a: np.mean(a) - math.log(np.mean(np.exp(t))),
+        "no logarithm": lambda t, a: np.mean(t) - np.mean(np.exp(a)),
+    },
+    "ipo_start": {
+        "not squared": lambda b: 1 / (2 * b),
+        "half squared": lambda b: 1 / (2 * b**2),
+        "beta upside down": lambda b: b**2 / 4,
+        "DPO's": lambda b: math.log(2),
+    },
+    "steered_probability": {
+        "not normalized": lambda p, q, a: p[0] * (p[0] / q[0]) ** a,
+        "ratio upside down": lambda p, q, a: tilted(p, q / p, a)[0],
+        "strength for exponent": lambda p, q, a: (p * (1 + a * (p / q - 1)))[0] / (p * (1 + a * (p / q - 1))).sum(),
+        "probabilities added": lambda p, q, a: (p + a * (p - q))[0],
+        "told twice": lambda p, q, a: tilted(p, p, a)[0],
+        "the ratio alone": lambda p, q, a: tilted(np.ones(3), p / q, a)[0],
+        "all tokens": lambda p, q, a: tilted(p, p / q, a),
+    },
+    "log_normalizer": {
+        "no logarithm": lambda p, q, a: (p * (p / q) ** a).sum(),
+        "averaged over q": lambda p, q, a: math.log((q * (p / q) ** a).sum()),
+        "mean of logarithms": lambda p, q, a: a * (p * np.log(p / q)).sum(),
+        "swapped sign": lambda p, q, a: -math.log((p * (p / q) ** a).sum()),
+        "bits": lambda p, q, a: math.log2((p * (p / q) ** a).sum()),
+        "mean for sum": lambda p, q, a: math.log((p * (p / q) ** a).mean()),
+    },
+    "responses_to_pay": {
+        "a fraction": lambda t, s, m: t / (s - m),
+        "rounded down": lambda t, s, m: t // (s - m),
+        "tuned forgotten": lambda t, s, m: math.ceil(t / s),
+        "one too many": lambda t, s, m: t // (s - m) + 1,
+        "swapped sign": lambda t, s, m: math.ceil(t / (m - s)),
+    },
+    "exact_p": {
+        "one-sided": lambda g, n: two_sided(g, n) / 2,
+        "above one": lambda g, n: 2 * sum(math.comb(g + n, k) for k in range(min(g, n) + 1)) / 2 ** (g + n),
+        "the upper end only": lambda g, n: sum(math.comb(g + n, k) for k in range(g, g + n + 1)) / 2 ** (g + n),
+        "this split only": lambda g, n: 2 * math.comb(g + n, g) / 2 ** (g + n),
+        "chi-squared": lambda g, n: math.erfc(abs(g - n) / math.sqrt(2 * (g + n))),
+        "nothing": lambda g, n: None,
+    },
+    "best_per_character": {
+        "the plain sum": lambda s, o: int(np.argmax(s)),
+        "multiplied": lambda s, o: int(np.argmax([a * len(b) for a, b in zip(s, o, strict=True)])),
+        "per word": lambda s, o: int(np.argmax([a / len(b.split()) for a, b in zip(s, o, strict=True)])),
+        "the worst": lambda s, o: int(np.argmin([a / len(b) for a, b in zip(s, o, strict=True)])),
+        "without spaces": lambda s, o: int(np.argmax([a / len(b.replace(" ", "")) for a, b in zip(s, o, strict=True)])),
+        "the score": lambda s, o: max(a / len(b) for a, b in zip(s, o, strict=True)),
+    },
+    "deal": {
+        "their own": lambda claims: list(range(len(claims))),
+        "the neighbour's": lambda claims: [(k + 1) % len(claims) for k in range(len(claims))],
+        "turned by one after sorting": lambda claims: dealt(claims, turn=1),
+        "always the first": lambda claims: [0] * len(claims),
+        "one short": lambda claims: dealt(claims)[:-1],
+        "the claims": lambda claims: list(claims),
+    },
+    "advantage_of": {
+        "over n": lambda r, i: (r[i] - np.mean(r)) / np.std(r),
+        "not divided": lambda r, i: r[i] - np.mean(r),
+        "swapped sign": lambda r, i: (np.mean(r) - r[i]) / np.std(r, ddof=1),
+        "the variance": lambda r, i: (r[i] - np.mean(r)) / np.var(r, ddof=1),
+        "over the others' mean": lambda r, i: (r[i] - (sum(r) - r[i]) / (len(r) - 1)) / np.std(r, ddof=1),
+        "all of them": lambda r, i: (np.array(r) - np.mean(r)) / np.std(r, ddof=1),
+    },
+    "speaks": {
+        "silent": lambda p, g: p**g + (1 - p) ** g,
+        "any right": lambda p, g: 1 - (1 - p) ** g,
+        "pairs": lambda p, g: 2 * p * (1 - p),
+        "one right": lambda p, g: g * p * (1 - p) ** (g - 1),
+    },
+    "pass_at": {
+        "put back": lambda n, c, k: 1 - (1 - c / n) ** k,
+        "all right": lambda n, c, k: math.comb(c, k) / math.comb(n, k),
+        "one draw": lambda n, c, k: c / n,
+        "none": lambda n, c, k: math.comb(n - c, k) / math.comb(n, k),
+    },
+    "sami_of": {
+        "rows only": lambda m: (logsumexp(m, axis=1) - np.diag(m)).mean(),
+        "columns only": lambda m: (logsumexp(m, axis=0) - np.diag(m)).mean(),
+        "sum of both ways": lambda m: (logsumexp(m, axis=0) + logsumexp(m, axis=1) - 2 * np.diag(m)).mean(),
+        "sum for mean": lambda m: ((logsumexp(m, axis=0) + logsumexp(m, axis=1)) / 2 - np.diag(m)).sum(),
+        "swapped sign": lambda m: (np.diag(m) - (logsumexp(m, axis=0) + logsumexp(m, axis=1)) / 2).mean(),
+        "first column for the diagonal": lambda m: ((logsumexp(m, axis=0) + logsumexp(m, axis=1)) / 2 - m[:, 0]).mean(),
+        "the diagonal left out": lambda m: -np.diag(m).mean(),
+        "underflow": lambda m: (np.log(np.maximum(np.exp(m).sum(1), 1e-9)) - np.diag(m)).mean(),
+    },
+    "wrong_context": {
+        "the right one": lambda d, t: 1 / (1 + math.exp(-d / t)),
+        "times for divided by": lambda d, t: 1 / (1 + math.exp(d * t)),
+        "no temperature": lambda d, t: 1 / (1 + math.exp(d)),
+        "the loss": lambda d, t: math.log1p(math.exp(-d / t)),
+        "odds": lambda d, t: math.exp(-d / t),
+    },
+    "mio_of": {
+        "DPO": lambda p, m, b: math.log1p(math.exp(-b * (p - m))),
+        "swapped signs": lambda p, m, b: math.log1p(math.exp(b * p)) + math.log1p(math.exp(-b * m)),
+        "both raised": lambda p, m, b: math.log1p(math.exp(-b * p)) + math.log1p(math.exp(-b * m)),
+        "chosen side only": lambda p, m, b: 2 * math.log1p(math.exp(-b * p)),
+        "no beta": lambda p, m, b: math.log1p(math.exp(-p)) + math.log1p(math.exp(m)),
+        "half": lambda p, m, b: (math.log1p(math.exp(-b * p)) + math.log1p(math.exp(b * m))) / 2,
+    },
+    "standard_error_of": {
+        "a share": lambda p, n: math.sqrt(p * (1 - p) / n),
+        "the standard deviation": lambda p, n: 100 * math.sqrt(p * (1 - p)),
+        "the variance": lambda p, n: 100 * p * (1 - p) / n,
+        "over n - 1": lambda p, n: 100 * math.sqrt(p * (1 - p) / (n - 1)),
+        "the interval": lambda p, n: 196 * math.sqrt(p * (1 - p) / n),
+    },
+    "questions_for": {
+        "one standard error": lambda g, m: math.ceil((m - g**2) / g**2),
+        "the gain not taken off": lambda g, m: math.ceil(4 * m / g**2),
+        "a fraction": lambda g, m: 4 * (m - g**2) / g**2,
+        "not paired": lambda g, m: math.ceil(8 * m * (1 - m) / g**2),
+        "rounded down": lambda g, m: 4 * (m - g**2) // g**2,
+    },
+    "by_luck": {
+        "two-sided": lambda n, m, least: 2 * net_gain(n, m, least),
+        "strictly more": lambda n, m, least: net_gain(n, m, least + 1),
+        "losses forgotten": lambda n, m, least: binom.sf(least - 1, n, m / 2),
+        "normal": lambda n, m, least: 0.5 * math.erfc(least / math.sqrt(2 * n * m)),
+        "all move": lambda n, m, least: net_gain(n, 1.0, least),
+    },
+    "factor_part": {
+        "the other factor before": lambda b, a, i: (a[i] - b[i]) * b[1 - i],
+        "the other factor after": lambda b, a, i: (a[i] - b[i]) * a[1 - i],
+        "the whole change": lambda b, a, i: math.prod(a) - math.prod(b),
+        "sides exchanged": lambda b, a, i: -shapley_of_two(b, a, i),
+        "the other factor's part": lambda b, a, i: shapley_of_two(b, a, 1 - i),
+        "not halved": lambda b, a, i: 2 * shapley_of_two(b, a, i),
+    },
+    "divisia_part": {
+        "Shapley's value": shapley_of_two,
+        "no mean": lambda b, a, i: math.log(a[i] / b[i]),
+        "arithmetic mean": lambda b, a, i: (math.prod(a) + math.prod(b)) / 2 * math.log(a[i] / b[i]),
+        "mean of the factor": lambda b, a, i: a[i] - b[i],
+        "equal products forgotten": lambda b, a, i: (
+            (math.prod(a) - math.prod(b)) / (math.log(math.prod(a)) - math.log(math.prod(b))) * math.log(a[i] / b[i])
+        ),
+        "two factors only": lambda b, a, i: divisia(b[:2], a[:2], i),
+    },
+    "luck_of_many": {
+        "put back": lambda k, n: 1 - (1 - 1 / n) ** k,
+        "one draw": lambda k, n: 1 / n,
+        "upside down": lambda k, n: n / k,
+        "the miss": lambda k, n: 1 - k / n,
+    },
+    "slope_of": {
+        "last minus first": lambda g: g[-1] - g[0],
+        "mean step": lambda g: (g[-1] - g[0]) / (len(g) - 1),
+        "sign": lambda g: -np.polyfit(range(len(g)), g, 1)[0],
+        "the line's start": lambda g: np.polyfit(range(len(g)), g, 1)[1],
+        "turns not centred": lambda g: np.dot(np.arange(1, len(g) + 1), g) / np.dot(*[np.arange(1, len(g) + 1)] * 2),
+        "correlation": lambda g: np.corrcoef(range(len(g)), g)[0, 1] if np.std(g) else 0.0,
+    },
+    "lower_end": {
+        "ties left out": lambda w, t, n: blind.wilson(w / (w + n), w + n)[0],
+        "ties lose": lambda w, t, n: blind.wilson(w / (w + t + n), w + t + n)[0],
+        "ties win": lambda w, t, n: blind.wilson((w + t) / (w + t + n), w + t + n)[0],
+        "upper end": lambda w, t, n: blind.wilson((w + t / 2) / (w + t + n), w + t + n)[1],
+        "symmetric": lambda w, t, n: (
+            (w + t / 2) / (w + t + n) - 1.96 * math.sqrt((w + t / 2) * (n + t / 2) / (w + t + n) ** 3)
+        ),
+        "the share": lambda w, t, n: (w + t / 2) / (w + t + n),
+        "per cent": lambda w, t, n: 100 * blind.wilson((w + t / 2) / (w + t + n), w + t + n)[0],
+    },
+    "pairs_needed": {
+        "the share's own error": lambda p: math.ceil(3.8416 * p * (1 - p) / (p - 0.5) ** 2),
+        "a fraction": lambda p: 0.9604 / (p - 0.5) ** 2,
+        "rounded down": lambda p: int(0.9604 / (p - 0.5) ** 2),
+        "one standard error": lambda p: math.ceil(0.25 / (p - 0.5) ** 2),
+        "one-sided": lambda p: math.ceil((1.645 * 0.5 / (p - 0.5)) ** 2),
+        "always twenty": lambda p: 20,
+    },
+    "exponent_after": {
+        "always renewed": lambda k, a, renewed: (1 + a) ** k,
+        "always kept": lambda k, a, renewed: sum(a**i for i in range(k + 1)),
+        "simple interest": lambda k, a, renewed: 1 + k * a,
+        "one round too many": lambda k, a, renewed: (1 + a) ** (k + 1) if renewed else sum(a**i for i in range(k + 2)),
+        "the ratio alone": lambda k, a, renewed: a**k,
+    },
+    "best_of_draws": {
+        "put back": lambda v, n: np.mean([max(some) for some in itertools.product(v, repeat=n)]),
+        "the mean": lambda v, n: np.mean(v),
+        "the first n": lambda v, n: max(v[:n]),
+        "the largest": lambda v, n: max(v),
+        "the worst": lambda v, n: np.mean([min(some) for some in itertools.combinations(v, n)]),
+    },
+    "nats_of_best": {
+        "the bound alone": lambda n: math.log(n),
+        "bits": lambda n: (math.log(n) - (n - 1) / n) / math.log(2),
+        "the other way round": lambda n: (n - 1) - math.log(n),
+        "a sign": lambda n: math.log(n) + (n - 1) / n,
+    },
+    "what_arrives": {
+        "all of it": lambda w, d: d,
+        "nothing": lambda w, d: 0.0,
+        "cut off": lambda w, d: math.floor((w + d) / 2 ** (math.frexp(w)[1] - 8)) * 2.0 ** (math.frexp(w)[1] - 8) - w,
+        "spacing of float16": lambda w, d: float(np.float16(w + d)) - w,
+        "one spacing for all": lambda w, d: round((w + d) * 128) / 128 - w,
+        "the sum": lambda w, d: torch.tensor(w + d).bfloat16().item(),
+    },
+}
+
+
+def time_of(p):
+    return 2 * logit(p) + p / (1 - p) - (1 - p) / p
+
+
+def unsolved(*arguments): ...
+
+
+def raises(*arguments):
+    raise ValueError("my mistake")
+
+
+def names_nothing(*arguments):
+    return not_defined  # noqa: F821
+
+
+RIGHT |= {
+    "softmax_loss_of": [
+        lambda r, b: logsumexp(b * r) - b * r[0],
+        lambda r, b: -math.log(math.exp(b * r[0]) / sum(math.exp(b * x) for x in r)),
+    ],
+    "users_part": [own_minus_others, lambda kept, kinds: own_minus_others(np.asarray(kept, dtype=bool), list(kinds))],
+    "share_kept_by": [lambda k, n: (n / k - 1) / (n - 1), lambda k, n: (n - k) / (k * (n - 1))],
+    "solved_at_least_once": [
+        lambda rates, k: np.mean([1 - math.prod([1 - p] * k) for p in rates]),
+        lambda rates, k: sum(sum(p * (1 - p) ** i for i in range(k)) for p in rates) / len(rates),
+    ],
+    "steps_of_gradient": [
+        lambda p, q: time_of(q) - time_of(p),
+        lambda p, q: quad(lambda x: 2 + math.exp(x) + math.exp(-x), logit(p), logit(q))[0],
+    ],
+}
+
+WRONG |= {
+    "softmax_loss_of": {
+        "no beta": lambda r, b: logsumexp(r) - r[0],
+        "beta divides": lambda r, b: logsumexp(r / b) - r[0] / b,
+        "not the chosen one": lambda r, b: logsumexp(b * r) - b * r[-1],
+        "mean of pairs": lambda r, b: np.logaddexp(0, b * (r[1:] - r[0])).mean(),
+        "sum of pairs": lambda r, b: np.logaddexp(0, b * (r[1:] - r[0])).sum(),
+        "rejected ones only below": lambda r, b: logsumexp(b * r[1:]) - b * r[0],
+        "other sign": lambda r, b: b * r[0] - logsumexp(b * r),
+    },
+    "users_part": {
+        "those of a kind count": lambda kept, kinds: np.mean(
+            [kept[i, i] - np.delete(kept[i], i).mean() for i in range(len(kept))]
+        ),
+        "all count": lambda kept, kinds: np.mean(np.diag(kept) - kept.mean(1)),
+        "kept alone": lambda kept, kinds: np.diag(kept).mean(),
+        "others alone": lambda kept, kinds: np.diag(kept).mean() - own_minus_others(kept, kinds),
+        "turned round": lambda kept, kinds: -own_minus_others(kept, kinds),
+        "rows for columns": lambda kept, kinds: own_minus_others(np.asarray(kept).T, kinds),
+    },
+    "share_kept_by": {
+        "oneself among the others": lambda k, n: 1 / k,
+        "oneself among all": lambda k, n: (n / k - 1) / n,
+        "not without oneself": lambda k, n: (n / k) / (n - 1),
+        "turned round": lambda k, n: (k / n - 1) / (k - 1) if k > 1 else 0.0,
+    },
+    "solved_at_least_once": {
+        "one draw": lambda rates, k: np.mean(rates),
+        "of the mean rate": lambda rates, k: 1 - (1 - np.mean(rates)) ** k,
+        "every draw": lambda rates, k: np.mean(np.asarray(rates) ** k),
+        "the sum": lambda rates, k: sum(1 - (1 - p) ** k for p in rates),
+        "missed": lambda rates, k: np.mean((1 - np.asarray(rates)) ** k),
+    },
+    "steps_of_gradient": {
+        "log-odds alone": lambda p, q: logit(q) - logit(p),
+        "at the first rate": lambda p, q: (logit(q) - logit(p)) / (p * (1 - p)),
+        "at the middle": lambda p, q: (logit(q) - logit(p)) / ((p + q) / 2 * (1 - (p + q) / 2)),
+        "a sign": lambda p, q: time_of(p) - time_of(q),
+        "over p": lambda p, q: -1 / q + 1 / p + logit(q) - logit(p),
+    },
+}
+
+
+NONSENSE = {
+    "too few arguments": lambda: 1,
+    "text": lambda *a: "seven",
+    "a function": lambda *a: unsolved,
+    "a mapping": lambda *a: {"answer": 1},
+    "many numbers": lambda *a: np.arange(7.0),
+    "nan": lambda *a: math.nan,
+    "infinity": lambda *a: math.inf,
+}
+
+
+CHECKS = {
+    name: check
+    for module in (checks, baseline_checks, reproduction_checks, study_checks)
+    for name, check in inspect.getmembers(module, inspect.isfunction)
+    if not name.startswith("_")
+}
+
+
+def cases(table):
+    return [
+        pytest.param(c, answer, id=f"{c}: {name}") for c, answers in table.items() for name, answer in answers.items()
+    ]
+
+
+def said(capsys):
+    [line] = capsys.readouterr().out.splitlines()
+    return line
+
+
+def test_every_check_is_tested_here():
+    assert set(CHECKS) == set(RIGHT) == set(WRONG)
+    assert all(len(wrong) >= 2 for wrong in WRONG.values())
+
+
+@pytest.mark.parametrize("check", sorted(RIGHT))
+def test_right_answers_are_accepted(check, capsys):
+    for answer in RIGHT[check]:
+        CHECKS[check](answer)
+        assert said(capsys) == "✓ Right."
+
+
+@pytest.mark.parametrize("check, answer", cases(WRONG))
+def test_wrong_answers_are_not_accepted(check, answer, capsys):
+    CHECKS[check](answer)
+    assert said(capsys).startswith("✗ Not yet: ")
+
+
+@pytest.mark.parametrize("check", sorted(RIGHT))
+def test_an_unsolved_exercise_is_told_so(check, capsys):
+    CHECKS[check](unsolved)
+    assert said(capsys) == "✗ Not yet: your function gives nothing back; replace the dots."
+
+
+@pytest.mark.parametrize("check", sorted(RIGHT))
+@pytest.mark.parametrize("answer, told", [(raises, "ValueError: my mistake"), (names_nothing, "NameError: ")])
+def test_a_function_that_raises_is_told_so(check, answer, told, capsys):
+    CHECKS[check](answer)
+    assert f"your function stops with {told}" in said(capsys)
+
+
+@pytest.mark.parametrize("check", sorted(RIGHT))
+@pytest.mark.parametrize("name", NONSENSE)
+def test_nonsense_is_refused_politely(check, name, capsys):
+    CHECKS[check](NONSENSE[name])
+    assert said(capsys).startswith("✗ Not yet: ")
+
+
+def test_a_function_that_changes_its_arguments_does_not_spoil_the_next_try(capsys):
+    def in_place(margins, gaps):
+        margins *= gaps
+        return margins.sum() / (gaps**2).sum()
+
+    for _ in range(2):
+        study_checks.strength_of(in_place)
+        assert said(capsys).startswith("✓")
+
+
+def test_an_optimum_that_ignores_beta_is_not_accepted(capsys):
+    checks.optimum(lambda p, r, beta: tilted(p, r, 2))
+    assert said(capsys).startswith("✗ Not yet: ")
+
+
+# --- the notebooks' own exercises ---
+
+NOTEBOOKS = sorted((project_root() / "notebooks").glob("*.ipynb"))
+
+
+def code_of(path, wanted):
+    cells = nbformat.read(path, as_version=4).cells
+    return [c.source for c in cells if c.cell_type == "code" and wanted(c)]
+
+
+def is_solution(cell):
+    return "solution" in cell.metadata.get("tags", [])
+
+
+def is_exercise(cell):
+    return "# your code" in cell.source
+
+
+def run_cell(source, capsys):
+    exec(compile(source, "cell", "exec"), {"np": np, "pd": pd, "checks": SimpleNamespace(**CHECKS)})
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_solutions_of_a_notebook_are_accepted(path, capsys):
+    sources = code_of(path, is_solution)
+    assert sources
+    for source in sources:
+        out = run_cell(source, capsys)
+        assert "✓" in out and "✗" not in out, source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_each_exercise_waits_unsolved_before_its_solution(path, capsys):
+    sources = code_of(path, lambda c: is_solution(c) or is_exercise(c))
+    assert len(sources) % 2 == 0
+    for exercise, solution in zip(sources[::2], sources[1::2], strict=True):
+        out = run_cell(exercise, capsys)
+        assert "replace the dots" in out and "✓" not in out
+        checked = [line for line in exercise.splitlines() if line.startswith("checks.")]
+        assert len(checked) == 1 and checked[0] in solution.splitlines()

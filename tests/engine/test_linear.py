@@ -1,0 +1,126 @@
+"""Frozen layers in the processor's own order: the same products and gradients, and nothing left behind."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from mipo_nb.engine import linear
+
+
+def adapted(dtype=torch.float32, **changes):
+    torch.manual_seed(0)
+    base = torch.nn.Sequential(torch.nn.Linear(24, 40, bias=False), torch.nn.SiLU(), torch.nn.Linear(40, 8, bias=False))
+    model = get_peft_model(
+        base.to(dtype), LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": ["0", "2"], **changes})
+    )
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)  # it starts at zero, which would hide A
+    return model
+
+
+def results(model, x):
+    x = x.clone().requires_grad_()
+    out = model(x)
+    out.float().square().sum().backward()
+    gradients = [p.grad.clone() for p in model.parameters() if p.requires_grad]
+    model.zero_grad()
+    return [out.detach(), x.grad, *gradients]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_products_and_gradients_are_those_of_peft(dtype, tolerance):
+    model, x = adapted(dtype), torch.randn(3, 5, 24).to(dtype)
+    plain = results(model, x)
+    with linear.packed_weights(model):
+        packed = results(model, x)
+    assert len(plain) == 2 + 4
+    for one, other in zip(packed, plain, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.allclose(one.float(), other.float(), rtol=tolerance, atol=tolerance * other.abs().max().item())
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_products_without_gradients_are_those_of_peft_also_with_another_adapter(dtype, tolerance):
+    model, x = adapted(dtype), torch.randn(3, 5, 24).to(dtype)
+    model.add_adapter("other", LoraConfig(r=2, lora_alpha=3, target_modules=["0", "2"], init_lora_weights=False))
+    found = {}
+    with torch.no_grad():
+        for name in ("default", "other"):
+            model.set_adapter(name)
+            found[name] = model(x).float()
+        with linear.packed_weights(model):
+            for name, plain in found.items():
+                model.set_adapter(name)
+                packed = model(x)
+                assert packed.dtype == dtype
+                assert torch.allclose(packed.float(), plain, rtol=tolerance, atol=tolerance * plain.abs().max().item())
+    assert not torch.allclose(found["default"], found["other"], rtol=0.1)
+
+
+def test_an_adapter_that_learns_is_seen_as_it_is_at_each_product():
+    model, x = adapted(), torch.randn(2, 24)
+    with linear.packed_weights(model):
+        seen = []
+        for _ in range(2):
+            with torch.no_grad():
+                seen.append(model(x))
+                for parameter in model.parameters():
+                    if parameter.requires_grad:
+                        parameter.mul_(2)
+    assert not torch.allclose(*seen, rtol=0.1)
+    with torch.no_grad(), linear.packed_weights(model):
+        again = model(x)
+    assert torch.allclose(again, model(x), atol=1e-4) and not torch.allclose(again, seen[-1], rtol=0.1)
+
+
+def test_every_frozen_layer_is_packed_and_every_one_given_back():
+    model = adapted()
+    before = {name: vars(module).keys() for name, module in model.named_modules()}
+    with linear.packed_weights(model):
+        assert sum("packed" in vars(module) for module in model.modules()) == 2
+        assert sum("forward" in vars(module) for module in model.modules()) == 4
+    assert {name: vars(module).keys() for name, module in model.named_modules()} == before
+
+
+def test_a_block_within_a_block_leaves_the_outer_one_whole():
+    model, x = adapted(), torch.randn(2, 24)
+    with linear.packed_weights(model):
+        outer = model(x)
+        with linear.packed_weights(model):
+            assert torch.equal(model(x), outer)
+        assert sum("packed" in vars(module) for module in model.modules()) == 2
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_given_back_after_an_error():
+    model = adapted()
+    with pytest.raises(RuntimeError, match="stop"), linear.packed_weights(model):
+        raise RuntimeError("stop")
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_the_adapter_can_be_switched_off_and_merged():
+    model, x = adapted(), torch.randn(2, 24)
+    with torch.no_grad(), model.disable_adapter():
+        base = model(x)
+    with torch.no_grad(), linear.packed_weights(model), model.disable_adapter():
+        assert torch.allclose(model(x), base, atol=1e-5)
+    with torch.no_grad():
+        whole = model(x)
+        model.merge_adapter()
+        with linear.packed_weights(model):
+            assert torch.allclose(model(x), whole, atol=1e-5)
+
+
+def test_layers_it_does_not_know_keep_their_own_way():
+    with_dropout, with_bias = adapted(lora_dropout=0.5), torch.nn.Linear(3, 3).requires_grad_(False)
+    learning = torch.nn.Linear(3, 3, bias=False)
+    with linear.packed_weights(torch.nn.ModuleList([with_dropout, with_bias, learning])):
+        adapters = [m for m in with_dropout.modules() if hasattr(m, "lora_A")]
+        assert len(adapters) == 2 and not any("forward" in vars(m) for m in adapters)
+        assert "forward" not in vars(with_bias) and "forward" not in vars(learning)
+    with torch.no_grad(), linear.packed_weights(learning):
+        assert "forward" in vars(learning)  # nothing is learned without gradients
+    with torch.no_grad(), linear.packed_weights(adapted()) as model:
+        assert not any("packed" in vars(m) for name, m in model.named_modules() if "lora_" in name)

@@ -1,0 +1,89 @@
+"""Sequences as a tree of what they begin with, packed end to end; and models that cannot take them so."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mipo_nb.engine import attention, packing
+from mipo_nb.engine.attention import Piece
+
+
+@pytest.fixture
+def share_every_token(monkeypatch):
+    monkeypatch.setattr(packing, "_WORTH", 1)
+
+
+def test_pack_lays_pieces_after_what_they_follow(share_every_token):
+    packed = packing.pack([[1, 2, 7], [8, 9, 5], [1, 2, 3, 4, 5]], [2, 2, 2], "cpu")
+    assert packed.tokens.tolist() == [[1, 2, 3, 4, 5, 7, 8, 9, 5]]
+    assert packed.positions.tolist() == [[0, 1, 2, 3, 4, 2, 0, 1, 2]]
+    assert packed.pieces == [Piece(2, None), Piece(3, 0), Piece(1, 0), Piece(3, None)]
+    assert packed.places == [[0, 1, 5], [6, 7, 8], [0, 1, 2, 3, 4]]
+    assert packed.at.tolist() == [
+        1,
+        7,
+        1,
+        2,
+        3,
+    ]  # the first token of a piece is predicted by the last of the one before
+    assert packed.target.tolist() == [7, 5, 3, 4, 5]
+
+
+def test_what_some_share_lies_after_what_all_share(share_every_token):
+    pieces, tokens, paths = packing.tree([[1, 2, 3], [1, 2, 4], [1, 5]])
+    assert tokens == [(1,), (2,), (3,), (4,), (5,)]
+    assert [piece.after for piece in pieces] == [None, 0, 1, 1, 0]
+    assert paths == [[0, 1, 2], [0, 1, 3], [0, 4]]
+
+
+sequences = st.lists(st.lists(st.integers(0, 2), min_size=2, max_size=12), min_size=1, max_size=12)
+
+
+@given(sequences, st.integers(1, 6))
+def test_packed_places_lead_back_to_the_sequences(rows, worth):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "_WORTH", worth)
+        packed = packing.pack(rows, [1] * len(rows), "cpu")
+    assert [packed.tokens[0, place].tolist() for place in packed.places] == rows
+    assert all(packed.positions[0, place].tolist() == list(range(len(place))) for place in packed.places)
+    assert packed.target.tolist() == [token for row in rows for token in row[1:]]
+    # A predictor stands one position before its target, and pieces after what they follow.
+    assert packed.positions[0, packed.at].tolist() == [k for row in rows for k in range(len(row) - 1)]
+    assert all(piece.after is None or piece.after < k for k, piece in enumerate(packed.pieces))
+
+
+@given(sequences)
+def test_every_beginning_is_there_once(rows):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "_WORTH", 1)
+        packed = packing.pack(rows, [1] * len(rows), "cpu")
+    assert packed.tokens.numel() == len({tuple(row[: k + 1]) for row in rows for k in range(len(row))})
+
+
+def test_a_few_tokens_are_not_worth_a_piece():
+    k = packing._WORTH
+    few, enough = [9] * (k - 1), [9] * k
+    assert len(packing.tree([[*few, 1], [*few, 2]])[0]) == 2
+    assert len(packing.tree([[*enough, 1], [*enough, 2]])[0]) == 3
+    # Two of three share enough among themselves, what all three share being too little.
+    assert packing.tree([[8, *enough, 1], [8, *enough, 2], [8, 7]])[2] == [[1, 2], [1, 3], [0]]
+
+
+def test_equal_sequences_are_read_once(share_every_token):
+    packed = packing.pack([[1, 2, 3]] * 4, [1] * 4, "cpu")
+    assert packed.tokens.tolist() == [[1, 2, 3]] and packed.target.tolist() == [2, 3] * 4
+
+
+@pytest.mark.model
+def test_the_embedded_model_enable_packing(model_and_tokenizer):
+    assert packing.enable_packing(model_and_tokenizer[0])
+
+
+@pytest.mark.model
+def test_a_model_that_ignores_the_tree_is_found_out(model_and_tokenizer, monkeypatch):
+    # A model for which every piece comes after the one that lies before it, and so sees it.
+    def in_line(pieces, *args):
+        return attention.in_batches([Piece(p.length, k - 1 if k else None) for k, p in enumerate(pieces)], *args)
+
+    monkeypatch.setattr(packing, "in_batches", in_line)
+    assert not packing._tried(model_and_tokenizer[0])

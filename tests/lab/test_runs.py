@@ -1,0 +1,431 @@
+"""A run: steps that are computed once, what they are keyed by, and what a run leaves on disk."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mipo_nb.base import files, progress
+from mipo_nb.base.errors import UserError
+from mipo_nb.base.files import project_root
+from mipo_nb.engine.decoding import Sampling
+from mipo_nb.lab import runs, steps
+from mipo_nb.statistics import Estimate
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-99, 99) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+# Each call leaves a mark in the step's own list, so that a test can count how often it was computed.
+calls = []
+
+
+@pytest.fixture
+def run(tmp_path):
+    calls.clear()
+    return runs.start("01_test", "laptop", seed=7, output_dir=str(tmp_path))
+
+
+def twice(x, offset=0):
+    calls.append(x)
+    return 2 * x + offset
+
+
+def test_a_step_is_computed_once_and_found_again(run, tmp_path):
+    assert run.step("double", twice, 3) == 6
+    assert run.step("double", twice, 3) == 6
+    assert calls == [3]
+    again = runs.start("02_other", "laptop", seed=8, output_dir=str(tmp_path))
+    assert again.step("double", twice, 3) == 6
+    assert calls == [3]
+    assert [s["found"] for s in run.steps + again.steps] == [False, True, True]
+    assert len({s["key"] for s in run.steps + again.steps}) == 1
+
+
+def test_another_argument_or_function_is_another_step_and_another_name_is_not(run):
+    def thrice(x, offset=0):
+        calls.append(x)
+        return 3 * x + offset
+
+    results = [
+        run.step("double", twice, 3),
+        run.step("double", twice, 4),
+        run.step("double", twice, 3, offset=1),
+        run.step("other", twice, 3),
+        run.step("double", thrice, 3),
+    ]
+    assert results == [6, 8, 7, 6, 9]
+    assert calls == [3, 4, 3, 3]
+    assert [s["found"] for s in run.steps] == [False, False, False, True, False]
+    assert run.steps[3]["name"] == "other"
+
+
+def test_one_call_written_in_several_ways_is_one_step(run):
+    assert {run.step("double", twice, 3), run.step("double", twice, x=3), run.step("double", twice, 3, offset=0)} == {6}
+    assert calls == [3]
+
+
+def test_a_step_that_fails_is_tried_again(run):
+    def fails(folder):
+        (folder / "partial").write_text("kept")
+        calls.append(len(list(folder.iterdir())))
+        if len(calls) == 1:
+            raise RuntimeError("killed")
+        return (folder / "partial").read_text()
+
+    with pytest.raises(RuntimeError):
+        run.step("hard", fails)
+    assert run.steps == []
+    assert run.step("hard", fails) == "kept"
+    assert run.step("hard", fails) == "kept"
+    assert len(calls) == 2
+
+
+def test_a_step_with_a_folder_may_return_a_path_in_it(run):
+    def writes(folder):
+        (folder / "adapter").mkdir()
+        return {"adapter": folder / "adapter"}
+
+    first, second = run.step("train", writes), run.step("train", writes)
+    assert first == second
+    assert isinstance(second["adapter"], Path) and second["adapter"].is_dir()
+
+
+def test_results_are_the_same_when_made_and_when_found(run):
+    def make():
+        calls.append(1)
+        return {
+            "whole": np.arange(6).reshape(2, 3),
+            "single": np.float32([0.1, np.nan]),
+            "truth": np.array([True, False]),
+            "one": np.float64(0.1),
+            "rows": Dataset.from_list([{"a": "é", "b": [1, 2]}, {"a": "y", "b": []}]),
+            "none": Dataset.from_dict({"a": []}),
+            "nested": [{"deep": (1, None, "x")}],
+        }
+
+    made, found = run.step("make", make), run.step("make", make)
+    assert len(calls) == 1
+    for result in (made, found):
+        assert result["whole"].tolist() == [[0, 1, 2], [3, 4, 5]] and result["whole"].dtype == np.arange(1).dtype
+        assert result["single"].dtype == np.float32 and result["single"][0] == np.float32(0.1)
+        assert np.isnan(result["single"][1])
+        assert result["truth"].dtype == bool and result["truth"].tolist() == [True, False]
+        assert result["one"] == 0.1
+        assert result["rows"].to_list() == [{"a": "é", "b": [1, 2]}, {"a": "y", "b": []}]
+        assert len(result["none"]) == 0 and result["none"].column_names == ["a"]
+        assert result["nested"] == [{"deep": [1, None, "x"]}]
+
+
+def test_an_empty_array_keeps_its_shape(run):
+    def nothing():
+        return np.zeros((0, 3))
+
+    assert run.step("none", nothing).shape == (0, 3)
+
+
+def test_a_function_with_numbers_outside_its_arguments_is_refused(run):
+    def times(k):
+        def scaled(x):
+            return k * x
+
+        return scaled
+
+    with pytest.raises(TypeError, match="among its arguments"):
+        run.step("scale", times(2), 5)
+
+
+@given(values)
+def test_a_fingerprint_is_plain_and_stable(value):
+    found = steps.fingerprint(value)
+    assert json.loads(json.dumps(found)) == json.loads(json.dumps(steps.fingerprint(value)))
+
+
+@given(values, values)
+def test_different_values_have_different_fingerprints(a, b):
+    same = json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
+    assert (json.dumps(steps.fingerprint(a)) == json.dumps(steps.fingerprint(b))) == same
+
+
+def test_fingerprints_see_what_changes_a_result_and_nothing_else():
+    array = np.arange(6.0).reshape(2, 3)
+    rows = Dataset.from_list([{"a": 1}, {"a": 2}])
+    different = [
+        array,
+        array.astype("float32"),
+        array.reshape(3, 2),
+        array + 1,
+        rows,
+        Dataset.from_list([{"a": 2}, {"a": 1}]),
+        rows.rename_column("a", "b"),
+        Sampling(),
+        Sampling(top_k=51),
+        Path("a"),
+        True,
+        1,
+        "1",
+        None,
+        twice,
+    ]
+    found = [json.dumps(steps.fingerprint(v)) for v in different]
+    assert len(set(found)) == len(found)
+    same = [
+        (array.T, np.ascontiguousarray(array.T)),
+        (rows, Dataset.from_list(rows.to_list())),
+        (Sampling(), Sampling(temperature=0.7)),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ((1, 2), [1, 2]),
+    ]
+    for a, b in same:
+        assert json.dumps(steps.fingerprint(a)) == json.dumps(steps.fingerprint(b))
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, b"bytes", [object()], {"a": {1}}])
+def test_values_that_cannot_be_described_are_refused(value):
+    with pytest.raises(TypeError, match="cannot be keyed"):
+        steps.fingerprint(value)
+
+
+@pytest.mark.model
+def test_describing_a_model_leaves_no_file_open(model_and_tokenizer):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        steps.fingerprint(model_and_tokenizer[0])
+    assert [str(w.message) for w in caught] == []
+
+
+@pytest.mark.model
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # the test above watches over it
+def test_models_and_tokenizers_have_fingerprints(model_and_tokenizer):
+    import torch
+
+    model, tokenizer = model_and_tokenizer
+    before = json.dumps(steps.fingerprint([model, tokenizer]))
+    assert json.dumps(steps.fingerprint([model, tokenizer])) == before
+    template = tokenizer.chat_template
+    try:
+        tokenizer.chat_template = template + " "
+        assert json.dumps(steps.fingerprint([model, tokenizer])) != before
+    finally:
+        tokenizer.chat_template = template
+    name, parameter = "lora_probe", torch.nn.Parameter(torch.ones(2))
+    model.register_parameter(name, parameter)
+    try:
+        with_adapter = json.dumps(steps.fingerprint(model))
+        parameter.data += 1
+        assert len({before, with_adapter, json.dumps(steps.fingerprint(model))}) == 3
+    finally:
+        del model._parameters[name]
+
+
+@pytest.fixture
+def code(tmp_path, monkeypatch):
+    """A function that writes modules into an empty package and gives the version of the first."""
+    monkeypatch.setattr(steps, "_PACKAGE", tmp_path)
+    (tmp_path / "__init__.py").touch()
+
+    def version(**sources):
+        for name, text in sources.items():
+            (tmp_path / f"{name}.py").write_text(text)
+        steps._read.cache_clear()
+        return steps.version_of_modules(f"mipo_nb.{next(iter(sources))}")
+
+    yield version
+    steps._read.cache_clear()
+
+
+def test_comments_docstrings_and_layout_do_not_change_a_version(code):
+    plain = code(a="def f(x):\n    return x + 1\n")
+    dressed = code(
+        a='"""Module."""\n# why\n\n\ndef f(x):\n    """Function."""\n    return (x\n            + 1)  # how\n'
+    )
+    documented = code(a='"""Another module."""\ndef f(x):\n    """Another text."""\n    return x + 1\n')
+    assert dressed == documented
+    assert code(a="def f(x):\n    # a comment\n    return (x + 1)\n") == plain
+    assert code(a="def f(x):\n    return x + 2\n") != plain
+    assert code(a="def f(x):\n    return x + 1\n\n\nLIMIT = 3\n") != plain
+
+
+def test_a_version_follows_imports_to_the_end(code):
+    a = "from mipo_nb.b import g\n\n\ndef f(x):\n    return g(x)\n"
+    b = "def g(x):\n    from mipo_nb.c import h\n    return h(x)\n"
+    before = code(a=a, b=b, c="def h(x):\n    return x\n")
+    assert code(a=a, b=b, c="def h(x):\n    # the same\n    return x\n") == before
+    assert code(a=a, b=b, c="def h(x):\n    return -x\n") != before
+    assert code(a=a, b=b.replace("return h", "return 1 + h"), c="def h(x):\n    return x\n") != before
+
+
+def test_a_circle_of_imports_ends(code):
+    a = "def f(x):\n    from mipo_nb.b import g\n    return g(x)\n"
+    b = "from mipo_nb.a import f\n\n\ndef g(x):\n    return f(x)\n"
+    assert code(a=a, b=b) == code(a=a, b=b) != code(a=a, b=b.replace("f(x)\n", "f(x + 1)\n"))
+
+
+def test_functions_of_one_module_share_a_version_and_modules_differ():
+    from mipo_nb import information, statistics
+
+    assert steps.code_version(statistics.mean) == steps.code_version(statistics.share)
+    assert steps.code_version(statistics.mean) != steps.code_version(information.identified)
+
+
+KEY = """
+import sys
+from mipo_nb import scoring
+from mipo_nb.lab import steps
+print(steps.key(scoring.log_probabilities, {"batch_size": 16}), "trl" in sys.modules)
+"""
+
+
+def test_the_key_of_a_step_holds_the_code_that_makes_its_numbers_and_no_other(tmp_path):
+    package = tmp_path / "mipo_nb"
+    shutil.copytree(project_root() / "mipo_nb", package)
+
+    def key():
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", KEY], env=environment, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    before = key()
+    assert before.endswith(" False\n")  # what only needs to be read is not imported
+    for file, old, new, changes in (
+        ("engine/packing.py", "_WORTH = 8", "_WORTH = 9", True),
+        ("prompts.py", "a few short steps", "a few short stepz", True),
+        ("studies/dose.py", "width=1.5", "width=1.6", False),
+        ("lab/plots.py", "height=3.4", "height=3.5", False),
+    ):
+        text = (package / file).read_text(encoding="utf-8")
+        assert old in text
+        (package / file).write_text(text.replace(old, new), encoding="utf-8")
+        assert (key() != before) == changes, file
+        (package / file).write_text(text, encoding="utf-8")
+    assert key() == before
+
+
+def test_functions_as_arguments_are_told_apart_and_must_say_all():
+    from mipo_nb import statistics
+
+    keys = {steps.key(statistics.mean, {"f": f}) for f in (statistics.mean, statistics.share, twice)}
+    assert len(keys) == 3
+    with pytest.raises(TypeError, match="a named function whose numbers are all among its arguments"):
+        steps.key(statistics.mean, {"f": lambda x: x})
+
+
+def test_other_libraries_make_another_key(monkeypatch):
+    before = steps.key(twice, {"x": 1})
+    monkeypatch.setattr(steps, "library_versions", lambda names: dict.fromkeys(names, "another"))
+    assert steps.key(twice, {"x": 1}) != before
+
+
+def test_a_function_of_a_notebook_is_keyed_by_its_own_text():
+    assert steps.code_version(twice) == steps.code_version(twice) != steps.code_version(run_nothing)
+
+
+def run_nothing():
+    return None
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=40))
+def test_text_is_written_whole(tmp_path_factory, text):
+    folder = tmp_path_factory.mktemp("atomic") / "new" / "deep"
+    files.write_atomically(folder / "file.txt", text)
+    files.write_atomically(str(folder / "file.txt"), text + "!")
+    assert (folder / "file.txt").read_text(encoding="utf-8") == text + "!"
+    assert os.listdir(folder) == ["file.txt"]
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path):
+    path, sizes, done = tmp_path / "file.txt", set(), threading.Event()
+    files.write_atomically(path, "a" * 200_000)
+
+    def read():
+        while not done.is_set():
+            sizes.add(len(path.read_text()))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for k in range(30):
+        files.write_atomically(path, "ab"[k % 2] * 200_000)
+    done.set()
+    reader.join()
+    assert sizes == {200_000}
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.txt"
+    files.write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        files.write_atomically(path, "\ud800")
+    assert path.read_text() == "old"
+
+
+def test_recorded_results_reach_the_disk_and_the_last_one_counts(run):
+    run.record("accuracy", 1)
+    run.record("gain", Estimate(0.5, 0.25, 0.75, 40), unit="nats")
+    run.record("accuracy", np.float32(0.5), low=0.4, high=0.6, n=10)
+    on_disk = json.loads((run.folder / "results.json").read_text())
+    assert on_disk == run.results
+    assert {r["name"]: r for r in on_disk} == {
+        "gain": {"name": "gain", "value": 0.5, "low": 0.25, "high": 0.75, "n": 40, "unit": "nats", "seed": 7},
+        "accuracy": {"name": "accuracy", "value": 0.5, "low": 0.4, "high": 0.6, "n": 10, "unit": "", "seed": 7},
+    }
+    assert len(on_disk) == 2
+
+
+def test_the_manifest_says_where_numbers_come_from(run):
+    run.step("double", twice, 3)
+    on_disk = json.loads((run.folder / "manifest.json").read_text())
+    assert on_disk["notebook"] == "01_test" and on_disk["profile"] == "laptop" and on_disk["seed"] == 7
+    assert on_disk["model"] == run.settings.model and on_disk["numbers"] == run.settings.numbers
+    assert on_disk["python"].split(".") == [str(n) for n in sys.version_info[:3]]
+    import torch
+
+    assert on_disk["libraries"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert [s["name"] for s in on_disk["steps"]] == ["double"]
+    assert on_disk["peak_memory"] > 10**7 and on_disk["seconds"] >= 0
+
+
+def test_a_run_seeds_everything_and_clears_old_figures(tmp_path):
+    import torch
+
+    def start(seed):
+        made = runs.start("01_test", "laptop", seed=seed, output_dir=str(tmp_path))
+        return made, (random.random(), np.random.rand(), torch.rand(1).item())
+
+    first, drawn = start(3)
+    (first.folder / "figures").mkdir()
+    (first.folder / "figures" / "old.png").write_text("")
+    assert start(3)[1] == drawn
+    assert not (first.folder / "figures").exists()
+    other = start(4)[1]
+    assert all(a != b for a, b in zip(drawn, other, strict=True))
+
+
+def test_a_folder_that_cannot_be_written_is_explained(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written.*set OUTPUT_DIR"):
+        runs.start("01_test", "laptop", output_dir=str(tmp_path / "file"))
+
+
+def test_progress_gives_every_row_and_reports_to_the_runner(tmp_path, monkeypatch):
+    monkeypatch.delenv("MIPO_NB_PROGRESS", raising=False)
+    assert list(progress.progress(range(5), "counting")) == [0, 1, 2, 3, 4]
+    monkeypatch.setenv("MIPO_NB_PROGRESS", str(tmp_path / "progress.json"))
+    assert list(progress.progress(range(5), "counting")) == [0, 1, 2, 3, 4]
+    report = json.loads((tmp_path / "progress.json").read_text())
+    assert report["step"] == "counting" and report["total"] == 5 and 0 <= report["done"] <= 5

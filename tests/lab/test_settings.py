@@ -1,0 +1,223 @@
+"""Profiles and settings of a run, and what is said about wrong ones."""
+
+import copy
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.base.hardware import Hardware
+from mipo_nb.lab import settings
+
+PLAIN = Hardware(2, 8 * 1024**3, None, 0, False, "Linux x86_64")
+
+
+@pytest.fixture
+def plain_machine(monkeypatch):
+    monkeypatch.setattr(settings, "hardware", lambda: PLAIN)
+
+
+def resolve(**options):
+    return settings.resolve("laptop", "01_test", **options)
+
+
+@pytest.mark.parametrize("profile", settings.profile_names())
+def test_every_profile_has_positive_numbers_and_resolves(profile):
+    numbers = settings.profile_numbers(profile, None)
+    assert numbers["n_pairs"] > 0 and 0 < numbers["top_p"] <= 1
+    assert all(v > 0 for v in numbers.values() if type(v) in (int, float) and v)
+    found = settings.resolve(profile, None)
+    assert found.profile == profile
+    assert found.model == numbers.pop("model")
+    assert found.numbers == numbers
+
+
+def test_the_laptop_profile_is_there():
+    assert "laptop" in settings.profile_names()
+
+
+def test_all_profiles_have_the_same_numbers():
+    names = {profile: set(settings.profile_numbers(profile, None)) for profile in settings.profile_names()}
+    assert all(found == names["laptop"] for found in names.values())
+
+
+PAPER_IS_FOR = ["30_reproduce_personalization", "31_reproduce_reasoning", "32_reproduce_diversity"]
+
+
+@pytest.mark.parametrize("notebook", PAPER_IS_FOR)
+def test_the_paper_profile_has_the_authors_numbers(notebook):
+    found = settings.profile_numbers("paper", notebook)
+    fixed = {"learning_rate": 5e-7, "beta": 0.1, "epochs": 1, "max_length": 15360, "lora_rank": 0, "top_p": 0.9}
+    assert {name: found[name] for name in fixed} == fixed
+    assert found["batch_size"] * found["accumulate"] == 4
+    assert (found["warmup"], found["final_rate"], found["four_bit"]) == (0.03, 0.1, False)
+
+
+def test_the_paper_profile_is_for_the_reproductions_alone():
+    for ask in (settings.profile_numbers, settings.resolve):
+        with pytest.raises(UserError) as caught:
+            ask("paper", "11_qlora_mipo")
+        assert str(caught.value) == (
+            "The profile 'paper' is for notebooks 30, 31, 32, not for 11_qlora_mipo; use gpu or laptop."
+        )
+
+
+def test_profiles_of_a_notebook_are_those_that_it_can_be_run_with():
+    assert settings.profile_names("11_qlora_mipo") == [n for n in settings.profile_names() if n != "paper"]
+    assert settings.profile_names("32_reproduce_diversity") == settings.profile_names()
+
+
+def test_every_number_of_the_paper_profile_says_where_it_is_from():
+    """A comment with a mark on its line, or on the line before for the second of two that belong together."""
+    lines = settings.profile_file("paper").read_text(encoding="utf-8").splitlines()
+    for before, line in zip(lines, lines[1:], strict=False):
+        if "=" in line.partition("#")[0]:
+            assert any(mark in line + before for mark in ("[code]", "[inferred]", "ours", "no other")), line
+
+
+@given(st.integers(1, 10**6), st.floats(1e-6, 10))
+def test_overrides_replace_a_number_and_nothing_else(n, rate):
+    before, after = resolve(), resolve(n_pairs=n, learning_rate=rate)
+    assert (after.n_pairs, after.learning_rate) == (n, rate)
+    assert {k: v for k, v in after.numbers.items() if k not in ("n_pairs", "learning_rate")} == {
+        k: v for k, v in before.numbers.items() if k not in ("n_pairs", "learning_rate")
+    }
+
+
+def test_none_is_no_override_and_a_whole_number_serves_as_a_fraction():
+    assert resolve(n_pairs=None, beta=None) == resolve()
+    found = resolve(beta=1).beta
+    assert found == 1.0 and type(found) is float
+
+
+def test_overrides_do_not_leak_into_the_next_run():
+    before = resolve().n_pairs
+    resolve(n_pairs=before + 1)
+    assert resolve().n_pairs == before
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"n_pair": 3}, "Unknown parameter 'n_pair'; did you mean 'n_pairs'"),
+        ({"zzz": 3}, "Unknown parameter 'zzz'; known: "),
+        ({"n_pairs": "3"}, "n_pairs must be of type int"),
+        ({"n_pairs": 2.0}, "n_pairs must be of type int"),
+        ({"n_pairs": True}, "n_pairs must be of type int"),
+        ({"four_bit": 1}, "four_bit must be of type bool"),
+        ({"n_pairs": 0}, "n_pairs must be a finite number greater than 0"),
+        ({"beta": -0.1}, "beta must be a finite number greater than 0"),
+        ({"seed": -1}, "SEED must be a whole number"),
+        ({"seed": 2**31}, "SEED must be a whole number"),
+        ({"seed": 1.0}, "SEED must be a whole number"),
+        ({"seed": True}, "SEED must be a whole number"),
+        ({"device": "tpu"}, "Unknown device 'tpu'; use 'cpu' or 'cuda'"),
+    ],
+)
+def test_wrong_parameters_are_explained(options, message):
+    with pytest.raises(UserError, match=message):
+        resolve(**options)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_must_be_finite(value):
+    with pytest.raises(UserError):
+        resolve(learning_rate=value)
+
+
+def test_an_unknown_profile_is_explained():
+    with pytest.raises(UserError, match="Unknown profile 'laptob'; did you mean 'laptop'"):
+        settings.resolve("laptob", "01_test")
+
+
+def test_a_file_of_ones_own_changes_what_it_names(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[defaults]\nn_pairs = 12\nbeta = 1\n[11_qlora_mipo]\nn_pairs = 14 # more\n")
+    laptop = settings.profile_numbers("laptop", "11_qlora_mipo")
+    assert settings.profile_numbers(str(file), "11_qlora_mipo") == {**laptop, "n_pairs": 14, "beta": 1}
+    assert settings.profile_numbers(str(file), "12_measuring_personalization")["n_pairs"] == 12
+    assert settings.resolve(str(file), "11_qlora_mipo").profile == "mine"
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("[defaults]\nbeta = 0.2\nn_pair = 3", "mine.toml, line 3: unknown number 'n_pair'; did you mean 'n_pairs'?"),
+        (
+            "[defaults]\n[11_qlora_mipo]\n\nn_test = 3",
+            "mine.toml, line 4: unknown number 'n_test'; known: accumulate, ",
+        ),
+        ("[default]\nbeta = 0.2", "mine.toml, line 1: no table 'default'; did you mean 'defaults'?"),
+        ("beta = 0.2", "mine.toml, line 1: no table 'beta'; known: "),
+        ('notebooks = ["11_qlora_mipo"]', "mine.toml, line 1: no table 'notebooks'; known: "),
+        ("[defaults]\nbeta = '0.2'", "mine.toml, line 2: beta must be of type float (like 0.1), not '0.2'."),
+        ("[defaults]\n\nn_pairs = -4", "mine.toml, line 3: n_pairs must be a finite number greater than 0, not -4."),
+        ("[defaults\nbeta = 0.2", "The profile mine.toml cannot be read: "),
+        ("[defaults]\nbeta = 0.2\nbeta = 0.3", "The profile mine.toml cannot be read: "),
+    ],
+)
+def test_a_wrong_profile_file_is_explained_with_its_line(tmp_path, text, told):
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        settings.profile_numbers(str(tmp_path / "mine.toml"), "11_qlora_mipo")
+    assert str(caught.value).startswith(told) and "\n" not in str(caught.value)
+
+
+def test_a_profile_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="There is no profile file"):
+        settings.resolve(str(tmp_path / "no.toml"), "01_test")
+
+
+def test_cuda_that_is_not_there_is_refused(plain_machine):
+    with pytest.raises(UserError, match="no CUDA device is visible; use device='cpu'"):
+        resolve(device="cuda")
+    assert resolve(device="cpu").device == resolve().device == "cpu"
+
+
+def test_a_machine_without_a_gpu_gets_the_laptop_profile(plain_machine):
+    assert settings.resolve("auto", "01_test").profile == "laptop"
+
+
+@pytest.mark.parametrize(
+    "cuda, bf16, device, dtype",
+    [
+        (None, False, "cpu", "float32"),
+        (None, True, "cpu", "bfloat16"),
+        ("T4", False, "cuda", "float16"),
+        ("A100", True, "cuda", "bfloat16"),
+    ],
+)
+def test_the_machine_decides_device_and_type(cuda, bf16, device, dtype):
+    machine = Hardware(2, 1, cuda, 0, bf16, "")
+    assert (machine.device, machine.dtype) == (device, dtype)
+
+
+def test_the_machine_is_described():
+    machine = settings.hardware()
+    assert machine.cores >= 1 and machine.memory > 2**28
+    assert (machine.cuda is None) == (machine.cuda_memory == 0)
+
+
+def test_the_model_can_be_chosen():
+    assert resolve(model="some/model").model == "some/model"
+    assert "model" not in resolve().numbers
+
+
+def test_a_number_that_is_not_there_says_what_is():
+    found = resolve()
+    with pytest.raises(AttributeError, match="did you mean 'n_pairs'"):
+        _ = found.n_pair
+    assert not hasattr(found, "nothing_like_it")
+
+
+def test_settings_can_be_copied_and_sent_to_another_process():
+    found = resolve()
+    assert pickle.loads(pickle.dumps(found)) == copy.deepcopy(found) == found
+
+
+def test_the_nearest_name_is_offered_else_all():
+    assert did_you_mean("tran", ["train", "dev"]) == "did you mean 'train'?"
+    assert did_you_mean("xyz", ["train", "dev"]) == "known: dev, train."
+    assert did_you_mean(3, {"b": 1, "a": 2}) == "known: a, b."

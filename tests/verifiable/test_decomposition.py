@@ -1,0 +1,137 @@
+"""A change in accuracy taken apart: the parts add up, and each is what it is called."""
+
+from fractions import Fraction
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from mipo_nb import statistics
+from mipo_nb.base.errors import UserError
+from mipo_nb.verifiable import answers, decomposition
+
+SHARES = arrays(float, (4,), elements=st.floats(0, 1))
+
+
+def kinds(*shape, seed=0):
+    return np.random.default_rng(seed).choice(answers.KINDS, size=shape)
+
+
+def test_every_kind_fails_at_one_stage_or_is_right():
+    failing = [kind for some in decomposition.STAGES.values() for kind in some]
+    assert sorted([*failing, "right"]) == sorted(answers.KINDS)
+
+
+def test_what_fails_at_a_stage_does_not_come_to_the_next():
+    found = decomposition.passed(["right", "off-topic", "format", "no answer", "arithmetic slip", "wrong reasoning"])
+    assert found.sum(1).tolist() == [4, 0, 1, 1, 2, 3]
+    assert (np.diff(found, axis=1) <= 0).all()
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="Unknown kinds \\['typo'\\]"):
+        decomposition.passed([["right", "typo"]])
+
+
+def test_factors_multiply_to_the_accuracy_and_know_a_share_of_nothing():
+    some = kinds(40)
+    found = decomposition.factors(decomposition.passed(some).mean(0))
+    assert found.prod() == pytest.approx(np.mean(some == "right"))
+    assert found[0] == np.mean(some != "off-topic")
+    nothing = decomposition.factors([0.5, 0.0, 0.0, 0.0])
+    assert nothing[:2].tolist() == [0.5, 0.0] and np.isnan(nothing[2:]).all()
+
+
+@given(SHARES, SHARES)
+def test_parts_add_up_and_change_sign_with_the_sides(before, after):
+    parts = decomposition.split(before, after)
+    assert parts.sum() == pytest.approx(after.prod() - before.prod(), abs=1e-12)
+    assert decomposition.split(after, before) == pytest.approx(-parts, abs=1e-12)
+
+
+@given(SHARES, st.integers(0, 3), st.floats(0, 1))
+def test_where_one_factor_changed_it_has_the_whole_change(before, which, value):
+    after = before.copy()
+    after[which] = value
+    parts = decomposition.split(before, after)
+    assert np.delete(parts, which).tolist() == [0, 0, 0]
+    assert parts[which] == pytest.approx(after.prod() - before.prod(), abs=1e-12)
+
+
+def test_parts_are_means_over_all_orders_of_exchange():
+    before, after = np.random.default_rng(0).uniform(size=(2, 4))
+    total = np.zeros(4)
+    orders = list(permutations(range(4)))
+    for order in orders:
+        now = before.copy()
+        for i in order:
+            was = now.prod()
+            now[i] = after[i]
+            total[i] += now.prod() - was
+    assert decomposition.split(before, after) == pytest.approx(total / len(orders))
+
+
+def test_a_share_of_nothing_has_no_part():
+    parts = decomposition.split([0.5, 0.8, 0.5, 0.5], [0.0, np.nan, np.nan, np.nan])
+    assert parts.tolist() == pytest.approx([-0.1, 0, 0, 0])
+    assert decomposition.split([0.0, np.nan], [0.5, np.nan]).tolist() == [0.5, 0]
+
+
+def test_many_are_split_at_once():
+    before, after = np.random.default_rng(1).uniform(size=(2, 5, 4))
+    together = decomposition.split(before, after)
+    assert together == pytest.approx(np.stack([decomposition.split(b, a) for b, a in zip(before, after, strict=True)]))
+
+
+def test_parts_of_a_change_add_up_to_the_change_in_right():
+    before, after = kinds(60), kinds(3, 60, seed=1)
+    found = decomposition.change(after, before)
+    assert sum(found[stage].value for stage in decomposition.STAGES) == pytest.approx(found["all"].value)
+    right = statistics.over_seeds((after == "right") * 1.0 - (before == "right"))
+    assert found["all"].value == pytest.approx(right.value)
+    assert (found["all"].low, found["all"].high) == pytest.approx((right.low, right.high), abs=0.03)
+    assert all(part.low <= part.value <= part.high and part.n == 60 for part in found.values())
+
+
+def test_a_change_may_be_from_training_to_training():
+    one, other = kinds(3, 30, seed=2), kinds(3, 30, seed=3)
+    found, back = decomposition.change(one, other), decomposition.change(other, one)
+    assert all(found[stage].value == pytest.approx(-back[stage].value) for stage in found)
+    assert decomposition.change(one, one)["all"] == statistics.Estimate(0.0, 0.0, 0.0, 30)
+
+
+@pytest.mark.parametrize(
+    "response, gold, found",
+    [
+        ("The answer is 3. Or 12?", 12, True),
+        ("twelve eggs", 12, True),
+        ("She has 1,200 of them", 1200, True),
+        ("It is -7", 7, True),
+        ("5+7=12.", 12, True),
+        ("twenty-one", 21, True),
+        ("3/4 of it", Fraction(3, 4), True),
+        ("It is .5", Fraction(1, 2), True),
+        ("The answer is 2 1/2.", Fraction(5, 2), True),
+        ("1{,}234 in all", 1234, True),
+        ("ages 10,20", 10, True),
+        ("112 or 120", 12, False),
+        ("nothing here", 12, False),
+        ("", 0, False),
+    ],
+)
+def test_the_most_lenient_reading_takes_any_number(response, gold, found):
+    assert decomposition.mentions(response, Fraction(gold)) is found
+
+
+def test_the_most_lenient_reading_finds_whatever_the_usual_one_does():
+    for response in ("12 - 4 = 8. The answer is 8.", "So 8", "#### 8", "eight", "\\boxed{8}", "It is 8.00"):
+        assert answers.read_number(response).value == 8
+        assert decomposition.mentions(response, Fraction(8))
+
+
+def test_a_letter_is_no_number_to_be_mentioned():
+    with pytest.raises(UserError, match="'B' is no number"):
+        decomposition.mentions("The answer is B, 5", "B")

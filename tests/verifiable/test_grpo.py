@@ -1,0 +1,141 @@
+"""GRPO on our forward pass: the numbers of TRL's own, what is written, learning, resuming, bad input."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import TrainerCallback
+from trl import GRPOTrainer
+
+from mipo_nb import prompts, training
+from mipo_nb.base.errors import UserError
+from mipo_nb.engine import checkpoints, trainers
+from mipo_nb.verifiable import grpo, problems, rewards
+
+NAME = "embedded:smollm2-135m"
+NUMBERS = {
+    "learning_rate": 3e-3, "steps": 4, "batch_size": 8, "group": 4, "max_new_tokens": 10, "rank": 4, "seed": 1,
+    "dtype": "float32",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return list(problems.load("stories-1", "train", n=6, seed=0))
+
+
+@pytest.fixture(scope="module")
+def asked(rows):
+    return [prompts.problem_messages(row) for row in rows]
+
+
+def short(responses):
+    """A reward that is easy to learn."""
+    return [-float(len(text)) for text in responses.texts]
+
+
+@pytest.fixture
+def trainer(monkeypatch, rows, asked, tmp_path):
+    """A trainer as `grpo.train` makes it, caught before it trains; its adapter is not zero."""
+    caught = []
+    monkeypatch.setattr(training, "carry_through", lambda trainer, folder: caught.append(trainer))
+    grpo.train(NAME, rows, asked, reward="verifiable", folder=tmp_path, **NUMBERS)
+    torch.manual_seed(0)
+    for name, parameter in caught[0].model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    return caught[0]
+
+
+@pytest.mark.model
+def test_log_probs_entropies_and_gradients_are_those_of_trl(trainer, asked, tokenizer):
+    starts = [prompts.prompt_ids(tokenizer, conversation) for conversation in (asked[0], asked[0], asked[1])]
+    ends = [tokenizer(text)["input_ids"] for text in ("The answer is 7.", "It is 12, I think so.", "Six.")]
+    width, room = max(map(len, starts)), max(map(len, ends))
+    ids, mask = torch.zeros(3, width + room, dtype=torch.long), torch.zeros(3, width + room, dtype=torch.long)
+    for row, (start, end) in enumerate(zip(starts, ends, strict=True)):  # padded to the left and to the right
+        ids[row, width - len(start) : width + len(end)] = torch.tensor(start + end)
+        mask[row, width - len(start) : width + len(end)] = 1
+    kept, weight = mask[:, -room:].bool(), torch.linspace(-1, 1, 3 * room).view(3, room)
+    found = []
+    for method in (trainer._get_per_token_logps_and_entropies, super(type(trainer), trainer)._get_per_token_logps_and_entropies):  # fmt: skip
+        log_probs, entropy, _ = method(trainer.model, ids, mask, room, compute_entropy=True)
+        trainer.model.zero_grad()
+        (log_probs * weight)[kept].sum().backward()
+        gradient = torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.requires_grad])
+        found.append((log_probs[kept].detach(), entropy[kept].detach(), gradient))
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.linalg.norm(ours - theirs) < 1e-3 * torch.linalg.norm(theirs)
+
+
+@pytest.mark.model
+def test_trl_reads_the_prompt_that_we_do_and_responses_end_where_they_end(trainer, asked, tokenizer):
+    ids = trainer._tokenize_prompts([asked[0]] * 4)[0]
+    assert ids == [prompts.prompt_ids(tokenizer, asked[0])] * 4
+    torch.manual_seed(3)
+    written, logps = trainer._generate_single_turn(ids, None, {}, 4)
+    torch.manual_seed(3)
+    assert trainer._generate_single_turn(ids, None, {}, 4)[0] == written and logps is None
+    assert len(written) == 4 and all(1 <= len(tokens) <= NUMBERS["max_new_tokens"] + 1 for tokens in written)
+    for tokens in written:
+        assert tokenizer.eos_token_id not in tokens[:-1]
+        assert tokens[-1] == tokenizer.eos_token_id or len(tokens) == NUMBERS["max_new_tokens"]
+
+
+@pytest.mark.model
+def test_it_learns_watches_goes_on_from_its_checkpoint_and_starts_as_dpo_does(
+    rows, asked, some_pairs, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(rewards.REWARDS, "short", short)
+    call = {"reward": "short", "beta": 0.01, "held_out": rows[:2], "held_out_conversations": asked[:2], "watch": 2, **NUMBERS}  # fmt: skip
+    whole = grpo.train(NAME, rows, asked, folder=tmp_path / "whole", **call)
+    log = whole["log"]
+    assert [entry["step"] for entry in whole["held_out"]] == [0, 2, 4]
+    assert all(0 <= entry["eval_rewards/accuracy/mean"] <= 1 for entry in whole["held_out"])
+    assert log[0]["kl"] == pytest.approx(0, abs=1e-3) and log[-1]["kl"] > 1e-3
+    assert log[-1]["rewards/reward/mean"] > log[0]["rewards/reward/mean"]
+    assert "accuracy" in " ".join(log[0])
+
+    class Interrupt(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 3:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "_progress_callback", Interrupt)
+        patch.setattr(checkpoints, "EVERY", 0)
+        grpo.train(NAME, rows, asked, folder=tmp_path / "partial", **call)
+    assert list((tmp_path / "partial" / "checkpoints").glob("checkpoint-*"))
+    resumed = grpo.train(NAME, rows, asked, folder=tmp_path / "partial", **call)
+    for metric in ("loss", "rewards/reward/mean", "grad_norm"):
+        assert [e[metric] for e in resumed["log"]] == pytest.approx([e[metric] for e in log], rel=1e-4)
+
+    reference = np.zeros((len(some_pairs), 2))
+    common = {"learning_rate": 1e-3, "rank": 4, "seed": 1, "dtype": "float32"}
+    dpo = training.train(
+        NAME, some_pairs, reference, beta=0.1, epochs=1, batch_size=6, max_length=256, folder=tmp_path, **common
+    )
+    assert dpo["initial_adapter"] == whole["initial_adapter"]
+
+
+@pytest.mark.model
+def test_where_nothing_is_ever_right_nothing_is_learned(rows, asked, tmp_path):
+    """Ten tokens leave no room for a number after ####: every group is silent, and the gradient is zero."""
+    log = grpo.train(NAME, rows, asked, reward="strict", folder=tmp_path, **{**NUMBERS, "steps": 2})["log"]
+    assert [entry["frac_reward_zero_std"] for entry in log] == [1, 1]
+    assert [entry["grad_norm"] for entry in log] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"reward": "verifyable"}, "did you mean 'verifiable'"),
+        ({"group": 3}, "no whole number of groups of 3"),
+        ({"group": 1}, "a group has two at least"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_loaded(rows, asked, tmp_path, changes, message):
+    assert issubclass(trainers.SharedPrefixGRPOTrainer, GRPOTrainer)
+    call = {"reward": "verifiable", **NUMBERS, **changes}
+    with pytest.raises(UserError, match=message):
+        grpo.train("embedded:nothing", rows, asked, folder=tmp_path, **call)
+    assert not list(tmp_path.iterdir())
