@@ -13,11 +13,20 @@ from mipo_nb import preferences
 from mipo_nb.base.errors import UserError
 from mipo_nb.information import area_under_curve, identified
 
+# A refusal is said in the first person, or of the question; "I can't wait" and "if you are unable to" are none.
 _REFUSAL = re.compile(
-    r"\b(?:i['’]?m sorry|i am sorry|i can(?:no|['’])t|i cannot|unable to|i['’]?m afraid|as an ai|i don['’]t have (?:access|enough)"
-    r"|i['’]?m not able)\b",
+    r"\bi (?:can(?:no|['’])t|can not|could(?: not|n['’]t))\b(?! wait| help but| stress| imagine| emphasi[sz]e| recommend)"
+    r"|\bi(?:['’]m| am) (?:not able|unable|afraid (?:i|that|not)\b|sorry,? but)|\bas an? (?:ai|(?:large )?language model)\b"
+    r"|\bi (?:do not|don['’]t) (?:have (?:access|enough|the ability)|know(?: the answer|[.!]|$))"
+    r"|\bnot enough information\b|\bcannot be (?:determined|answered)\b"
+    r"|\blo siento,? (?:pero )?no\b|\bno puedo (?:ayudar|responder)|\bdésolée?,? (?:mais )?je ne\b|\bje ne peux pas\b",
     re.IGNORECASE,
 )
+
+
+def refuses(text):
+    """Whether a text refuses to answer, by its usual words: the one rule for this, wherever a refusal is counted."""
+    return bool(_REFUSAL.search(text))
 
 
 def preferences_kept(rows, responses):
@@ -46,12 +55,12 @@ def text_health(rows, responses):
 
     table = []
     for row, response in zip(rows, responses, strict=True):
-        grams = _four_grams(response)
-        source = set(_four_grams(row["context"]))
+        grams = n_grams(response)
+        source = set(n_grams(row["context"]))
         table.append(
             {
                 "repetition": 1 - len(set(grams)) / len(grams) if grams else 0.0,
-                "refusal": float(bool(_REFUSAL.search(response))),
+                "refusal": float(refuses(response)),
                 "words": float(len(preferences.words(response))),
                 "echo": float(np.mean([g in source for g in grams])) if grams else 0.0,
                 "asked_short": any(p["kind"] == "at_most_words" for p in row["preferences"]),
@@ -60,17 +69,15 @@ def text_health(rows, responses):
     return pd.DataFrame(table)
 
 
-def _four_grams(text):
-    found = [w.lower() for w in preferences.words(text)]
-    return [tuple(found[i : i + 4]) for i in range(len(found) - 3)]
+def n_grams(text, n=4):
+    """The runs of n words of a text, in order and in lower case, as tuples."""
+    words = [word.lower() for word in preferences.words(text)]
+    return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
 
 
 def distinct(responses, n=2):
     """Distinct n-grams over all n-grams of a set of responses (Li et al. 2016, arXiv 1510.03055), 0 to 1."""
-    grams = []
-    for response in responses:
-        found = [w.lower() for w in preferences.words(response)]
-        grams += [tuple(found[i : i + n]) for i in range(len(found) - n + 1)]
+    grams = [gram for response in responses for gram in n_grams(response, n)]
     return len(set(grams)) / len(grams) if grams else 0.0
 
 

@@ -147,8 +147,13 @@ def _file_rows(path, split, n, seed):
 
 def split_of(user_id):
     """The split that a hash of the user's id decides: half `train`, a fifth `dev`, three tenths `test`, whatever else is there."""
-    share = int(hashlib.sha256(user_id.encode()).hexdigest()[:8], 16) / 16**8
+    share = share_of(user_id)
     return "train" if share < 0.5 else "dev" if share < 0.7 else "test"
+
+
+def share_of(text):
+    """A number from 0 to 1 that a hash of the text decides, whatever else there is: what divides rows into splits."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 16**8
 
 
 def columns(row):

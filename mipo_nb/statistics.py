@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _RESAMPLES = 4000
+_Z = 1.959963984540054  # 97.5% of a standard normal lie below
 
 
 @dataclass(frozen=True)
@@ -25,24 +26,59 @@ class Estimate:
         return Estimate(self.value * factor, low, high, self.n)
 
 
+def resampled(tables, clusters=None, *, seed=0, resamples=_RESAMPLES):
+    """Array [1 + resamples, k]: column sums of `tables` [trainings, n, k], averaged over trainings; first as they are, then
+    with whole clusters (users), and the trainings where there are several, drawn with replacement.
+
+    `clusters` [n] are labels, or None for independent rows. The users are the same in all trainings, and are drawn once
+    for all of them. With few trainings their part is coarse; it widens the interval, as it should.
+    """
+    tables = np.asarray(tables, dtype=float)
+    trainings, n, k = tables.shape
+    labels = _labels(n, clusters)
+    sums = np.zeros((trainings, labels.max(initial=-1) + 1, k))
+    np.add.at(sums, (slice(None), labels), tables)
+    rng = np.random.default_rng(seed)
+    users = _drawn(sums.shape[1], rng, resamples)
+    if trainings == 1:
+        drawn = users @ sums[0]
+    else:
+        seeds = _drawn(trainings, rng, resamples) / trainings
+        drawn = np.einsum("bs,suk,bu->bk", seeds, sums, users, optimize=True)
+    return np.concatenate([sums.sum(1).mean(0, keepdims=True), drawn])
+
+
+def _labels(n, clusters):
+    return np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+
+
+def _drawn(count, rng, resamples):
+    """[resamples, count]: how often each of `count` is drawn when as many are drawn with replacement."""
+    return rng.multinomial(count, np.full(count, 1 / count), size=resamples)
+
+
+def _interval(values, n):
+    """`Estimate` of `values`, the first of them as the data are, the others resampled; those that are NaN are left out (one
+    user drawn n times has no correlation)."""
+    with np.errstate(invalid="ignore"):
+        low, high = np.nanquantile(values[1:], [0.025, 0.975]) if not np.isnan(values[1:]).all() else (np.nan, np.nan)
+    return Estimate(float(values[0]), float(low), float(high), n)
+
+
+def _ratio_of_sums(columns, clusters, seed):
+    """The first of the `columns`, [2][trainings, n], over the second: `_interval` of their sums."""
+    sums = resampled(np.stack(columns, axis=-1), clusters, seed=seed)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _interval(np.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], np.nan), columns[0].shape[1])
+
+
 def mean(values, clusters=None, *, seed=0):
     """Mean with a percentile-bootstrap interval that resamples whole clusters (users), as rows of one user go together.
 
     `values` [n]; `clusters` [n] of labels, or None for independent rows. NaNs are left out. Raises `ValueError` when
     nothing is left.
     """
-    values = np.asarray(values, dtype=float)
-    labels = np.arange(len(values)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
-    keep = ~np.isnan(values)
-    values, labels = values[keep], labels[keep]
-    if not len(values):
-        raise ValueError("No value to average.")
-    labels = np.unique(labels, return_inverse=True)[1]
-    sums, sizes = np.bincount(labels, weights=values), np.bincount(labels)
-    weights = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=_RESAMPLES)
-    means = weights @ sums / (weights @ sizes)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(float(values.mean()), float(low), float(high), len(values))
+    return over_seeds(np.asarray(values, dtype=float)[None], clusters, seed=seed)
 
 
 def proportion(values, clusters=None, *, seed=0):
@@ -67,40 +103,17 @@ def paired_difference(after, before, clusters=None, *, seed=0):
 
 def ratio(parts, wholes, clusters=None, *, seed=0):
     """Sum of `parts` over the sum of `wholes`, both [n], resampling whole clusters (users). Nothing may be NaN."""
-    sums, sizes = _moments([parts, wholes], clusters, seed)
-    return _interval(lambda m: m[..., 0] / m[..., 1], sums, sizes)
+    return _ratio_of_sums([np.asarray(column, dtype=float)[None] for column in (parts, wholes)], clusters, seed)
 
 
 def correlation(x, y, clusters=None, *, seed=0):
     """Pearson's correlation of x and y [n], resampling whole clusters (users). Nothing may be NaN."""
     # Centred first, so that differences of large squares lose no digits.
     x, y = (np.asarray(v, dtype=float) - np.mean(v) for v in (x, y))
-
-    def pearson(m):
-        n, a, b, aa, bb, ab = np.moveaxis(m, -1, 0)
-        return (ab - a * b / n) / np.sqrt((aa - a**2 / n) * (bb - b**2 / n))
-
-    sums, sizes = _moments([np.ones(len(x)), x, y, x * x, y * y, x * y], clusters, seed)
-    return _interval(pearson, sums, sizes)
-
-
-def _moments(columns, clusters, seed):
-    """Sums of each column [k] in every resample of clusters [resamples, k], the sample itself first, and n."""
-    columns = np.stack([np.asarray(c, dtype=float) for c in columns])
-    n = columns.shape[1]
-    labels = np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
-    sums = np.stack([np.bincount(labels, weights=c) for c in columns], axis=1)
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=_RESAMPLES)
-    return np.concatenate([sums.sum(0, keepdims=True), weights @ sums]), n
-
-
-def _interval(function, sums, n):
-    """`Estimate` of a function of sums; resamples in which it is not defined (one user drawn n times) are left out."""
+    columns = np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y], axis=-1)
+    n, a, b, aa, bb, ab = resampled(columns[None], clusters, seed=seed).T
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = function(sums)
-    low, high = np.nanquantile(found[1:], [0.025, 0.975])
-    return Estimate(float(found[0]), float(low), float(high), n)
+        return _interval((ab - a * b / n) / np.sqrt((aa - a**2 / n) * (bb - b**2 / n)), len(x))
 
 
 def change_in_share(after, before, *, seed=0):
@@ -117,24 +130,17 @@ def change_in_share(after, before, *, seed=0):
 
 
 def over_seeds(differences, clusters=None, *, seed=0):
-    """Mean over rows and training seeds of an array [seeds, n], bootstrapping users and seeds together.
+    """Mean over rows and training seeds of an array [seeds, n], bootstrapping users and seeds together: see `resampled`.
 
-    With few seeds the seed part is coarse; it widens the interval, as it should. The same users are resampled in all
-    seeds, for they are the same users. Rows with a NaN in any seed are left out.
+    Rows with a NaN in any seed are left out. Raises `ValueError` when nothing is left.
     """
     differences = np.asarray(differences, dtype=float)
-    labels = np.unique(np.arange(differences.shape[1]) if clusters is None else clusters, return_inverse=True)[1]
     keep = ~np.isnan(differences).any(axis=0)
-    differences, labels = differences[:, keep], np.unique(labels[keep], return_inverse=True)[1]
-    sizes = np.bincount(labels)
-    sums = np.stack([np.bincount(labels, weights=row) for row in differences])
-    rng = np.random.default_rng(seed)
-    n_seeds, n_users = sums.shape
-    users = rng.multinomial(n_users, np.full(n_users, 1 / n_users), size=_RESAMPLES)
-    seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=_RESAMPLES) / n_seeds
-    means = np.einsum("bs,su,bu->b", seeds, sums, users) / (users @ sizes)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(float(differences.mean()), float(low), float(high), differences.shape[1])
+    if not keep.any():
+        raise ValueError("No value to average.")
+    differences = differences[:, keep]
+    clusters = None if clusters is None else np.asarray(clusters)[keep]
+    return _ratio_of_sums([differences, np.ones_like(differences)], clusters, seed)
 
 
 def change_over_seeds(after, before):
@@ -144,9 +150,9 @@ def change_over_seeds(after, before):
     further by Wilson's upper limit for none of n, which is on the safe side.
     """
     gap = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
-    found, missed = over_seeds(gap), share(0, gap.shape[1]).high
-    low, high = found.low - missed * (not (gap < 0).any()), found.high + missed * (not (gap > 0).any())
-    return Estimate(found.value, low, high, found.n)
+    estimate, missed = over_seeds(gap), share(0, gap.shape[1]).high
+    low, high = estimate.low - missed * (not (gap < 0).any()), estimate.high + missed * (not (gap > 0).any())
+    return Estimate(estimate.value, low, high, estimate.n)
 
 
 def bootstrap(estimator, n, clusters=None, *, seed=0, resamples=1000):
@@ -155,27 +161,35 @@ def bootstrap(estimator, n, clusters=None, *, seed=0, resamples=1000):
     `estimator` takes weights [resamples, n], how often each of the n rows was drawn, and gives an array [resamples];
     all weights 1 are the data as they are. Resamples in which it is NaN are left out of the interval.
     """
-    labels = np.unique(np.arange(n) if clusters is None else np.asarray(clusters), return_inverse=True)[1]
-    count = labels.max() + 1
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-    found = estimator(drawn[:, labels].astype(float))
-    found = found[~np.isnan(found)]
-    low, high = np.quantile(found, [0.025, 0.975]) if len(found) else (np.nan, np.nan)
-    return Estimate(float(estimator(np.ones((1, n)))[0]), float(low), float(high), n)
+    labels = _labels(n, clusters)
+    drawn = _drawn(labels.max() + 1, np.random.default_rng(seed), resamples)
+    weights = np.concatenate([np.ones((1, n)), drawn[:, labels]])
+    return _interval(estimator(weights), n)
 
 
 def share(successes, n):
     """Binomial proportion with Wilson's 95% interval. Raises `ValueError` for n = 0."""
-    from scipy.stats import binomtest
+    return Estimate(successes / n if n else np.nan, *wilson(successes / n if n else 0, n), int(n))
 
-    interval = binomtest(int(successes), int(n)).proportion_ci(method="wilson")
-    return Estimate(successes / n, float(interval.low), float(interval.high), int(n))
+
+def wilson(share, n):
+    """(low, high): Wilson's 95% interval of a share of n, each from 0 to 1; `share` x n need not be whole.
+
+    The values of p from which the share is no more than 1.96 standard errors away, with the error that p implies
+    (Wilson 1927). Raises `ValueError` for n = 0.
+    """
+    if n < 1:
+        raise ValueError("A share of nothing has no interval.")
+    middle = share + _Z**2 / (2 * n)
+    reach = _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    low, high = (middle - reach) / (1 + _Z**2 / n), (middle + reach) / (1 + _Z**2 / n)
+    return max(0.0, float(low)), min(1.0, float(high))  # rounding passes none and all
 
 
 def paired_p_value(after, before, clusters=None, *, seed=0):
     """Two-sided p-value of no paired difference, by flipping the sign of whole clusters (users) at random; NaNs left out."""
     difference = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
-    labels = np.unique(np.arange(len(difference)) if clusters is None else clusters, return_inverse=True)[1]
+    labels = _labels(len(difference), clusters)
     keep = ~np.isnan(difference)
     sums = np.bincount(labels[keep], weights=difference[keep])
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(_RESAMPLES, len(sums)))
@@ -213,14 +227,8 @@ def relative_gain(after, before, *, seed=0):
     Resamples in which `before` is 0 throughout are left out; all is NaN where it is 0 everywhere.
     """
     after, before = (np.atleast_2d(np.asarray(a, dtype=float)) for a in (after, before))
-    if not before.sum():
-        return Estimate(np.nan, np.nan, np.nan, before.shape[1])
-    rng = np.random.default_rng(seed)
-    rows, columns = (rng.multinomial(size, np.full(size, 1 / size), size=_RESAMPLES) for size in before.shape)
-    totals = [np.einsum("bs,sn,bn->b", rows, a, columns, optimize=True) for a in (after, before)]
-    keep = totals[1] > 0
-    low, high = np.quantile(totals[0][keep] / totals[1][keep] - 1, [0.025, 0.975])
-    return Estimate(float(after.sum() / before.sum() - 1), float(low), float(high), before.shape[1])
+    gain = _ratio_of_sums([after, before], None, seed)
+    return Estimate(gain.value - 1, gain.low - 1, gain.high - 1, gain.n)
 
 
 def components(values):

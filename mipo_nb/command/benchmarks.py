@@ -31,17 +31,12 @@ from mipo_nb.command.plain_route import (
 from mipo_nb.engine import decoding, packing
 from mipo_nb.engine.linear import packed_weights
 from mipo_nb.lab import plots
+from mipo_nb.lab.costs import product_rate
 
 PARTS = ("train", "sample", "score", "pipeline")
 NOT_YET = "not measured yet"
 COLUMNS = ("what", "ours", "reference", "unit", "ratio", "share_of_peak", "device", "n")
 BATCH = 8  # pairs in a training step
-
-
-def peak_rate(dtype, device, *, size=2048, repeats=7):
-    """Floating-point operations per second of a square matrix product, the best of `repeats`."""
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    return 2 * size**3 / min(_seconds(lambda: a @ b.T, device) for _ in range(repeats + 2))
 
 
 def _seconds(task, device):
@@ -164,31 +159,8 @@ def _row(what, amount, unit, seconds, share, n):
     }
 
 
-def scaling(dtype, device):
-    """Seconds of a training step against pairs and prompt length, and of scoring against K contexts: one row each."""
-    model, tokenizer = models.load(MODEL, device=device, dtype=dtype)
-    rows = []
-    for axis, sizes in (
-        ("pairs", (1, 2, 4, 8)),
-        ("prompt tokens", (56, 112, 224, 448)),
-        ("contexts", (1, 2, 4, 8, 16)),
-    ):
-        for size in sizes:
-            if axis == "contexts":
-                asked = [prompts.messages("Name a bird.", t) for t in texts(tokenizer, [PROMPT - 44] * size)]
-                task = lambda asked=asked: scoring.log_probabilities(model, tokenizer, asked, ["A heron."] * len(asked))  # noqa: E731
-            else:
-                pairs = some_pairs(
-                    tokenizer, size if axis == "pairs" else 2, prompt=PROMPT if axis == "pairs" else size
-                )
-                task = training_step("ours", pairs, dtype, device)
-            task()
-            rows.append({"axis": axis, "size": size, "seconds": min(_seconds(task, device) for _ in range(3))})
-    return rows
-
-
 def run(repetitions=5, *, folder=None, parts=PARTS):
-    """Run the benchmarks; write bench.csv, bench_scaling.csv and their plots to `folder` (default: figures/).
+    """Run the benchmarks; write bench.csv and its plot to `folder` (default: figures/).
 
     Rows of other devices that are there already are kept, so that one file holds a laptop's and a GPU's figures.
     """
@@ -197,7 +169,7 @@ def run(repetitions=5, *, folder=None, parts=PARTS):
     folder = Path(folder or project_root() / "figures")
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{machine.cuda or f'{machine.cores} cores, {processor()}'}, {dtype}"
-    peak = peak_rate(getattr(torch, dtype), device)
+    peak = product_rate(device, dtype)
     rows = [{"what": "matrix product (the peak)", "ours": peak / 1e9, "unit": "GFLOP/s", "device": name}]
     for part in parts:
         for row in BENCHES[part](dtype, device, peak, repetitions):
@@ -206,10 +178,6 @@ def run(repetitions=5, *, folder=None, parts=PARTS):
             _write(folder / "bench.csv", rows, name)  # row by row: a benchmark that is stopped keeps what it has
     table = pd.read_csv(folder / "bench.csv")
     _plot_ratios(folder / "bench.png", table[(table["device"] == name) & table["ratio"].notna()], name)
-    if parts == PARTS:
-        points = pd.DataFrame(scaling(dtype, device))
-        write_atomically(folder / "bench_scaling.csv", points.to_csv(index=False, float_format="%.4g"))
-        _plot_scaling(folder / "bench_scaling.png", points)
     return rows
 
 
@@ -231,16 +199,6 @@ def _plot_ratios(file, rows, name):
     ax.axvline(1, color="0.4", ls="--", lw=1)
     ax.invert_yaxis()
     ax.set(xlabel="times as fast as the straightforward route (dashed: equal)", title=name)
-    plots.save(fig, file)
-
-
-def _plot_scaling(file, points):
-    titles = {"pairs": "A training step", "prompt tokens": "A step of 2 pairs", "contexts": "Scoring under K contexts"}
-    fig, axes = plots.figure(len(titles))
-    for ax, (axis, title) in zip(axes, titles.items(), strict=True):
-        some = points[points["axis"] == axis]
-        ax.plot(some["size"], some["seconds"], "o-", color=plots.COLOURS[0])
-        ax.set(xlabel=axis, ylabel="seconds", ylim=(0, None), xlim=(0, None), title=title)
     plots.save(fig, file)
 
 

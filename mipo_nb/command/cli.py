@@ -194,7 +194,7 @@ def bench(
     parts: Annotated[list[str], typer.Argument(help="train, sample, score, pipeline; all, without any.")] = None,
     repetitions: Annotated[int, typer.Option(min=1, help="How often each route runs, in turn.")] = 5,
 ):
-    """Time ours against plain TRL and transformers; writes figures/bench.csv and plots."""
+    """Time ours against plain TRL and transformers; writes figures/bench.csv and a plot."""
     from mipo_nb.command import benchmarks
     from mipo_nb.lab import runs
 

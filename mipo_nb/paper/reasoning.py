@@ -16,7 +16,6 @@ EXTRACT = (
     "Here is a problem and somebody's solution.\n\nProblem: {problem}\n\nSolution: {response}\n\nWhich number does the "
     "solution give as its answer? Reply with that number and nothing else."
 )
-_NUMBER = re.compile(r"####[^\S\n]*[$€£]?(-?\d[\d,]*(?:\.\d+)?(?:/[1-9]\d*)?)")
 _LETTER = re.compile(r"\b(?i:answer is):?\s*\(?([A-D])\b")
 
 
@@ -37,16 +36,16 @@ def _worked(problem):
 
 def marked(problem, response):
     """What a response gives in the demanded form: a `Fraction`, a letter from A to D, or None. The first one counts."""
-    found = (_LETTER if problem["letters"] else _NUMBER).search(response)
-    if not found:
-        return None
-    return found[1] if problem["letters"] else answers.number(found[1].rstrip(","))
+    if not problem["letters"]:
+        return answers.after_hashes(response)
+    letter = _LETTER.search(response)
+    return letter and letter[1]
 
 
 def up_to_answer(response):
     """A response up to its first marked number, all of it where there is none: a small model goes on with new problems."""
-    found = _NUMBER.search(response)
-    return response[: found.end()] if found else response
+    number = answers.AFTER_HASHES.search(response)
+    return response[: number.end()] if number else response
 
 
 def answered(model, tokenizer, rows, exemplars, sampling, *, seed, folder=None, description="answers as published"):

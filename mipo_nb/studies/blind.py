@@ -14,10 +14,9 @@ import numpy as np
 
 from mipo_nb.base.errors import UserError, did_you_mean
 from mipo_nb.base.files import digest, write_atomically
-from mipo_nb.statistics import Estimate
+from mipo_nb.statistics import Estimate, wilson
 
 VERDICTS = ("A", "B", "same")
-_Z = 1.959963984540054  # 97.5% of a standard normal lie below
 
 
 @dataclass(frozen=True)
@@ -165,20 +164,6 @@ def _read(file):
     if not rows or rows[0] != ["pair", "verdict"] or wrong:
         raise UserError(f"{file} is not a sheet of ratings (columns pair, verdict); move it away to begin a new one.")
     return dict(rows[1:])
-
-
-def wilson(share, n):
-    """(low, high): Wilson's 95% interval of a share of n, each from 0 to 1; `share` x n need not be whole.
-
-    The values of p from which the share is no more than 1.96 standard errors away, with the error that p implies
-    (Wilson 1927). Raises `ValueError` for n = 0.
-    """
-    if n < 1:
-        raise ValueError("Nothing was rated.")
-    middle = share + _Z**2 / (2 * n)
-    reach = _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    low, high = (middle - reach) / (1 + _Z**2 / n), (middle + reach) / (1 + _Z**2 / n)
-    return max(0.0, float(low)), min(1.0, float(high))  # rounding passes none and all
 
 
 def preferred(outcomes):

@@ -7,7 +7,7 @@ of what it reads: who has drifted once may go on to drift.
 
 import numpy as np
 
-from mipo_nb import preferences, prompts, sources
+from mipo_nb import evaluation, prompts, sources
 from mipo_nb.base.errors import UserError
 
 
@@ -58,17 +58,12 @@ def repeated_from_before(replies):
     """
     found = np.full((len(replies), len(replies[0])), np.nan)
     for row, dialogue in enumerate(replies):
-        before = set(_four_grams(dialogue[0]))
+        before = set(evaluation.n_grams(dialogue[0]))
         for turn, reply in enumerate(dialogue[1:], 1):
-            grams = _four_grams(reply)
+            grams = evaluation.n_grams(reply)
             found[row, turn] = np.mean([g in before for g in grams]) if grams else 0.0
             before.update(grams)
     return found
-
-
-def _four_grams(text):
-    found = [w.lower() for w in preferences.words(text)]
-    return [tuple(found[i : i + 4]) for i in range(len(found) - 3)]
 
 
 def slope(values):

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from mipo_nb.evaluation import refuses
+
 ANSWER, REFUSAL, NONE, CONFLICT = "answer", "refusal", "none", "conflict"
 KINDS = ("right", "format", "no answer", "off-topic", "arithmetic slip", "wrong reasoning")
 
@@ -40,11 +42,8 @@ _MARKED_NUMBER = (  # by form, which counts first; in words
     [re.compile(rf"\banswer\b[^.\n\d]{{0,60}}?(?:\bis\b|:|=|\bequals\b)[^\d\n.]{{0,40}}?({_NUMBER})", re.IGNORECASE)],
 )
 _LIST_ITEM = re.compile(r"^[ \t]*(?:step[ \t]*)?\d+[.):][ \t]+(?=\S)", re.IGNORECASE | re.MULTILINE)
-_REFUSAL = re.compile(
-    r"\b(?:i['’]?m sorry|i am sorry|i can(?:no|['’])t|i cannot|i am (?:not able|unable)|i['’]m (?:not able|unable)|as an ai|"
-    r"i (?:do not|don['’]t) (?:know|have enough)|not enough information|cannot be (?:determined|answered))\b",
-    re.IGNORECASE,
-)
+# The form that GSM8K's solutions end in, and that the published protocol asks for: a number after four hashes.
+AFTER_HASHES = re.compile(r"####[^\S\n]*[$€£]?(-?\d[\d,]*(?:\.\d+)?(?:/[1-9]\d*)?)")
 
 
 def _plain(text):
@@ -66,6 +65,12 @@ def number(text):
     return sign * sum(Fraction(part) for part in text.split())
 
 
+def after_hashes(response):
+    """The first number of a response that stands after `####`, as a `Fraction`, or None."""
+    match = AFTER_HASHES.search(response)
+    return number(match[1].rstrip(",")) if match else None
+
+
 def read_number(response):
     """The number a response claims, as a `Reading`.
 
@@ -76,7 +81,7 @@ def read_number(response):
     formal, said = ({number(found) for p in patterns for found in p.findall(text)} for patterns in _MARKED_NUMBER)
     if marked := formal or said:
         return Reading(ANSWER, *marked, marked=True) if len(marked) == 1 else Reading(CONFLICT, marked=True)
-    if _REFUSAL.search(text):
+    if refuses(text):
         return Reading(REFUSAL)
     if found := re.findall(_NUMBER, text):
         return Reading(ANSWER, number(found[-1]))
@@ -112,7 +117,7 @@ def read_letter(response, options):
         marked = _letters(alone, text)
     if marked:
         return Reading(ANSWER, *marked, marked=True) if len(marked) == 1 else Reading(CONFLICT, marked=True)
-    if _REFUSAL.search(text):
+    if refuses(text):
         return Reading(REFUSAL)
     plain = {letter: re.sub(r"[*_`]", "", option).strip() for letter, option in options.items()}
     for says in (_says_exactly, _says):

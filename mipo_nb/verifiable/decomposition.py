@@ -8,7 +8,7 @@ from math import factorial
 import numpy as np
 
 from mipo_nb.base.errors import UserError
-from mipo_nb.statistics import Estimate
+from mipo_nb.statistics import Estimate, resampled
 from mipo_nb.verifiable import answers
 
 # The links of the chain, in order, and the kinds of `answers.KINDS` that fail there. What fails nowhere is right.
@@ -73,16 +73,10 @@ def change(after, before, *, seed=0, resamples=2000):
     one model. Intervals hold 95% and resample problems and training seeds together, as `statistics.over_seeds` does.
     """
     after, before = passed(after), passed(before)
-    before = np.broadcast_to(before, after.shape)
-    trainings, n = after.shape[:2]
-    rng = np.random.default_rng(seed)
-    rows, columns = (rng.multinomial(size, np.full(size, 1 / size), size=resamples) for size in (trainings, n))
-    rows, columns = np.vstack([np.ones(trainings), rows]), np.vstack([np.ones(n), columns])
-    old, new = (
-        np.einsum("bs,snk,bn->bk", rows, some, columns, optimize=True) / (trainings * n) for some in (before, after)
-    )
-    parts = split(factors(old), factors(new))
-    parts = np.concatenate([parts, (new - old)[:, -1:]], axis=1)
+    n, links = after.shape[1:]
+    both = np.concatenate([np.broadcast_to(before, after.shape), after], axis=-1)
+    old, new = np.split(resampled(both, seed=seed, resamples=resamples) / n, [links], axis=1)
+    parts = np.column_stack([split(factors(old), factors(new)), (new - old)[:, -1]])
     low, high = np.quantile(parts[1:], [0.025, 0.975], axis=0)
     return {
         stage: Estimate(float(parts[0, k]), float(low[k]), float(high[k]), n)

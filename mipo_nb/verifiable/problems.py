@@ -5,7 +5,6 @@ is a number), and `solution` (worked out, where the data set has one). `train` i
 of the training rows by a hash of the question, is for choices; `test` is measured once.
 """
 
-import hashlib
 import json
 import os
 import random
@@ -14,6 +13,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.sources import SPLITS, share_of
+from mipo_nb.verifiable import stories
 
 # task: (hub id, configuration, commit, where it lies in a folder of JSONL, the file of each split)
 HUB = {
@@ -27,7 +28,6 @@ HUB = {
 }  # fmt: skip
 STORIES = {"stories": (1, 2, 3), "stories-1": (1,), "stories-2": (2,), "stories-3": (3,)}  # of how many steps
 TASKS = (*STORIES, *HUB)
-SPLITS = ("train", "dev", "test")
 _LETTERS = "ABCDEFGH"
 
 
@@ -45,13 +45,11 @@ def load(task, split, *, n=None, seed=0):
     if split not in SPLITS:
         raise UserError(f"Unknown split '{split}'; {did_you_mean(split, SPLITS)}")
     if task in STORIES:
-        from mipo_nb.verifiable import stories
-
         made = stories.problems(split, n=n or 1000, seed=seed, steps=STORIES[task])
         return Dataset.from_list([_row(r["question"], r["answer"], task, solution=r["solution"]) for r in made])
     rows = [_read(task, row) for row in _rows(task, HUB[task][4][split == "test"])]
     if split != "test":
-        rows = [row for row in rows if (_share(row["question"]) < 0.1) == (split == "dev")]
+        rows = [row for row in rows if (share_of(row["question"]) < 0.1) == (split == "dev")]
     random.Random(f"{task}-{split}-{seed}").shuffle(rows)
     if split != "test":
         rows = _unlike(rows, [_read(task, row)["question"] for row in _rows(task, HUB[task][4][True])], n)
@@ -151,10 +149,6 @@ def _closes(text):
         if not depth:
             return place
     return None
-
-
-def _share(question):
-    return int(hashlib.sha256(question.encode()).hexdigest()[:8], 16) / 16**8
 
 
 def near_duplicates(questions, others, *, alike=0.7):

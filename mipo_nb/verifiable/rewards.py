@@ -4,7 +4,6 @@ Only `verifiable` and `strict` look at the right answer. `self_judged` and `info
 alone, as MIPO's pairs are.
 """
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,6 @@ _RATE = (
     "Here is a problem and a student's answer.\n\nProblem: {problem}\n\nAnswer: {response}\n\nHow good is the answer? "
     "1 means that it is wrong, 5 that it is right and complete. Reply with one digit from 1 to 5 and nothing else."
 )
-_MARKED = re.compile(r"####[^\S\n]*[$€£]?(-?\d[\d,]*(?:\.\d+)?(?:/[1-9]\d*)?)")
 
 
 @dataclass(frozen=True)
@@ -38,10 +36,9 @@ def verifiable(responses):
 
 def strict(responses):
     """1 where the first number after `####` is right, else 0: the form that the published baseline insists on."""
-    found = (_MARKED.search(text) for text in responses.texts)
     return [
-        float(bool(match) and answers.same(answers.number(match[1].rstrip(",")), grading.gold(row)))
-        for row, match in zip(responses.rows, found, strict=True)
+        float(answers.same(answers.after_hashes(text), grading.gold(row)))
+        for row, text in zip(responses.rows, responses.texts, strict=True)
     ]
 
 

@@ -4,11 +4,12 @@ Somebody has a number of things, one to three things happen, and a question is a
 a model of 135 million parameters gets some right: a task on which gains and losses can be seen.
 """
 
-import hashlib
 import random
 import re
 
-SPLITS = ("train", "dev", "test")
+from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.sources import SPLITS, share_of
+
 STEPS = (1, 2, 3)
 
 _PEOPLE = (
@@ -142,8 +143,6 @@ def problems(split, *, n, seed=0, steps=STEPS):
     """
     from datasets import Dataset
 
-    from mipo_nb.base.errors import UserError, did_you_mean
-
     if split not in SPLITS:
         raise UserError(f"Unknown split '{split}'; {did_you_mean(split, SPLITS)}")
     if not steps or set(steps) - set(STEPS):
@@ -160,5 +159,5 @@ def problems(split, *, n, seed=0, steps=STEPS):
 def _split_of(question):
     # A problem and its copies with other numbers and people stay together.
     question = re.sub(rf"\d+|\b(?:{'|'.join(_PEOPLE)})\b", "#", question)
-    share = int(hashlib.sha256(question.encode()).hexdigest()[:8], 16) / 16**8
+    share = share_of(question)
     return "train" if share < 0.6 else "dev" if share < 0.75 else "test"

@@ -204,5 +204,5 @@ def test_the_interval_holds_its_share_mirrors_and_stays_between_none_and_all(out
 
 
 def test_nothing_rated_is_no_number():
-    with pytest.raises(ValueError, match="Nothing was rated"):
+    with pytest.raises(ValueError, match="A share of nothing"):
         blind.preferred([])
