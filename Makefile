@@ -1,17 +1,28 @@
-# make run | test | lab | bench | site | env: each makes the environment first.
+# make run | test | test-all | smoke | lab | bench | site | env: each makes the environment first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROFILE ?= laptop
 FLAGS ?=
 
-.PHONY: run test lab bench site env
+.PHONY: run test test-all smoke lab bench site env
+
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 run: env
 	$(BIN)/mipo-nb run --profile $(PROFILE) $(FLAGS)
 
+# What finds faults soon: all pure tests, the model tests of the method and the engine, a few whole notebooks.
 test: env
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --durations=20
+	$(PYTEST) -m "not whole" --durations=10
+
+test-all: env
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[harness]'  # a public reference for scores
+	$(PYTEST) --durations=20
+
+# Smoke runs of the notebooks that changed since they last passed (tests/notebooks/passed.json), and of no others.
+smoke: env
+	$(PYTEST) --changed tests/notebooks/test_smoke.py
 
 lab: env
 	$(BIN)/jupyter lab --notebook-dir=.

@@ -6,9 +6,9 @@ from pathlib import Path
 from docutils import nodes
 from docutils.utils.math import latex2mathml
 
-from mipo_nb import __version__
+import mipo_nb
 
-project, author, release = "MIPO notebooks", "The MIPO notebooks' authors", __version__
+project, author, release = "MIPO notebooks", "The MIPO notebooks' authors", mipo_nb.__version__
 copyright = "the authors; text CC BY 4.0, code Apache-2.0"
 root_doc = "docs/index"
 include_patterns = ["docs/*.md", "notebooks/*.ipynb", "RESULTS.md", "CONTRIBUTING.md"]
@@ -59,6 +59,24 @@ def _displayed(self, node):
     raise nodes.SkipNode
 
 
+def _modules():
+    """The sections of the page on the package, one for each folder and module, from the package's table of names."""
+    text, root, last = "", Path(mipo_nb.__file__).parent, None
+    for module in dict.fromkeys(mipo_nb.MODULES.values()):
+        folder = module.rpartition(".")[0]
+        if folder != last:
+            about = (root / folder / "README.md").read_text(encoding="utf-8").partition("\n")[2] if folder else ""
+            text += f"## {folder or 'The method'}\n{about}\n"
+        text += f"### {module.rpartition('.')[2]}\n\n```{{eval-rst}}\n.. automodule:: mipo_nb.{module}\n```\n\n"
+        last = folder
+    return text
+
+
+def _complete(app, page, source):
+    if page == "docs/api":
+        source[0] += _modules()
+
+
 def _front_page(app, error):
     (Path(app.outdir) / "index.html").write_text('<meta http-equiv="refresh" content="0; url=docs/index.html">')
 
@@ -66,4 +84,5 @@ def _front_page(app, error):
 def setup(app):
     """Formulas become MathML when the site is built: browsers draw it themselves, with no script from elsewhere."""
     app.add_html_math_renderer("mathml", (_inline, None), (_displayed, None))
+    app.connect("source-read", _complete)
     app.connect("build-finished", _front_page)

@@ -13,7 +13,7 @@ from mipo_nb import preferences
 from mipo_nb.base.errors import UserError
 from mipo_nb.information import area_under_curve, identified
 
-# A refusal is said in the first person, or of the question; "I can't wait" and "if you are unable to" are none.
+# A refusal speaks in the first person, or of the question; "I can't wait" and "if you are unable to" are none.
 _REFUSAL = re.compile(
     r"\bi (?:can(?:no|['’])t|can not|could(?: not|n['’]t))\b(?! wait| help but| stress| imagine| emphasi[sz]e| recommend)"
     r"|\bi(?:['’]m| am) (?:not able|unable|afraid (?:i|that|not)\b|sorry,? but)|\bas an? (?:ai|(?:large )?language model)\b"
@@ -25,7 +25,7 @@ _REFUSAL = re.compile(
 
 
 def refuses(text):
-    """Whether a text refuses to answer, by its usual words: the one rule for this, wherever a refusal is counted."""
+    """Whether a text refuses to answer, by the usual words of a refusal; every count of refusals uses this rule."""
     return bool(_REFUSAL.search(text))
 
 
@@ -33,9 +33,8 @@ def preferences_kept(rows, responses):
     """Array [n]: share of the row's checkable preferences that the response keeps, NaN where a row has none."""
     shares = []
     for row, response in zip(rows, responses, strict=True):
-        own = preferences.checkable(row["preferences"])
-        kept = [preferences.keeps(response, p, row["name"]) for p in own]
-        shares.append(np.mean(kept) if kept else np.nan)
+        keeps = [preferences.keeps(response, p, row["name"]) for p in preferences.checkable(row["preferences"])]
+        shares.append(np.mean(keeps) if keeps else np.nan)
     return np.array(shares, dtype=float)
 
 
@@ -45,28 +44,26 @@ def preference_kinds(rows):
 
 
 def text_health(rows, responses):
-    """`pandas.DataFrame` [n rows]: what a better score must not be paid with.
+    """`pandas.DataFrame` [n rows]: what must not get worse while another score gets better.
 
-    `repetition`: share of 4-grams of words that occurred before in the response. `refusal`: 0 or 1 by its usual words.
+    `repetition`: share of 4-grams of words that occurred before in the response. `refusal`: 0 or 1, by `refuses`.
     `words`: length. `echo`: share of the response's 4-grams that are copied from the context. `asked_short`: whether
-    the user asked for at most so many words.
+    the user asked for at most N words.
     """
     import pandas as pd
 
-    table = []
-    for row, response in zip(rows, responses, strict=True):
-        grams = n_grams(response)
-        source = set(n_grams(row["context"]))
-        table.append(
-            {
-                "repetition": 1 - len(set(grams)) / len(grams) if grams else 0.0,
-                "refusal": float(refuses(response)),
-                "words": float(len(preferences.words(response))),
-                "echo": float(np.mean([g in source for g in grams])) if grams else 0.0,
-                "asked_short": any(p["kind"] == "at_most_words" for p in row["preferences"]),
-            }
-        )
-    return pd.DataFrame(table)
+    return pd.DataFrame([_health(row, response) for row, response in zip(rows, responses, strict=True)])
+
+
+def _health(row, response):
+    grams, context_grams = n_grams(response), set(n_grams(row["context"]))
+    return {
+        "repetition": 1 - len(set(grams)) / len(grams) if grams else 0.0,
+        "refusal": float(refuses(response)),
+        "words": float(len(preferences.words(response))),
+        "echo": float(np.mean([gram in context_grams for gram in grams])) if grams else 0.0,
+        "asked_short": any(p["kind"] == "at_most_words" for p in row["preferences"]),
+    }
 
 
 def n_grams(text, n=4):
@@ -86,24 +83,23 @@ def candidate_contexts(rows, k, *, seed=0):
 
     Raises `UserError` when there are fewer than k different contexts.
     """
-    owners = sorted({(r["context"], r["user_id"]) for r in rows})
+    owners = {(r["context"], r["user_id"]) for r in rows}
     rng = random.Random(f"contexts-{seed}")
-    drawn = []
+    candidates = []
     for row in rows:
-        own = {c for c, u in owners if u == row["user_id"]}
-        others = sorted({c for c, _ in owners} - own)
+        others = sorted({c for c, _ in owners} - {c for c, user in owners if user == row["user_id"]})
         if k - 1 > len(others):
             raise UserError(f"K is {k} but there are only {len(others) + 1} different contexts; lower K or add users.")
-        drawn.append([row["context"], *rng.sample(others, k - 1)])
-    return drawn
+        candidates.append([row["context"], *rng.sample(others, k - 1)])
+    return candidates
 
 
 def identify_by_encoder(encoder, responses, candidates):
     """Array [n, K]: cosine of the response and each candidate context under an independent sentence encoder."""
-    flat = sorted({c for row in candidates for c in row})
-    place = {c: i for i, c in enumerate(flat)}
-    contexts, vectors = encoder.encode(flat), encoder.encode(list(responses))
-    return np.stack([contexts[[place[c] for c in row]] @ v for row, v in zip(candidates, vectors, strict=True)])
+    contexts = sorted({c for row in candidates for c in row})
+    index = {c: i for i, c in enumerate(contexts)}
+    context_vectors, vectors = encoder.encode(contexts), encoder.encode(list(responses))
+    return np.stack([context_vectors[[index[c] for c in row]] @ v for row, v in zip(candidates, vectors, strict=True)])
 
 
 def identification(scores):
@@ -112,8 +108,8 @@ def identification(scores):
 
 
 def views(rows, responses, encoder, candidates):
-    """{view: array [n]} of one model's responses, those that need no likelihoods: "kept", "identified" (AUC among the
-    `candidates` of `candidate_contexts`), "repetition", "refusal", "echo", and "words", NaN where few were asked for."""
+    """{view: array [n]} of one model's responses, without likelihoods: "kept", "identified" (AUC among the `candidates`
+    of `candidate_contexts`), "repetition", "refusal", "echo", and "words", NaN where the user asked for few."""
     health = text_health(rows, responses)
     return {
         "kept": preferences_kept(rows, responses),

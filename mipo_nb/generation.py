@@ -36,19 +36,32 @@ def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, desc
     a `Server`; it gets `batch_size` requests at a time, and each answer is kept. Raises `UserError` for a conversation
     longer than the model takes, or a server that gives up.
     """
+    options = {"seed": seed, "folder": folder, "description": description}
     if isinstance(model, Server):
-        answers = model.sample(conversations, sampling, seed=seed, folder=folder, description=description)
-        return _whole_sentences(answers)
-    ids = token_ids(model, tokenizer, conversations, sampling)
+        return whole_sentences(model.sample(conversations, sampling, **options))
+    return whole_sentences(_drawn(model, tokenizer, conversations, sampling, **options))
+
+
+def replies(model, tokenizer, conversations, *, max_tokens, batch_size=32, description="replies"):
+    """The model's greedy answers as a list of texts, each cut off after `max_tokens` tokens wherever that is."""
+    greedy = Sampling(temperature=0, max_new_tokens=max_tokens, batch_size=batch_size)
+    return [r["text"] for r in _drawn(model, tokenizer, conversations, greedy, seed=0, description=description)]
+
+
+def _drawn(model, tokenizer, conversations, sampling, **options):
+    ids, ends = token_ids(model, tokenizer, conversations, sampling), ends_of(model, tokenizer)
 
     def respond(rows, ticks):
-        return _responses(model, [ids[i] for i in rows], sampling, ends_of(model, tokenizer), ticks)
+        batch_ids = [ids[i] for i in rows]
+        if enable_packing(model):
+            return decode(model, batch_ids, sampling, ends, ticks)
+        return generate(model, batch_ids, sampling, ends)
 
-    return in_batches(respond, model, tokenizer, ids, sampling, seed=seed, folder=folder, description=description)
+    return in_batches(respond, model, tokenizer, ids, sampling, **options)
 
 
 def token_ids(model, tokenizer, conversations, sampling):
-    """List of lists: the conversations' token ids. Raises `UserError` where one and its response are too long."""
+    """Token ids of each conversation, a list of lists. Raises `UserError` where one and its response are too long."""
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit:
         prompts.check_length(tokenizer, conversations, sampling.max_new_tokens, limit)
@@ -56,15 +69,15 @@ def token_ids(model, tokenizer, conversations, sampling):
 
 
 def in_batches(respond, model, tokenizer, ids, sampling, *, seed, folder=None, description="sampling"):
-    """What `sample` returns, from `respond(rows, ticks)`, which gives (tokens, finished) for each of these rows.
+    """[{"text", "finished"}] from `respond(rows, ticks)`, which gives (tokens, finished) for each of these rows.
 
-    `ids` are the rows' token ids, which say what belongs together in a batch; `ticks` is to be moved on at each token.
+    `ids` are the rows' token ids, which decide what is batched together; `respond` advances `ticks` at each token.
     """
     import torch
 
     order = sorted(range(len(ids)), key=lambda i: ids[i])  # neighbours share what they begin with
     batches = [order[k : k + sampling.batch_size] for k in range(0, len(order), sampling.batch_size)]
-    responses = [None] * len(ids)
+    responses = {}
     with torch.inference_mode(), packed_weights(model):
         bar = iter(progress(range(len(batches) * sampling.max_new_tokens), description))
         for number, batch in enumerate(batches):
@@ -74,77 +87,44 @@ def in_batches(respond, model, tokenizer, ids, sampling, *, seed, folder=None, d
                 torch.manual_seed((seed * 1_000_003 + number) % 2**63)
                 return _texts(tokenizer, respond(batch, ticks))
 
-            found = kept(Path(folder) / f"batch-{number:04d}.json" if folder else None, draw)
-            for i, response in zip(batch, found, strict=True):
-                responses[i] = response
-            for _ in ticks:  # a batch that ended early
-                pass
-        for _ in bar:
-            pass
-    return _whole_sentences(responses)
+            file = Path(folder) / f"batch-{number:04d}.json" if folder else None
+            responses.update(zip(batch, kept(file, draw), strict=True))
+            list(ticks)  # advances the bar past the tokens that a batch which ended early did not need
+        list(bar)  # closes it
+    return [responses[i] for i in range(len(ids))]
 
 
-def _whole_sentences(responses):
-    """Responses {"text", "finished"} as a `datasets.Dataset`, those that are not finished cut to their last sentence."""
+def whole_sentences(responses):
+    """Responses {"text", "finished"} as a `datasets.Dataset`, unfinished ones cut to their last sentence."""
     from datasets import Dataset
 
     return Dataset.from_list([r if r["finished"] else {**r, "text": cut_to_sentence(r["text"])} for r in responses])
 
 
-def _responses(model, ids, sampling, ends, ticks=None):
-    return decode(model, ids, sampling, ends, ticks) if enable_packing(model) else generate(model, ids, sampling, ends)
-
-
-def _texts(tokenizer, made):
-    return [
-        {"text": tokenizer.decode(tokens, skip_special_tokens=True).strip(), "finished": finished}
-        for tokens, finished in made
-    ]
+def _texts(tokenizer, responses):
+    decoded = [tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens, _ in responses]
+    return [{"text": text, "finished": finished} for text, (_, finished) in zip(decoded, responses, strict=True)]
 
 
 def generate(model, ids, sampling, ends, processors=()):
-    """What `decoding.decode` returns, by transformers' own `generate`: the reference, and the way of other models.
+    """What `decoding.decode` returns, by transformers' own `generate`: for models it cannot run, and as its check.
 
     `processors` are of transformers' class `LogitsProcessor`; they come before temperature, top-k and top-p.
     """
     import torch
     from transformers import LogitsProcessorList
 
-    width = max(map(len, ids))
-    pad = min(ends)
-    tokens = torch.tensor([[pad] * (width - len(i)) + i for i in ids], device=model.device)
-    mask = torch.tensor([[0] * (width - len(i)) + [1] * len(i) for i in ids], device=model.device)
-    drawn = {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
+    width, pad = max(map(len, ids)), min(ends)
+    tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=model.device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=model.device)
+    options = {"max_new_tokens": sampling.max_new_tokens, "eos_token_id": sorted(ends), "pad_token_id": pad}
+    options["repetition_penalty"] = 1.0  # some models' files set another, which would change the distribution
+    options["do_sample"] = sampling.temperature > 0
+    if options["do_sample"]:
+        options |= {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
+    processors = LogitsProcessorList(processors)
     with torch.inference_mode():
-        out = model.generate(
-            tokens,
-            attention_mask=mask,
-            do_sample=sampling.temperature > 0,
-            **(drawn if sampling.temperature > 0 else {}),
-            logits_processor=LogitsProcessorList(processors),
-            repetition_penalty=1.0,  # some models' files ask for another; then it would not be the model's distribution
-            max_new_tokens=sampling.max_new_tokens,
-            eos_token_id=sorted(ends),
-            pad_token_id=pad,
-        )[:, width:]
-    found = []
-    for row in out.tolist():
-        stop = next((k for k, t in enumerate(row) if t in ends), None)
-        found.append((row[:stop], stop is not None))
-    return found
-
-
-def replies(model, tokenizer, conversations, *, max_tokens, batch_size=32, description="replies"):
-    """The model's greedy answers as a list of texts, each cut off after `max_tokens` tokens wherever that is."""
-    import torch
-
-    how = Sampling(temperature=0, max_new_tokens=max_tokens)
-    ids = token_ids(model, tokenizer, conversations, how)
-    order, ends, found = sorted(range(len(ids)), key=lambda i: ids[i]), ends_of(model, tokenizer), [None] * len(ids)
-    with torch.inference_mode(), packed_weights(model):
-        for start in progress(range(0, len(ids), batch_size), description):
-            batch = order[start : start + batch_size]
-            made = _texts(tokenizer, _responses(model, [ids[i] for i in batch], how, ends))
-            for i, response in zip(batch, made, strict=True):
-                found[i] = response["text"]
-    return found
+        sequences = model.generate(tokens, attention_mask=mask, logits_processor=processors, **options)
+    completions = sequences[:, width:].tolist()
+    stops = [next((k for k, t in enumerate(row) if t in ends), None) for row in completions]
+    return [(row[:stop], stop is not None) for row, stop in zip(completions, stops, strict=True)]

@@ -1,4 +1,4 @@
-"""Information between a prompt and a response: pure functions of arrays of probabilities or log-probabilities, in nats."""
+"""Information between prompt and response, in nats: pure functions of arrays of probabilities or log-probabilities."""
 
 import numpy as np
 from scipy.special import logsumexp
@@ -28,8 +28,8 @@ def mutual_information(joint):
 def pointwise_mutual_information(logp_with, logp_without):
     """log p(y|x,c) - log p(y|x), in nats; arrays of one shape, per response or per token.
 
-    With the marginal of a prompt in place of the second term this is the PMI of prompt and response. It is what MIPO
-    maximizes under the base model (arXiv 2603.19294).
+    With log p(y) as its second term, the PMI of prompt and response. Under the base model MIPO maximizes it
+    (arXiv 2603.19294).
     """
     return np.asarray(logp_with, dtype=float) - np.asarray(logp_without, dtype=float)
 
@@ -37,8 +37,8 @@ def pointwise_mutual_information(logp_with, logp_without):
 def log_marginal(scores):
     """Array [n]: log of the mean over K of exp(scores), from log p(y_i | x_k) [n, K] under K random prompts.
 
-    The mean is an unbiased estimate of p(y); its logarithm is too low on average, the more so the smaller K
-    (Jensen). K = 1 is the estimate that one MIPO pair makes.
+    The mean is an unbiased estimate of p(y); its logarithm is too low on average, more so for small K (Jensen). K = 1
+    is the estimate that one MIPO pair makes.
     """
     scores = np.asarray(scores, dtype=float)
     return logsumexp(scores, axis=1) - np.log(scores.shape[1])
@@ -76,9 +76,9 @@ def donsker_varadhan_bound(true, wrong):
 def mipo_optimum(reference, negative, beta):
     """pi*(y|x) proportional to p (p / q)^(1/beta): the minimum of the expected DPO loss, rows that sum to 1.
 
-    `reference` [X, Y] is p = pi_ref(y|x), which the chosen side is drawn from and which training starts at; `negative`,
-    of the same shape or [Y], is q, which the rejected side is drawn from: pi_ref(y) for random prompts, pi_ref(y|x)
-    without its context for missing ones (arXiv 2603.19294; derived in notebook 03). All entries positive, beta > 0.
+    `reference` [X, Y] is p = pi_ref(y|x), the chosen side's distribution and where training starts. `negative`, of the
+    same shape or [Y], is q, the rejected side's: pi_ref(y) for random prompts, pi_ref(y|x) without its context for
+    missing ones (arXiv 2603.19294; derived in notebook 03). All entries positive, beta > 0.
     """
     logits = np.log(reference) + (np.log(reference) - np.log(negative)) / beta
     return np.exp(logits - logsumexp(logits, axis=-1, keepdims=True))
@@ -95,7 +95,7 @@ def total_variation(p, q):
 
 
 def identified(scores):
-    """Array [n] of 0 and 1: is the true context (column 0 of [n, K]) the strictly best? Ties share the credit."""
+    """Array [n]: 1 where the true context (column 0 of [n, K]) scores best, else 0; m tied contexts get 1/m each."""
     scores = np.asarray(scores, dtype=float)
     best = scores.max(axis=1)
     ties = (scores == best[:, None]).sum(axis=1)

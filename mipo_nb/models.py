@@ -20,8 +20,8 @@ def resolve(name):
     """(path or hub id, revision) of a model name; fetches embedded models."""
     if name.startswith("embedded:"):
         return str(embedded_folder(name.removeprefix("embedded:"))), None
-    if Path(name).expanduser().is_dir():
-        return str(Path(name).expanduser()), None
+    if (folder := Path(name).expanduser()).is_dir():
+        return str(folder), None
     if name.startswith(("/", ".", "~")):
         raise UserError(f"There is no model folder {name}; give a folder, a hub id or embedded:smollm2-135m.")
     repo, _, revision = name.partition("@")
@@ -32,8 +32,7 @@ def load_tokenizer(name):
     """The tokenizer, padding on the left as generation wants. Raises `UserError` without a chat template."""
     from transformers import AutoTokenizer
 
-    source, revision = resolve(name)
-    tokenizer = _from_hub(AutoTokenizer, name, source, revision=revision)
+    tokenizer = _from_hub(AutoTokenizer, name)
     if tokenizer.chat_template is None:
         raise UserError(f"Model '{name}' has no chat template; choose an instruct model, whose name often ends so.")
     if tokenizer.pad_token_id is None:
@@ -43,19 +42,18 @@ def load_tokenizer(name):
 
 
 def load_config(name):
-    """The model's configuration, and nothing else of it. Raises `UserError` where it cannot be had."""
+    """The model's configuration, without its weights. Raises `UserError` where it cannot be loaded."""
     from transformers import AutoConfig
 
-    source, revision = resolve(name)
-    return _from_hub(AutoConfig, name, source, revision=revision)
+    return _from_hub(AutoConfig, name)
 
 
 def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, adapter=None):
     """A causal language model in evaluation mode, and its tokenizer.
 
-    `four_bit` loads NF4 weights through bitsandbytes (the Q of QLoRA). `adapter` is a folder with a LoRA adapter, or with
-    a whole model that was trained from this one and is loaded in its place. Raises `UserError` for an unknown model, a
-    missing chat template, an adapter that is not there, 4-bit where bitsandbytes cannot.
+    `four_bit` loads NF4 weights through bitsandbytes (the Q of QLoRA). `adapter` is a folder with a LoRA adapter, or a
+    whole model that was trained from this one and is loaded in its place. Raises `UserError` for an unknown model, a
+    missing chat template or adapter, and for 4-bit where bitsandbytes does not load.
     """
     import torch
     from peft import PeftModel
@@ -66,17 +64,13 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, adapter=None):
     keep_freed_memory()
     tokenizer = load_tokenizer(name)
     settle_imports()
-    source, revision = resolve(name)
     lora = adapter is not None and (Path(adapter) / "adapter_config.json").exists()
-    if adapter is not None and not lora:
-        if not (Path(adapter) / "config.json").exists():
-            raise UserError(f"There is no adapter in {adapter}; run notebook 11 first, or give the adapter's folder.")
-        source, revision = str(adapter), None
-    options = {"dtype": getattr(torch, dtype), "revision": revision, "use_safetensors": True}
+    if adapter is not None and not lora and not (Path(adapter) / "config.json").exists():
+        raise UserError(f"There is no adapter in {adapter}; run notebook 11 first, or give the adapter's folder.")
+    options = {"dtype": getattr(torch, dtype), "use_safetensors": True}
     if four_bit:
-        options["quantization_config"] = nf4(dtype)
-        options["device_map"] = {"": device}
-    model = _from_hub(AutoModelForCausalLM, name, source, **options)
+        options |= {"quantization_config": nf4(dtype), "device_map": {"": device}}
+    model = _from_hub(AutoModelForCausalLM, name, None if lora else adapter, **options)
     if not four_bit:
         model = model.to(device)
     if device == "cpu":
@@ -95,18 +89,17 @@ def nf4(dtype="bfloat16"):
         import bitsandbytes  # noqa: F401
     except Exception as e:
         raise UserError(f"4-bit weights need bitsandbytes, which does not load here ({e}); set four_bit=False.") from e
+    compute = getattr(torch, dtype)
     return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(torch, dtype),
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
     )
 
 
-def _from_hub(cls, name, source, **options):
-    """`from_pretrained` without remote code, its long errors turned into one sentence."""
+def _from_hub(cls, name, folder=None, **options):
+    """`from_pretrained` of `folder`, by default of `name`: without remote code, its long errors one sentence."""
+    source, revision = resolve(name) if folder is None else (str(folder), None)
     try:
-        return cls.from_pretrained(source, trust_remote_code=False, **options)
+        return cls.from_pretrained(source, revision=revision, trust_remote_code=False, **options)
     except (OSError, ValueError) as e:
         reason = str(e).strip().splitlines()[0]
         raise UserError(
@@ -127,8 +120,7 @@ def _weights_digest(files):
 
 def revision_of(model):
     """What identifies the weights: the commit on the hub, or a hash of a folder's safetensors."""
-    commit = getattr(model.config, "_commit_hash", None)
-    if commit:
+    if commit := getattr(model.config, "_commit_hash", None):
         return commit
     files = sorted(Path(model.config._name_or_path).glob("*.safetensors"))
     return _weights_digest(tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files))
@@ -140,18 +132,17 @@ def fingerprint(model):
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             weights.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
-    first = next(model.parameters())
-    quantized = getattr(model, "is_loaded_in_4bit", False)
-    return [revision_of(model), str(first.dtype), first.device.type, bool(quantized), weights.hexdigest()]
+    parameter = next(model.parameters())
+    quantized = bool(getattr(model, "is_loaded_in_4bit", False))
+    return [revision_of(model), str(parameter.dtype), parameter.device.type, quantized, weights.hexdigest()]
 
 
 @dataclass(frozen=True)
 class Lineage:
     """A model and what training made of it: `name` as in `models.load`, and folders of `adapters`, the oldest first.
 
-    Not `merged`, there is one adapter at most, which every round trains on. `merged`, every round leaves an adapter of its
-    own: all but the last are added to the weights, in the order and in the type in which the weights are held (in 16 or 4
-    bits that rounds them, each time).
+    Without `merged` there is at most one adapter, which every round goes on training. With it every round leaves a new
+    one: all but the last are added to the weights, in order and in the weights' type (16 or 4 bits round each time).
     """
 
     name: str
@@ -160,14 +151,12 @@ class Lineage:
 
     def then(self, adapter):
         """The lineage after a round that left `adapter`, a folder."""
-        kept = self.adapters if self.merged else ()
-        return Lineage(self.name, (*kept, Path(adapter)), self.merged)
+        earlier = self.adapters if self.merged else ()
+        return Lineage(self.name, (*earlier, Path(adapter)), self.merged)
 
     def fingerprint(self):
-        """What identifies the weights for a step's key: the same for untrained lineages of a name, merged or not."""
-        files = [Path(adapter) / "adapter_model.safetensors" for adapter in self.adapters]
-        for file in files:
-            _there(file)
+        """What identifies the weights for a step's key: equal for untrained lineages of a name, merged or not."""
+        files = [_existing(Path(adapter) / "adapter_model.safetensors") for adapter in self.adapters]
         hashes = [hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files]
         return [self.name, self.merged and bool(hashes), *hashes]
 
@@ -176,18 +165,18 @@ class Lineage:
         from peft import PeftModel
 
         for adapter in self.adapters:
-            _there(Path(adapter) / "adapter_config.json")
-        model, tokenizer = _with(self.name, self.adapters[:-1], how)
+            _existing(Path(adapter) / "adapter_config.json")
+        model, tokenizer = _with_merged(self.name, self.adapters[:-1], how)
         if self.adapters:
             model = PeftModel.from_pretrained(model, self.adapters[-1])
         return model.eval(), tokenizer
 
     def start(self, **how):
-        """(model, tokenizer) as a training needs them: without an adapter, and where `merged` with all of them added."""
-        return _with(self.name, self.adapters if self.merged else (), how)
+        """(model, tokenizer) to train from: without an adapter, and where `merged` with all added to the weights."""
+        return _with_merged(self.name, self.adapters if self.merged else (), how)
 
     def put_adapter_into(self, policy):
-        """Give a PEFT model's new adapter the weights of this lineage's own, so that training goes on from there.
+        """Give a PEFT model's new adapter the weights of this lineage's last one, so that training goes on from there.
 
         A model that comes with its adapter would make TRL hold a second copy as its reference.
         """
@@ -197,23 +186,24 @@ class Lineage:
         set_peft_model_state_dict(policy, weights)
 
 
-def _with(name, adapters, how):
-    """(model, tokenizer) with `adapters` added to the weights, the caller's own."""
+def _with_merged(name, adapters, how):
+    """(model, tokenizer) with `adapters` added to the weights; the caller may change both."""
     return copy.deepcopy(_merged(name, adapters, **how)) if adapters else load(name, **how)
 
 
 @functools.lru_cache(maxsize=1)
 def _merged(name, adapters, **how):
-    """What `_with` gives, not to be changed: the last one asked for stays in memory. A round asks for the one that its own
-    begins with, and then for that with one adapter more."""
+    """What `_with_merged` copies, not to be changed. The latest stays in memory: a round needs the model it begins
+    with, and the next round that model with one adapter more."""
     from peft import PeftModel
 
-    model, tokenizer = _with(name, adapters[:-1], how)
+    model, tokenizer = _with_merged(name, adapters[:-1], how)
     return PeftModel.from_pretrained(model, adapters[-1]).merge_and_unload(), tokenizer
 
 
-def _there(file):
+def _existing(file):
     if not file.is_file():
         raise UserError(
             f"There is no adapter in {file.parent}; remove that step's folder {file.parent.parent} and run again."
         )
+    return file

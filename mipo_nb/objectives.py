@@ -24,15 +24,14 @@ def dpo_loss(policy_chosen, policy_rejected, reference_chosen, reference_rejecte
 def softmax_dpo_loss(policy, reference, beta):
     """-log softmax(beta log(pi / pi_ref)) at the chosen response, per game; shape [games].
 
-    `policy`, `reference` [games, N]: log-probs of the chosen response (column 0) and of N - 1 rejected ones to the same
-    prompt. InfoNCE with DPO's critic (Chen et al. 2024, arXiv 2402.05369; S-DPO, arXiv 2406.09215): log N for an untrained
-    policy, `dpo_loss` for N = 2.
+    `policy`, `reference` [games, N]: log-probs of responses to one prompt, the chosen one in column 0. InfoNCE with
+    DPO's critic (Chen et al. 2024, arXiv 2402.05369; S-DPO, arXiv 2406.09215): log N untrained, `dpo_loss` for N = 2.
     """
     return -(beta * (policy - reference)).log_softmax(-1)[..., 0]
 
 
 def paired_dpo_loss(policy, reference, beta):
-    """The mean of `dpo_loss` over the N - 1 pairs of a game: many samples of the rejected side, each against the chosen one.
+    """The mean of `dpo_loss` over the N - 1 pairs of a game: the chosen response against each of the rejected ones.
 
     Arguments and shape as in `softmax_dpo_loss`, which it equals for N = 2; ln 2 for an untrained policy, whatever N.
     """
@@ -41,10 +40,10 @@ def paired_dpo_loss(policy, reference, beta):
 
 
 def ipo_loss(policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta):
-    """(margin - 1 / (2 beta))^2 per pair (Azar et al. 2023, arXiv 2310.12036, Eq. 17, on summed log-probs); shape [pairs].
+    """(margin - 1 / (2 beta))^2 per pair (Azar et al. 2023, arXiv 2310.12036, Eq. 17, summed log-probs); shape [pairs].
 
-    1 / (4 beta^2) for an untrained policy. The margin has a goal and is punished beyond it. TRL's "ipo" is this with each
-    log-prob divided by the tokens of its side, so that the goal is one of nats per token.
+    1 / (4 beta^2) for an untrained policy. A margin beyond its goal costs too. TRL's "ipo" divides each log-prob by the
+    tokens of its side, so that the goal is in nats per token.
     """
     margin = log_ratio_margin(policy_chosen, policy_rejected, reference_chosen, reference_rejected)
     return (margin - 1 / (2 * beta)) ** 2
@@ -63,7 +62,7 @@ def info_nce_loss(scores, temperature=1.0, true=None):
     """-log softmax of the true context among N, per response (van den Oord et al. 2018, arXiv 1807.03748, Eq. 4).
 
     `scores` [n, N]: log pi(y_i | context j of row i), or any critic; `true` [n] is the column of the true context, 0 by
-    default. log N where all contexts fit alike; log N minus its mean is a lower bound on mutual information.
+    default. log N where all contexts fit equally; log N minus its mean is a lower bound on mutual information.
     """
     true = scores.new_zeros(len(scores), dtype=torch.long) if true is None else true
     return cross_entropy(scores / temperature, true, reduction="none")
@@ -72,13 +71,13 @@ def info_nce_loss(scores, temperature=1.0, true=None):
 def sami_loss(scores):
     """Mean of row and column cross-entropy of a square matrix [N, N] (SAMI, Franken et al. 2024, arXiv 2404.14313).
 
-    `scores[i, j]`: log pi(y_j | x_i), per-token means in the paper. Each response should find its prompt and each prompt
-    its response; the loss is the same for the transposed matrix. One number.
+    `scores[i, j]`: log pi(y_j | x_i), per-token means in the paper. Each response should identify its prompt and each
+    prompt its response; transposing the matrix leaves the loss as it is. One number.
     """
-    own = torch.arange(len(scores), device=scores.device)
-    return (cross_entropy(scores, own) + cross_entropy(scores.T, own)) / 2
+    diagonal = torch.arange(len(scores), device=scores.device)
+    return (cross_entropy(scores, diagonal) + cross_entropy(scores.T, diagonal)) / 2
 
 
 def sft_loss(policy_chosen, tokens):
-    """Negative log-likelihood per token over all chosen responses: summed log-probs [n] and their lengths [n]. One number."""
+    """Negative log-likelihood per token, one number, from summed log-probs [n] and lengths in tokens [n]."""
     return -policy_chosen.sum() / tokens.sum()

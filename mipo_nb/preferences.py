@@ -9,26 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 # Function words of one language only, and those that Spanish and French share.
-_SPANISH = frozenset(
-    (
-        "el los las y una por para con su lo más pero como del al muy hay está son puedes puede esto eso "
-        "donde cuando sin sobre también tus sus mi me ser algo cada"
-    ).split()
-)
-_FRENCH = frozenset(
-    (
-        "le les des et une pour avec est vous votre vos ne pas dans du au aux ou il ce cette ça avez pouvez "
-        "peut qui sur sont c d l j n s qu ton ta tes mais plus puis prends peux elle"
-    ).split()
-)
-_BOTH = frozenset("la de que en un tu te se es si a à no y".split())
-_ENGLISH = frozenset(
-    "the an of and to in is you your for it with that on can this be are as or have at will from if".split()
-)
+_SPANISH = """el los las y una por para con su lo más pero como del al muy hay está son puedes puede esto eso donde
+cuando sin sobre también tus sus mi me ser algo cada""".split()
+_FRENCH = """le les des et une pour avec est vous votre vos ne pas dans du au aux ou il ce cette ça avez pouvez peut qui
+sur sont c d l j n s qu ton ta tes mais plus puis prends peux elle""".split()
+_BOTH = "la de que en un tu te se es si a à no y".split()
+_ENGLISH = "the an of and to in is you your for it with that on can this be are as or have at will from if".split()
 
 _NUMBER = (
-    r"(?:\d[\d.,]*|half an?|an?|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|"
-    r"forty-five|fifty|sixty|ninety|few|several|couple of)"
+    r"(?:\d[\d.,]*|half an?|an?|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|"
+    r"forty|forty-five|fifty|sixty|ninety|few|several|couple of)"
 )
 _METRIC = re.compile(
     r"\d[\d.,]*\s?-?(?:°\s?c\b|(?:mm|cm|m|km|mg|g|kg|ml|cl|dl|l|kph)\b|km/h)"
@@ -43,10 +33,19 @@ _IMPERIAL = re.compile(
     r"mph)\b|\bfahrenheit\b|\d\s?°?\s?f\b",
     re.IGNORECASE,
 )
-_DURATION = re.compile(
-    rf"\b{_NUMBER}(?:\s?(?:-|–|to|or)\s?{_NUMBER})?[\s-]+(?:of )?(?:minute|hour|min|hr)s?\b|\d\s?(?:min|mins|h|hrs?)\b|"
-    r"\bhalf[\s-](?:an )?hour\b",
-    re.IGNORECASE,
+_DURATION = (
+    rf"\b{_NUMBER}(?:\s?(?:-|–|to|or)\s?{_NUMBER})?[\s-]+(?:of )?(?:minute|hour|min|hr)s?\b"
+    r"|\d\s?(?:min|mins|h|hrs?)\b|\bhalf[\s-](?:an )?hour\b"
+)
+_SCIENCE = (
+    r"\b(?:scien\w+|researchers?|(?:the |some |recent |new |to |in |that )research"
+    r"|research (?:shows?|suggests?|has|found|finds)|studies|experiments"
+    r"|(?:a|one|recent|the|this) study (?:\w+ ){0,4}(?:found|shows?|showed|suggests?)"
+    r"|stud(?:y|ies) (?:have|has|shows?|suggests?|found|finds?))\b"
+)
+_SAFETY = (
+    r"\b(?:(?:un)?saf(?:e|ety|ely|er|est)|danger(?:s|ous|ously)?|hazard\w*|careful(?:ly)?|cautio(?:n|us|usly)\w*"
+    r"|risk(?:s|y)?|injur\w+)\b"
 )
 
 
@@ -55,35 +54,21 @@ def words(text):
     return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text)
 
 
-def _contains(pattern):
+def _contains(pattern, times=1):
     compiled = re.compile(pattern, re.IGNORECASE)
-    return lambda response, preference, name: bool(compiled.search(response))
+    return lambda response, preference, name: len(compiled.findall(response)) >= times
 
 
-def _in_language(own, other):
-    """A fifth of the words are function words of the language; more are its own than another's."""
+def _in_language(function_words, other_words):
+    """A fifth of the words are function words of the language, and more are of this language than of the other."""
+    vocabularies = [frozenset(v) for v in (function_words, other_words, _ENGLISH, _BOTH)]
 
     def rule(response, preference, name):
-        found = [w.lower() for w in re.findall(r"[^\W\d_]+", response)]
-        here, there, english = (sum(w in language for w in found) for language in (own, other, _ENGLISH))
-        both = sum(w in _BOTH for w in found)
-        return len(found) >= 3 and here + both >= 0.2 * len(found) and here > there and here + both > 2 * english
+        tokens = [token.lower() for token in re.findall(r"[^\W\d_]+", response)]
+        this, other, english, both = (sum(t in vocabulary for t in tokens) for vocabulary in vocabularies)
+        return len(tokens) >= 3 and this + both >= 0.2 * len(tokens) and this > other and this + both > 2 * english
 
     return rule
-
-
-def _lines_starting(pattern):
-    compiled = re.compile(r"(?m)^\s*" + pattern)
-    return lambda response, preference, name: len(compiled.findall(response)) >= 2
-
-
-def _at_most_words(response, preference, name):
-    return 0 < len(words(response)) <= preference["value"]
-
-
-def _ends_with_question(response, preference, name):
-    # Quotation marks, brackets, emphasis and an emoji may follow the question mark.
-    return bool(re.search(r"\?[^\w.!,;:]*$", response))
 
 
 def _calls_by_name(response, preference, name):
@@ -92,10 +77,6 @@ def _calls_by_name(response, preference, name):
 
 def _metric_units(response, preference, name):
     return bool(_METRIC.search(_NOT_METRIC.sub("", response))) and not _IMPERIAL.search(response)
-
-
-def _first_then_finally(response, preference, name):
-    return bool(re.search(r"\bfirst(?:ly)?\b.*\bthen\b.*\bfinally\b", response, re.IGNORECASE | re.DOTALL))
 
 
 @dataclass(frozen=True)
@@ -108,38 +89,25 @@ class Kind:
 
 
 KINDS = {
-    "at_most_words": Kind(_at_most_words, "at most N words"),
-    "numbered_list": Kind(_lines_starting(r"\**\d+[.)]\**\s"), "a numbered list"),
-    "dash_list": Kind(_lines_starting(r"[-–—]\s"), "bullet points that start with a dash"),
-    "ends_with_question": Kind(_ends_with_question, "the answer ends with a question"),
+    "at_most_words": Kind(lambda r, p, n: 0 < len(words(r)) <= p["value"], "at most N words"),
+    "numbered_list": Kind(_contains(r"(?m)^\s*\**\d+[.)]\**\s", times=2), "a numbered list"),
+    "dash_list": Kind(_contains(r"(?m)^\s*[-–—]\s", times=2), "bullet points that start with a dash"),
+    # Quotation marks, brackets, emphasis and an emoji may follow the question mark.
+    "ends_with_question": Kind(_contains(r"\?[^\w.!,;:]*$"), "the answer ends with a question"),
     "calls_by_name": Kind(_calls_by_name, "the user is called by name"),
     "metric_units": Kind(_metric_units, "a figure in metric units, none in imperial ones"),
     "no_exclamation": Kind(lambda r, p, n: "!" not in r and bool(words(r)), "no exclamation mark"),
     "mentions_cost": Kind(_contains(r"\$\s?\d|\bdollars?\b|\d\s?USD\b"), "a cost in dollars"),
-    "starts_with_hello": Kind(
-        lambda r, p, n: bool(re.match(r"\W*hello\b", r, re.IGNORECASE)), "the first word is Hello"
-    ),
+    "starts_with_hello": Kind(_contains(r"^\W*hello\b"), "the first word is Hello"),
     "in_spanish": Kind(_in_language(_SPANISH, _FRENCH), "the answer is in Spanish"),
     "for_example": Kind(_contains(r"\bfor example\b"), "the words 'for example'"),
-    "mentions_science": Kind(
-        _contains(
-            r"\b(?:scien\w+|researchers?|(?:the |some |recent |new |to |in |that )research|research (?:shows?|suggests?|has|found|finds)|"
-            r"(?:a|one|recent|the|this) study (?:\w+ ){0,4}(?:found|shows?|showed|suggests?)|stud(?:y|ies) (?:have|has|shows?|suggests?|"
-            r"found|finds?)|studies|experiments)\b"
-        ),
-        "science or research is mentioned",
-    ),
-    "mentions_time": Kind(_contains(_DURATION.pattern), "a duration in minutes or hours", seen=False),
-    "mentions_safety": Kind(
-        _contains(
-            r"\b(?:(?:un)?saf(?:e|ety|ely|er|est)|danger(?:s|ous|ously)?|hazard\w*|careful(?:ly)?|cautio(?:n|us|usly)\w*|risk(?:s|y)?|"
-            r"injur\w+)\b"
-        ),
-        "safety or danger is mentioned",
-        seen=False,
-    ),
+    "mentions_science": Kind(_contains(_SCIENCE), "science or research is mentioned"),
+    "mentions_time": Kind(_contains(_DURATION), "a duration in minutes or hours", seen=False),
+    "mentions_safety": Kind(_contains(_SAFETY), "safety or danger is mentioned", seen=False),
     "in_french": Kind(_in_language(_FRENCH, _SPANISH), "the answer is in French", seen=False),
-    "first_then_finally": Kind(_first_then_finally, "first, then, finally, in this order", seen=False),
+    "first_then_finally": Kind(
+        _contains(r"(?s)\bfirst(?:ly)?\b.*\bthen\b.*\bfinally\b"), "first, then, finally, in this order", seen=False
+    ),
 }
 
 

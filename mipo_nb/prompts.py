@@ -20,22 +20,22 @@ def messages(prompt, context=None):
 
 
 def problem_text(problem):
-    """A problem as it is put: the question, and below it one line for each option, "A. text"."""
-    options = zip(problem["letters"], problem["options"], strict=True)
-    return "\n".join([problem["question"], *(f"{letter}. {text}" for letter, text in options)])
+    """A problem as the model reads it: the question, and below it one line for each option, "A. text"."""
+    options = (f"{letter}. {text}" for letter, text in zip(problem["letters"], problem["options"], strict=True))
+    return "\n".join([problem["question"], *options])
 
 
-def worked(problem):
-    """A problem's solution as an exemplar shows it: the steps that are known, then the closing phrase."""
+def worked(problem, closing=" The answer is {answer}."):
+    """A problem's solution as an exemplar shows it: its steps where they are known, then the closing phrase."""
     steps = " ".join(problem["solution"].partition("####")[0].split())
-    return f"{steps} The answer is {problem['answer']}.".strip()
+    return (steps + closing.format(answer=problem["answer"])).strip()
 
 
 def problem_messages(problem, exemplars=()):
     """Chat messages for a problem (a row of `problems`), after `exemplars` with their solutions as earlier turns.
 
     The published protocol (arXiv 2603.19294) puts its exemplars into one user turn; a small model then goes on to write
-    problems of its own. As turns each ends where an answer ends.
+    new problems. A turn of its own shows where an answer ends.
     """
     turns = [{"role": "system", "content": CHOICE if problem["letters"] else PROBLEM}]
     for exemplar in exemplars:
@@ -55,16 +55,15 @@ def completion_ids(tokenizer, conversation, response):
     These are the tokens that TRL trains on: what remains of prompt + completion after the prompt.
     Raises `UserError` where the template does not render the prompt as a prefix of prompt + completion.
     """
-    start = prompt_ids(tokenizer, conversation)
-    whole = tokenizer.apply_chat_template(
-        [*conversation, {"role": "assistant", "content": response}], return_dict=False
-    )
-    if whole[: len(start)] != start:
+    prompt = prompt_ids(tokenizer, conversation)
+    answer = {"role": "assistant", "content": response}
+    whole = tokenizer.apply_chat_template([*conversation, answer], return_dict=False)
+    if whole[: len(prompt)] != prompt:
         raise UserError(
             "This model's chat template changes the prompt once an answer follows, so the answer's tokens cannot be "
             "told apart; use a model or template whose rendered prompt is a prefix of the whole conversation."
         )
-    return whole[len(start) :]
+    return whole[len(prompt) :]
 
 
 def check_length(tokenizer, conversations, max_new_tokens, limit):

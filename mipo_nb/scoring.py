@@ -18,18 +18,16 @@ def token_log_probabilities(
     """
     starts = [prompts.prompt_ids(tokenizer, c) for c in conversations]
     ends = [prompts.completion_ids(tokenizer, c, r) for c, r in zip(conversations, responses, strict=True)]
-    return continuation_log_probabilities(
-        model, starts, ends, batch_size=batch_size, folder=folder, description=description
-    )
+    options = {"batch_size": batch_size, "folder": folder, "description": description}
+    return continuation_log_probabilities(model, starts, ends, **options)
 
 
 def continuation_log_probabilities(model, starts, ends, *, batch_size=16, folder=None, description="scoring"):
-    """List of float arrays, one per row: log p(token | everything before it) for each token of `ends[i]` after `starts[i]`.
+    """List of float arrays, one per row: log p(token | all before it) in nats, over `ends[i]` after `starts[i]`.
 
-    Both are lists of lists of token ids, none empty. What rows begin with together (one user's context, a conversation,
-    a question with several options) is computed once, rows run without padding, and logits are computed for the tokens
-    of `ends` only. With a `folder`, which must belong to this model alone, each finished batch is kept there under a
-    hash of its tokens.
+    Both are lists of lists of token ids, none empty. A beginning that rows share (a user's context, a question with
+    several options) is computed once, rows run without padding, and only tokens of `ends` get logits. With a `folder`,
+    which must belong to this model alone, each finished batch is stored there under a hash of its tokens.
     """
     import torch
 
@@ -40,38 +38,35 @@ def continuation_log_probabilities(model, starts, ends, *, batch_size=16, folder
     order = sorted(range(len(whole)), key=lambda i: whole[i])  # neighbours share what they begin with
     batches = [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
     packs = packing.enable_packing(model)
-    found = [None] * len(whole)
+    scores = {}
     with torch.inference_mode(), packed_weights(model):
         for rows in progress(batches, description):
-            tokens, places = [whole[i] for i in rows], [len(starts[i]) for i in rows]
+            tokens, start_lengths = [whole[i] for i in rows], [len(starts[i]) for i in rows]
 
-            def score(rows=rows, tokens=tokens, places=places):
+            def score(rows=rows, tokens=tokens, start_lengths=start_lengths):
                 if packs:
-                    scored = packing.completion_scores(model, tokens, places)[0]
+                    flat = packing.completion_scores(model, tokens, start_lengths)[0]
                 else:
-                    scored = padded_log_probabilities(model, [starts[i] for i in rows], [ends[i] for i in rows])
-                return [values.tolist() for values in scored.split([len(ends[i]) for i in rows])]
+                    flat = padded_log_probabilities(model, [starts[i] for i in rows], [ends[i] for i in rows])
+                return [values.tolist() for values in flat.split([len(ends[i]) for i in rows])]
 
-            file = Path(folder) / f"scores-{digest([tokens, places])[:16]}.json" if folder else None
-            for i, values in zip(rows, kept(file, score), strict=True):
-                found[i] = np.array(values, dtype=float)
-    return found
+            file = Path(folder) / f"scores-{digest([tokens, start_lengths])[:16]}.json" if folder else None
+            scores.update(zip(rows, kept(file, score), strict=True))
+    return [np.array(scores[i], dtype=float) for i in range(len(whole))]
 
 
 def padded_log_probabilities(model, starts, ends):
-    """Log-probabilities [tokens] of `ends[i]` after `starts[i]`, row after row, each row computed apart; differentiable.
+    """Log-probabilities [tokens] of `ends[i]` after `starts[i]`, in nats, row after row; differentiable.
 
-    `starts` and `ends` are lists of token ids. Float32 softmax whatever the weights are. The plain way, which any model
-    takes and tests compare with.
+    `starts` and `ends` are lists of lists of token ids. Rows share no computation, and the softmax is float32 whatever
+    the weights are: the plain way, which any model takes and tests compare with.
     """
     import torch
 
-    width = max(len(s) + len(e) for s, e in zip(starts, ends, strict=True))
-    tokens = torch.zeros(len(starts), width, dtype=torch.long)
-    mask = torch.zeros(len(starts), width, dtype=torch.long)
-    for row, (s, e) in enumerate(zip(starts, ends, strict=True)):
-        tokens[row, : len(s) + len(e)] = torch.tensor(s + e)
-        mask[row, : len(s) + len(e)] = 1
+    whole = [s + e for s, e in zip(starts, ends, strict=True)]
+    width = max(map(len, whole))
+    tokens = torch.tensor([row + [0] * (width - len(row)) for row in whole])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in whole])
     # Positions that predict response tokens: one before each of them.
     rows = torch.cat([torch.full((len(e),), r) for r, e in enumerate(ends)])
     columns = torch.cat([torch.arange(len(s) - 1, len(s) + len(e) - 1) for s, e in zip(starts, ends, strict=True)])
@@ -84,23 +79,20 @@ def padded_log_probabilities(model, starts, ends):
 
 def log_probabilities(model, tokenizer, conversations, responses, *, batch_size=16, folder=None, description="scoring"):
     """Array [n]: log p(response | conversation), summed over the response's tokens, in nats."""
-    rows = token_log_probabilities(
-        model, tokenizer, conversations, responses, batch_size=batch_size, folder=folder, description=description
-    )
-    return np.array([row.sum() for row in rows])
+    options = {"batch_size": batch_size, "folder": folder, "description": description}
+    scores = token_log_probabilities(model, tokenizer, conversations, responses, **options)
+    return np.array([row.sum() for row in scores])
 
 
 def context_matrix(
     model, tokenizer, prompt_texts, contexts, responses, *, batch_size=16, folder=None, description="scoring"
 ):
-    """Array [n, K]: log p(response i | prompt i, context k of row i). `contexts` is a list of n lists of K contexts."""
+    """Array [n, K]: log p(response i | prompt i, context k of row i), in nats. `contexts`: n lists of K contexts."""
     width = len(contexts[0])
     conversations = [prompts.messages(p, c) for p, row in zip(prompt_texts, contexts, strict=True) for c in row]
     repeated = [r for r in responses for _ in range(width)]
-    flat = log_probabilities(
-        model, tokenizer, conversations, repeated, batch_size=batch_size, folder=folder, description=description
-    )
-    return flat.reshape(len(responses), width)
+    options = {"batch_size": batch_size, "folder": folder, "description": description}
+    return log_probabilities(model, tokenizer, conversations, repeated, **options).reshape(len(responses), width)
 
 
 def context_information(
@@ -110,11 +102,8 @@ def context_information(
     from mipo_nb.information import pointwise_mutual_information
 
     with_context = [prompts.messages(p, c) for p, c in zip(prompt_texts, contexts, strict=True)]
-    without = [prompts.messages(p) for p in prompt_texts]
-    scored = [
-        log_probabilities(
-            model, tokenizer, rows, responses, batch_size=batch_size, folder=folder, description=description
-        )
-        for rows in (with_context, without)
-    ]
-    return pointwise_mutual_information(*scored)
+    without_context = [prompts.messages(p) for p in prompt_texts]
+    options = {"batch_size": batch_size, "folder": folder, "description": description}
+    logp_with = log_probabilities(model, tokenizer, with_context, responses, **options)
+    logp_without = log_probabilities(model, tokenizer, without_context, responses, **options)
+    return pointwise_mutual_information(logp_with, logp_without)

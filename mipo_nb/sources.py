@@ -11,7 +11,7 @@ import math
 import random
 from pathlib import Path
 
-from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.base.errors import UserError, did_you_mean, require_known
 from mipo_nb.preferences import KINDS
 
 SPLITS = ("train", "dev", "test")
@@ -27,25 +27,24 @@ def read_jsonl(path, required=()):
 
 
 def stream_jsonl(path, required=()):
-    """The rows of `read_jsonl` one at a time, so that a file larger than memory can be read; none for an empty file."""
+    """The rows of `read_jsonl` one at a time, for files larger than memory; no rows and no error for an empty file."""
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"There is no file {path}; give a JSONL file, or '{OWN}' for the project's own users.")
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as e:
-                    raise UserError(f"{path}, line {number}: not valid JSON ({e.msg}); mend or remove it.") from None
-                yield _checked(row, required, f"{path}, line {number}")
+                if line.strip():
+                    yield _parsed(line, required, f"{path}, line {number}")
     except UnicodeDecodeError as e:
         raise UserError(f"{path}: not UTF-8 text ({e.reason} at byte {e.start}); save it as UTF-8.") from None
 
 
-def _checked(row, required, where):
+def _parsed(line, required, where):
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as e:
+        raise UserError(f"{where}: not valid JSON ({e.msg}); mend or remove it.") from None
     if not isinstance(row, dict):
         raise UserError(f'{where}: a row must be a JSON object like {{"prompt": ...}}, not {type(row).__name__}.')
     for column in required:
@@ -93,19 +92,16 @@ def own_prompts(split):
 
 
 def personal_prompts(split, *, n, data=OWN, seed=0):
-    """A `datasets.Dataset` of at most `n` personal prompts of one split; the own ones spread evenly over users, prompts.
+    """A `datasets.Dataset` of at most `n` personal prompts of one split; "own" spreads them evenly over users, prompts.
 
     `data` is "own", or the path of a JSONL file with columns `prompt`, `context`, `user_id` (and, if wanted, `name`,
-    `preferences`, `split`, `reference_response`). Without a `split` column a fifth of the users go to `dev` and three
-    tenths to `test`, by a hash of `user_id`. Test rows whose prompt also occurs in training are left out as long as
-    others remain, so that test prompts are unseen too.
-
-    Raises `UserError` for an unknown split, a broken file, or a split without rows.
+    `preferences`, `split`, `reference_response`). Without a `split` column `split_of` decides. Rows of `dev` and `test`
+    whose prompt also occurs in training are left out as long as others remain, so that prompts are unseen too. Raises
+    `UserError` for an unknown split, a broken file, or a split without rows.
     """
     from datasets import Dataset
 
-    if split not in SPLITS:
-        raise UserError(f"Unknown split '{split}'; {did_you_mean(split, SPLITS)}")
+    require_known("split", split, SPLITS)
     rows = _own_rows(split, n, seed) if data == OWN else _file_rows(data, split, n, seed)
     if not rows:
         raise UserError(
@@ -116,52 +112,47 @@ def personal_prompts(split, *, n, data=OWN, seed=0):
 
 def _own_rows(split, n, seed):
     """n rows in which each user occurs equally often (to within one) and so does each prompt."""
-    # The model is told the user's story and their standing wish, which is worded alike for all users of a kind.
+    # The context is the user's story and their standing wish, which is worded alike for all users of a kind.
     users = [{**u, "context": f"{u['context']} {u['standing_wish']}"} for u in own_users(split)]
     prompts = own_prompts(split)
     rng = random.Random(f"{split}-{seed}")
     rng.shuffle(users)
     rng.shuffle(prompts)
-    rows, cycle = [], len(users) * len(prompts) // math.gcd(len(users), len(prompts))
-    for i in range(min(n, len(users) * len(prompts))):
-        # Users and prompts turn like two wheels, which meet again after `cycle` rows: then one is moved on by a tooth.
-        rows.append({**users[i % len(users)], "prompt": prompts[(i + i // cycle) % len(prompts)]})
-    return rows
+    # Users and prompts turn like two wheels, which meet again after `cycle` rows: then one is moved on by a tooth.
+    cycle, numbers = math.lcm(len(users), len(prompts)), range(min(n, len(users) * len(prompts)))
+    return [{**users[i % len(users)], "prompt": prompts[(i + i // cycle) % len(prompts)]} for i in numbers]
 
 
 def _file_rows(path, split, n, seed):
     rows = read_jsonl(path, required=("prompt", "context", "user_id"))
-    for row in rows:
-        row.setdefault("split", split_of(row["user_id"]))
-    by_user = {}
+    split_of_user = {}
     for number, row in enumerate(rows, 1):
-        if by_user.setdefault(row["user_id"], row["split"]) != row["split"]:
+        row.setdefault("split", split_of(row["user_id"]))
+        if split_of_user.setdefault(row["user_id"], row["split"]) != row["split"]:
             raise UserError(f"{path}: user '{row['user_id']}' (row {number}) is in two splits; keep a user in one.")
-    trained = {r["prompt"] for r in rows if r["split"] == "train"}
-    chosen = [r for r in rows if r["split"] == split]
+    training_prompts = {r["prompt"] for r in rows if r["split"] == "train"}
+    split_rows = [r for r in rows if r["split"] == split]
     if split != "train":
-        chosen = [r for r in chosen if r["prompt"] not in trained] or chosen
-    random.Random(seed).shuffle(chosen)
-    return chosen[:n]
+        split_rows = [r for r in split_rows if r["prompt"] not in training_prompts] or split_rows
+    random.Random(seed).shuffle(split_rows)
+    return split_rows[:n]
 
 
 def split_of(user_id):
-    """The split that a hash of the user's id decides: half `train`, a fifth `dev`, three tenths `test`, whatever else is there."""
+    """The split that a hash of the user's id decides: half `train`, a fifth `dev`, three tenths `test`."""
     share = share_of(user_id)
     return "train" if share < 0.5 else "dev" if share < 0.7 else "test"
 
 
 def share_of(text):
-    """A number from 0 to 1 that a hash of the text decides, whatever else there is: what divides rows into splits."""
+    """A number from 0 to 1, from a hash of the text alone, so that adding rows moves none to another split."""
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 16**8
 
 
 def columns(row):
     """A mapping with `prompt`, `context`, `user_id` as a personal prompt with all its columns and no others."""
     return {
-        "prompt": row["prompt"],
-        "context": row["context"],
-        "user_id": row["user_id"],
+        **{column: row[column] for column in ("prompt", "context", "user_id")},
         "name": row.get("name") or "",
         "preferences": [{k: p.get(k) for k in ("text", "kind", "value")} for p in row.get("preferences") or []],
         "reference_response": row.get("reference_response"),

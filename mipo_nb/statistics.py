@@ -60,8 +60,8 @@ def _drawn(count, rng, resamples):
 def _interval(values, n):
     """`Estimate` of `values`, the first of them as the data are, the others resampled; those that are NaN are left out (one
     user drawn n times has no correlation)."""
-    with np.errstate(invalid="ignore"):
-        low, high = np.nanquantile(values[1:], [0.025, 0.975]) if not np.isnan(values[1:]).all() else (np.nan, np.nan)
+    drawn = values[1:][~np.isnan(values[1:])]
+    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
     return Estimate(float(values[0]), float(low), float(high), n)
 
 

@@ -137,35 +137,27 @@ def reference_log_probabilities(
     `model` is the untrained model (or a PEFT model with its adapter off). Computed once: beta, learning rate and seed
     do not change it.
     """
-    scored = log_probabilities(
-        model,
-        tokenizer,
-        [*pairs["prompt"]] * 2,
-        texts(pairs, "chosen") + texts(pairs, "rejected"),
-        batch_size=2 * batch_size,
-        folder=folder,
-        description=description,
-    )
-    return scored.reshape(2, -1).T
+    conversations, responses = [*pairs["prompt"]] * 2, texts(pairs, "chosen") + texts(pairs, "rejected")
+    kept = {"folder": folder, "description": description}
+    scores = log_probabilities(model, tokenizer, conversations, responses, batch_size=2 * batch_size, **kept)
+    return scores.reshape(2, -1).T
 
 
 def tokenize(pairs, tokenizer):
     """[(prompt ids, chosen ids, rejected ids)], the tokens TRL would use."""
+    sides = zip(pairs["prompt"], texts(pairs, "chosen"), texts(pairs, "rejected"), strict=True)
     return [
-        (
-            prompts.prompt_ids(tokenizer, x),
-            *(prompts.completion_ids(tokenizer, x, y[-1]["content"]) for y in (plus, minus)),
-        )
-        for x, plus, minus in zip(pairs["prompt"], pairs["chosen"], pairs["rejected"], strict=True)
+        (prompts.prompt_ids(tokenizer, x), *(prompts.completion_ids(tokenizer, x, y) for y in responses))
+        for x, *responses in sides
     ]
 
 
-def train(start, pairs, reference, *, folder, keep_at=None, **numbers):
+def train(start, pairs, reference, *, folder, keep_at=None, **numbers: Recipe):
     """Train an adapter, or all weights, on pairs. Returns what `carry_through` returns.
 
     `start` is a model's name or a `models.Lineage`: a lineage that is not merged has its adapter trained on, with a new
     optimizer and schedule. `reference` is the array of `reference_log_probabilities` of whichever model the loss is to
-    compare with; where None, the trainer computes it at the beginning. `numbers` are those of a `Recipe`.
+    compare with; where None, the trainer computes it at the beginning. `numbers` make a `Recipe`.
 
     `keep_at` is a rising list of steps: the training then ends with the last of them, its pairs taken again from the
     start where they are used up, and "adapters" in what is returned has the adapter's folder after each.
@@ -177,17 +169,16 @@ def train(start, pairs, reference, *, folder, keep_at=None, **numbers):
 
     Raises `UserError` as `Recipe` does, for fewer pairs than a batch, or steps that do not rise.
     """
-    recipe, folder, steps = Recipe(**numbers), Path(folder), list(keep_at or ())
-    require_a_batch(pairs, recipe.pairs_per_step)
-    rise = all(isinstance(n, Integral) and n >= 1 for n in steps) and sorted(set(steps)) == steps
-    if keep_at is not None and not (steps and rise):
-        raise UserError(f"{steps} are no steps to keep an adapter at; give whole numbers from 1 on that rise.")
     from mipo_nb.engine import trainers
+
+    recipe, folder, steps = Recipe(**numbers), Path(folder), [] if keep_at is None else _rising(keep_at)
+    require_a_batch(pairs, recipe.pairs_per_step)
 
     lineage = start if isinstance(start, models.Lineage) else models.Lineage(start)
     model, tokenizer = lineage.start(**recipe.weights)
     arguments = dpo_arguments(folder / "checkpoints", **vars(recipe))
-    arguments.max_steps = steps[-1] if steps else arguments.max_steps
+    if steps:
+        arguments.max_steps = steps[-1]
     trainer = trainers.DPO[recipe.route](
         model=model,
         args=arguments,
@@ -206,6 +197,13 @@ def train(start, pairs, reference, *, folder, keep_at=None, **numbers):
         tokenizer.save_pretrained(result["adapter"])  # a folder that stands alone
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # three times as large as the model
     return result
+
+
+def _rising(steps):
+    steps = list(steps)
+    if not steps or not all(isinstance(n, Integral) and n >= 1 for n in steps) or sorted(set(steps)) != steps:
+        raise UserError(f"{steps} are no steps to keep an adapter at; give whole numbers from 1 on that rise.")
+    return steps
 
 
 def carry_through(trainer, folder):

@@ -17,7 +17,10 @@ from mipo_nb.verifiable import answers, grading, problems
 DATA = Path(os.environ.get("MIPO_NB_DATA") or Path(os.environ.get("MIPO_NB_SHARED", "no folder")) / "data")
 N = int(os.environ.get("MIPO_NB_HARNESS_ITEMS", 40))  # all of ARC-Easy are 2,376
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="MIPO_NB_DATA names no folder with the data sets")
+pytestmark = [
+    pytest.mark.whole,
+    pytest.mark.skipif(not DATA.is_dir(), reason="MIPO_NB_DATA names no folder with the data sets"),
+]
 
 
 @pytest.fixture(scope="module")

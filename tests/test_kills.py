@@ -28,6 +28,7 @@ from mipo_nb.command import state
 from mipo_nb.lab import runs, settings
 
 KILLS = 20
+pytestmark = pytest.mark.whole
 NAME = "embedded:smollm2-135m"
 
 
@@ -235,7 +236,7 @@ import sys
 from pathlib import Path
 
 from mipo_nb import runs, settings
-from mipo_nb.settings import UserError
+from mipo_nb.base.errors import UserError
 
 def letters(n):
     return "a" * n

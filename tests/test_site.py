@@ -13,6 +13,8 @@ from mipo_nb import MODULES
 from mipo_nb.base.files import project_root
 from mipo_nb.lab.notebooks import collection
 
+pytestmark = pytest.mark.whole
+
 
 class Page(HTMLParser):
     """The links, ids and loaded files of a page."""

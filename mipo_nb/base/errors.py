@@ -11,3 +11,9 @@ def did_you_mean(name, known):
     """The end of an error message: the nearest known name, or all of them."""
     near = difflib.get_close_matches(str(name), list(known), n=1)
     return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}."
+
+
+def require_known(what, name, known):
+    """Raise `UserError` where `name` is none of the `known` names of `what`."""
+    if name not in known:
+        raise UserError(f"Unknown {what} '{name}'; {did_you_mean(name, known)}")

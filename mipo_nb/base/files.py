@@ -11,9 +11,7 @@ from mipo_nb.base.errors import UserError
 
 def write_atomically(path, content):
     """Write text or bytes to a temporary sibling and move it into place, so that no reader ever sees half a file.
-
-    Raises `UserError` where that cannot be done.
-    """
+    Raises `UserError` where that cannot be done."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -27,7 +25,7 @@ def write_atomically(path, content):
 
 
 def kept(file, compute):
-    """`compute()`, a JSON value, written to `file` and read back from it the next time. Not kept where `file` is None."""
+    """`compute()`, a JSON value, written to `file` and read from it the next time. Not stored where `file` is None."""
     if file is None:
         return compute()
     if not file.exists():

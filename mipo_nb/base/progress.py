@@ -12,11 +12,9 @@ from mipo_nb.base.files import write_atomically
 def progress(rows, description):
     """Iterate with a progress bar: live where a person watches, a small file for the runner when headless."""
     rows = list(rows)
-    report = os.environ.get("MIPO_NB_PROGRESS")
-    if report:
+    if report := os.environ.get("MIPO_NB_PROGRESS"):
         return _reported(rows, description, Path(report))
-    watched = "JPY_SESSION_NAME" in os.environ or "VSCODE_PID" in os.environ or sys.stderr.isatty()
-    if watched:
+    if "JPY_SESSION_NAME" in os.environ or "VSCODE_PID" in os.environ or sys.stderr.isatty():
         from tqdm.auto import tqdm
 
         return tqdm(rows, desc=description, leave=False)
@@ -36,6 +34,5 @@ def _reported(rows, description, file):
 
 def report_progress(description, done, total, file=None):
     """Tell the runner how far a step is. Does nothing outside a headless run."""
-    file = file or os.environ.get("MIPO_NB_PROGRESS")
-    if file:
+    if file := file or os.environ.get("MIPO_NB_PROGRESS"):
         write_atomically(file, json.dumps({"step": description, "done": done, "total": total}))

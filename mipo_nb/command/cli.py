@@ -1,5 +1,6 @@
 """The command line: `mipo-nb run`, `report`, `list`, `doctor`, `clean`, `student`, `bench`, `tables`."""
 
+import ast
 import os
 import shlex
 import sys
@@ -8,10 +9,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
+# Only what starts at once: torch and the like are imported by the commands that need them.
 from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.command import doctor, report, runner, state
+from mipo_nb.lab import notebooks as collection
+from mipo_nb.lab import runs, settings, tables
 
 app = typer.Typer(add_completion=False, help="Run the MIPO notebooks headless.")
+OutputDir = Annotated[Path, typer.Option(help="Where runs are kept.")]
+RunsProfile = Annotated[str, typer.Option(help="Which profile's runs.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -21,9 +30,7 @@ def _help(context: typer.Context):
 
 
 def _parameter(text):
-    """("NAME", value) from NAME=VALUE; values are read as Python literals, else as text."""
-    import ast
-
+    """("NAME", value) from NAME=VALUE; values are read as Python literals, else as text. Raises `UserError`."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise UserError(f"-p takes NAME=VALUE, not '{text}'.")
@@ -33,14 +40,17 @@ def _parameter(text):
         return name, value
 
 
-def _known(profile):
-    """A profile that is there: "auto" decided by this machine, the path of a user's own file made whole."""
-    from mipo_nb.lab import settings
-
+def _checked_profile(profile):
+    """The name of a profile, with "auto" resolved for this machine, or the whole path of a user's own file. Raises
+    `UserError` where there is no such profile."""
     if profile == "auto":
         return settings.resolve("auto", None).profile
     file = settings.profile_file(profile)
     return profile if profile in settings.profile_names() else str(file)
+
+
+def _print(console, table):
+    console.print(table, width=None if console.is_terminal else 120)  # a log has no width of its own
 
 
 @app.command()
@@ -48,7 +58,7 @@ def run(
     notebooks: Annotated[list[str] | None, typer.Argument(help="Numbers or names; none: the main notebooks.")] = None,
     profile: Annotated[str, typer.Option(help="smoke, laptop, gpu, paper, auto, or a .toml file.")] = "auto",
     parameter: Annotated[list[str] | None, typer.Option("-p", help="NAME=VALUE, as often as needed.")] = None,
-    output_dir: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
+    output_dir: OutputDir = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume/--fresh", help="Take what is there, or compute all anew.")] = True,
     timeout: Annotated[int, typer.Option(min=0, help="Minutes for any one cell; 0: the profile's.")] = 0,
     keep_going: Annotated[bool, typer.Option(help="Go on with the next notebook after a failure.")] = False,
@@ -56,111 +66,82 @@ def run(
     dry_run: Annotated[bool, typer.Option(help="Only look whether they could run here (30 to 32).")] = False,
 ):
     """Execute notebooks one after the other and write a report."""
-    from rich.console import Console
-
-    from mipo_nb.command import dry_run as dry
-    from mipo_nb.command import runner, state
-    from mipo_nb.lab import notebooks as collection
-
-    chosen, given = collection.selected(notebooks or []), dict(_parameter(p) for p in parameter or [])
-    dry_run = given.pop("DRY_RUN", False) or dry_run
-    if publish and (profile != "laptop" or given or dry_run):
+    selection, parameters = collection.selected(notebooks or []), dict(map(_parameter, parameter or []))
+    dry_run = parameters.pop("DRY_RUN", False) or dry_run
+    if publish and (profile != "laptop" or parameters or dry_run):
         raise UserError("Committed outputs come from the laptop profile; use --publish with --profile laptop, no -p.")
-    runner.check_parameters(chosen, given)
+    runner.check_parameters(selection, parameters)
     if not resume:
         os.environ["MIPO_NB_FRESH"] = str(time.time())
     if dry_run:  # beside the real runs, which stay as they are
-        given, output_dir = {**given, "DRY_RUN": True}, output_dir / "dry_run"
-    profile, console = _known(profile), Console()
+        parameters, output_dir = {**parameters, "DRY_RUN": True}, output_dir / "dry_run"
+    profile, console = _checked_profile(profile), Console()
     # Published notebooks keep their own parameters cell and get none injected.
-    calls = [runner.Call(one, profile, given, output_dir, not publish, 60 * timeout) for one in chosen]
+    calls = [runner.Call(book, profile, parameters, output_dir, not publish, 60 * timeout) for book in selection]
     if dry_run:
-        raise typer.Exit(0 if dry.run(calls, console) else 1)
+        from mipo_nb.command.dry_run import run as run_dry
+
+        raise typer.Exit(0 if run_dry(calls, console) else 1)
     with state.alone(state.profile_folder(output_dir, profile)):
-        endings = _executed(calls, console, resume, keep_going, publish)
-        _reported(endings, output_dir, profile, console)
+        endings = _execute(calls, console, resume, keep_going, publish)
+        _report(endings, output_dir, profile, console)
     if any(ended.error for ended in endings):
         again = shlex.join(["mipo-nb", *(word for word in sys.argv[1:] if word != "--fresh")])
         typer.echo(f"What was computed is kept. To go on: {again}", err=True)
-        raise typer.Exit(130 if endings[-1].interrupted else 1)  # as a shell says it of Ctrl-C
+        raise typer.Exit(130 if endings[-1].interrupted else 1)  # a shell's code for Ctrl-C
 
 
-def _executed(calls, console, resume, keep_going, publish):
-    """The `runner.Ended` of each call, one after the other, up to the first that fails unless it is to go on."""
-    from mipo_nb.command import runner
-    from mipo_nb.lab.notebooks import publish as published
-
+def _execute(calls, console, resume, keep_going, publish):
+    """The `runner.Ended` of each call in turn, up to the first that fails unless `keep_going`."""
     endings = []
     for call in calls:
         name, ended = call.notebook.name, runner.finished(call) if resume else None
-        if ended:
-            console.print(f"{name}: finished before; --fresh runs it again.", highlight=False)
-        else:
-            console.print(f"{name} ...", highlight=False)
-            ended = runner.execute(call, console)
+        console.print(f"{name}: finished before; --fresh runs it again." if ended else f"{name} ...", highlight=False)
+        ended = ended or runner.execute(call, console)
         endings.append(ended)
         if ended.error:
             typer.echo(ended.error, err=True)
             if ended.interrupted or not keep_going:
                 break
         elif publish:
-            published(call.notebook, call.folder)
+            collection.publish(call.notebook, call.folder)
     return endings
 
 
-def _reported(endings, output_dir, profile, console):
+def _report(endings, output_dir, profile, console):
     """Write the page about a profile's runs, and show what these took and measured."""
-    from mipo_nb.command import report
-
     try:
-        written = f"Report: {report.write(output_dir, profile)}"
-    except (OSError, UserError) as e:  # the run itself is told all the same
-        written = f"No report: {e}"
-    console.print(report.table(endings), width=None if console.is_terminal else 120)  # a log has no width of its own
-    console.print(written, soft_wrap=True, highlight=False)
+        message = f"Report: {report.write(output_dir, profile)}"
+    except (OSError, UserError) as e:  # the run itself is shown all the same
+        message = f"No report: {e}"
+    _print(console, report.table(endings))
+    console.print(message, soft_wrap=True, highlight=False)
 
 
 @app.command("report")
-def write_report(
-    profile: Annotated[str, typer.Option(help="Which profile's runs.")] = "auto",
-    output_dir: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
-):
+def write_report(profile: RunsProfile = "auto", output_dir: OutputDir = Path("runs")):
     """Write one page about the runs of a profile: how each ended, minutes, results, links."""
-    from mipo_nb.command import report
-
-    typer.echo(report.write(output_dir, _known(profile)))
+    typer.echo(report.write(output_dir, _checked_profile(profile)))
 
 
 @app.command("list")
 def list_notebooks():
     """The notebooks: measured minutes and memory, needs, and which of them `mipo-nb run` executes."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from mipo_nb.lab import tables
-
-    console, table = Console(), Table()
-    table.add_column("notebook", no_wrap=True)
-    for heading in ("main", "minutes", "memory", "needs"):
-        table.add_column(heading)
+    page = Table("notebook", "main", "minutes", "memory", "needs")
+    page.columns[0].no_wrap = True
     for row in tables.overview():
-        table.add_row(row["name"], "yes" if row["main"] else "", row["minutes"], row["memory"], row["needs"])
-    console.print(table, width=None if console.is_terminal else 120)
+        page.add_row(row["name"], "yes" if row["main"] else "", row["minutes"], row["memory"], row["needs"])
+    _print(Console(), page)
 
 
-@app.command()
-def doctor(output_dir: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs")):
+@app.command("doctor")
+def examine(output_dir: OutputDir = Path("runs")):
     """Look at this machine: what is there, what each profile would do, and what to mend."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from mipo_nb.command import doctor
-
     console, uses, findings = Console(), Table("profile", "model", "weights", "here"), doctor.examine(output_dir)
     for row in doctor.profiles():
         uses.add_row(*row.values())
-    for table in (doctor.table(findings), uses):
-        console.print(table, width=None if console.is_terminal else 120)
+    _print(console, doctor.table(findings))
+    _print(console, uses)
     if any(finding.good is False for finding in findings):
         raise typer.Exit(1)
 
@@ -175,18 +156,15 @@ def student(out: Annotated[Path, typer.Argument(help="A new folder.")]):
 
 @app.command()
 def clean(
-    profile: Annotated[str, typer.Option(help="Which profile's runs.")],
-    output_dir: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
+    profile: RunsProfile,
+    output_dir: OutputDir = Path("runs"),
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ):
     """Remove what the runs of a profile left, their steps included."""
-    from mipo_nb.command import state
-    from mipo_nb.lab.notebooks import collection
-
-    folder = state.profile_folder(output_dir, _known(profile))
+    folder = state.profile_folder(output_dir, _checked_profile(profile))
     if not yes:
         typer.confirm(f"Remove {folder}?", abort=True)
-    typer.echo(f"{state.clean(folder, collection()) / 1e6:.0f} MB freed")
+    typer.echo(f"{state.clean(folder, collection.collection()) / 1e6:.0f} MB freed")
 
 
 @app.command()
@@ -194,9 +172,8 @@ def bench(
     parts: Annotated[list[str], typer.Argument(help="train, sample, score, pipeline; all, without any.")] = None,
     repetitions: Annotated[int, typer.Option(min=1, help="How often each route runs, in turn.")] = 5,
 ):
-    """Time ours against plain TRL and transformers; writes figures/bench.csv and a plot."""
+    """Time ours against plain TRL and transformers; writes figures/bench.csv."""
     from mipo_nb.command import benchmarks
-    from mipo_nb.lab import runs
 
     for part in parts or ():
         if part not in benchmarks.PARTS:
@@ -205,11 +182,9 @@ def bench(
     benchmarks.run(repetitions, parts=tuple(parts or benchmarks.PARTS))
 
 
-@app.command()
-def tables(check: Annotated[bool, typer.Option(help="Write nothing; fail when out of date.")] = False):
+@app.command("tables")
+def write_tables(check: Annotated[bool, typer.Option(help="Write nothing; fail when out of date.")] = False):
     """Write RESULTS.md and the tables in README.md from the committed notebooks."""
-    from mipo_nb.lab import tables
-
     stale = tables.write(check=check)
     if check and stale:
         typer.echo(f"Out of date: {', '.join(stale)}; run 'mipo-nb tables'.", err=True)
@@ -219,23 +194,21 @@ def tables(check: Annotated[bool, typer.Option(help="Write nothing; fail when ou
 def main():
     """Entry point: a user's mistake ends in one sentence and exit code 2."""
     try:
-        code = app(standalone_mode=False)
+        raise SystemExit(app(standalone_mode=False) or 0)
     except UserError as e:
-        typer.echo(str(e), err=True)
-        code = 2
+        message, code = str(e), 2
     except typer.Abort:
-        typer.echo("Nothing was done.", err=True)
-        code = 1
+        message, code = "Nothing was done.", 1
     except Exception as e:
         if not hasattr(e, "format_message"):
             raise
-        typer.echo(_told(e), err=True)
-        code = 2
-    raise SystemExit(code or 0)
+        message, code = _one_line(e), 2
+    typer.echo(message, err=True)
+    raise SystemExit(code)
 
 
-def _told(mistake):
-    """What typer has to say of a wrong call, in one line; a call without a command gets the help that is its message."""
+def _one_line(mistake):
+    """Typer's message about a wrong call, in one line; a call without a command gets the help that is its message."""
     message = " ".join(mistake.format_message().split())
     command = mistake.ctx.command_path if getattr(mistake, "ctx", None) else "mipo-nb"
     return f"{message} See: {command} --help"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mipo_nb.base.errors import UserError
+from mipo_nb.base.files import project_root
 from mipo_nb.base.hardware import hardware, processor
 from mipo_nb.lab import settings
 
@@ -25,8 +26,13 @@ class Finding:
     mend: str = ""
 
 
+def judged(what, found, good, mend):
+    """A `Finding` that says what to do only where it is not good."""
+    return Finding(what, found, good, "" if good else mend)
+
+
 def rows(findings):
-    """Findings as a table's rows: how each stands, what was looked at, what was found, what to do."""
+    """Findings as rows of a table: its state, what was looked at, what was found, what to do."""
     marks = {True: "ok", None: "-", False: "MEND"}
     return [{"": marks[f.good], "what": f.what, "found": f.found, "what to do": f.mend} for f in findings]
 
@@ -35,49 +41,31 @@ def table(findings):
     """`rows` for the terminal, a `rich` table."""
     from rich.table import Table
 
-    made = Table("", "what", "found", "what to do")
+    page = Table("", "what", "found", "what to do")
     for row in rows(findings):
-        made.add_row(*row.values())
-    return made
+        page.add_row(*row.values())
+    return page
 
 
 def examine(output_dir="runs"):
     """A list, each a `Finding`: Python, processor, memory, GPU, 4-bit weights, models, disk, networks."""
-    machine = hardware()
-    return [
-        _python(),
-        *_processor(machine),
-        _four_bit(),
-        *_places(Path(output_dir)),
-        *_networks(),
-    ]
+    return [_python(), *_processor(hardware()), _four_bit(), *_folders(Path(output_dir)), *_networks()]
 
 
 def _python():
-    version = ".".join(map(str, sys.version_info[:3]))
-    good = sys.version_info >= (3, 11)
-    return Finding("Python", version, good, "" if good else "Make the environment with Python 3.11 or newer.")
+    version, good = ".".join(map(str, sys.version_info[:3])), sys.version_info >= (3, 11)
+    return judged("Python", version, good, "Make the environment with Python 3.11 or newer.")
 
 
 def _processor(machine):
+    yield Finding("processor", f"{processor()}, {machine.cores} cores")
     gigabytes = machine.memory / _GB
-    yield Finding("processor", f"{processor()}, {machine.cores} cores", True)
-    enough = gigabytes >= _MEMORY
-    yield Finding(
-        "memory",
-        f"{gigabytes:.0f} GB",
-        True if enough else None,
-        ""
-        if enough
-        else f"The laptop profile wants {_MEMORY} GB; lower batch_size and raise accumulate, or use smoke.",
-    )
-    yield Finding("weights are held in", machine.dtype, True)
-    if machine.cuda:
-        yield Finding("GPU", f"{machine.cuda}, {machine.cuda_memory / _GB:.0f} GB", True)
-    else:
-        yield Finding(
-            "GPU", "none that CUDA sees", None, "None is needed for smoke and laptop; the gpu profile needs one."
-        )
+    mend = f"The laptop profile wants {_MEMORY} GB; lower batch_size and raise accumulate, or use smoke."
+    yield judged("memory", f"{gigabytes:.0f} GB", gigabytes >= _MEMORY or None, mend)
+    yield Finding("weights are held in", machine.dtype)
+    gpu = f"{machine.cuda}, {machine.cuda_memory / _GB:.0f} GB" if machine.cuda else "none that CUDA sees"
+    mend = "None is needed for smoke and laptop; the gpu profile needs one."
+    yield judged("GPU", gpu, bool(machine.cuda) or None, mend)
 
 
 def _four_bit():
@@ -85,32 +73,29 @@ def _four_bit():
         import bitsandbytes
     except Exception as e:  # a library that is there and does not load says so in many ways
         return Finding("4-bit weights", f"bitsandbytes does not load ({e})", None, "Only four_bit = True needs it.")
-    return Finding("4-bit weights", f"bitsandbytes {bitsandbytes.__version__}", True)
+    return Finding("4-bit weights", f"bitsandbytes {bitsandbytes.__version__}")
 
 
-def _places(output_dir):
+def _folders(output_dir):
     from mipo_nb.base.embedded import EMBEDDED, cache_folder, cache_path
-    from mipo_nb.base.files import project_root
 
     try:
         cache = cache_folder()
     except UserError as e:
         yield Finding("cache", "cannot be written", False, str(e))
         return
-    missing = [name for name in EMBEDDED if not cache_path(name).exists()]
-    yield Finding(
-        "embedded models",
-        f"not yet: {', '.join(missing)}" if missing else f"all in {_short(cache)}",
-        None if missing else True,
-        "They are fetched at the first run; without a network set MIPO_NB_CACHE to a copy of a filled cache."
-        if missing
-        else "",
-    )
-    for what, place in (("disk at the cache", cache), ("disk at the runs", project_root() / output_dir.expanduser())):
-        there = next(p for p in (place, *place.parents) if p.exists())
-        free = shutil.disk_usage(there).free / _GB
-        good = free >= _DISK
-        yield Finding(what, f"{free:.0f} GB free", good, "" if good else f"Make {_DISK} GB free, or move it elsewhere.")
+    missing = ", ".join(name for name in EMBEDDED if not cache_path(name).exists())
+    state = f"not yet: {missing}" if missing else f"all in {_short(cache)}"
+    mend = "They are fetched at the first run; without a network set MIPO_NB_CACHE to a copy of a filled cache."
+    yield judged("embedded models", state, not missing or None, mend)
+    for what, folder in (("disk at the cache", cache), ("disk at the runs", project_root() / output_dir.expanduser())):
+        free = free_bytes(folder) / _GB
+        yield judged(what, f"{free:.0f} GB free", free >= _DISK, f"Make {_DISK} GB free, or move it elsewhere.")
+
+
+def free_bytes(folder):
+    """Free bytes on the disk of a folder, which need not exist yet."""
+    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
 
 
 def _short(path):
@@ -119,16 +104,23 @@ def _short(path):
 
 
 def _networks():
+    for what, answers, use in (
+        ("package index", _index_answers, "Only the first fetch of the embedded models needs it."),
+        ("model hub", _hub_answers, "Only models named by a hub id need it."),
+    ):
+        reached = answers()
+        yield judged(what, "reached" if reached else "not reached", reached or None, use)
+
+
+def _index_answers():
     from mipo_nb.base.embedded import EMBEDDED
 
     name = next(iter(EMBEDDED.values())).requirement.partition("==")[0]
     command = [sys.executable, "-m", "pip", "index", "versions", name, "--disable-pip-version-check", "--retries", "0"]
     try:
-        reached = subprocess.run([*command, "--timeout", "5"], capture_output=True, timeout=20).returncode == 0
+        return subprocess.run([*command, "--timeout", "5"], capture_output=True, timeout=20).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
-        reached = False
-    yield Finding("package index", *_reach(reached, "Only the first fetch of the embedded models needs it."))
-    yield Finding("model hub", *_reach(_hub_answers(), "Only models named by a hub id need it."))
+        return False
 
 
 def _hub_answers():
@@ -142,25 +134,15 @@ def _hub_answers():
         return False
 
 
-def _reach(reached, why):
-    return ("reached", True, "") if reached else ("not reached", None, why)
-
-
 def profiles():
     """[{"profile", "model", "weights", "here"}]: what each profile would do on this machine."""
-    machine, found = hardware(), []
+    machine, uses = hardware(), []
+    gigabytes = machine.cuda_memory / 1024**3
     for name in settings.profile_names():
         numbers = settings.profile_numbers(name, None)
-        needed, has = numbers["needs_gb"], machine.cuda_memory / 1024**3
-        can = has >= 0.95 * needed
-        found.append(
-            {
-                "profile": name,
-                "model": numbers["model"].partition("@")[0],
-                "weights": "NF4" if numbers["four_bit"] else machine.dtype,
-                "here": f"runs on {machine.cuda or 'the CPU'}"
-                if can
-                else f"needs a GPU of {needed} GB; there is {has:.0f}",
-            }
-        )
-    return found
+        here = f"runs on {machine.cuda or 'the CPU'}"
+        if gigabytes < 0.95 * numbers["needs_gb"]:
+            here = f"needs a GPU of {numbers['needs_gb']} GB; there is {gigabytes:.0f}"
+        weights = "NF4" if numbers["four_bit"] else machine.dtype
+        uses.append({"profile": name, "model": numbers["model"].partition("@")[0], "weights": weights, "here": here})
+    return uses

@@ -14,39 +14,30 @@ PROMPT, CHOSEN, REJECTED = 84, 68, 76  # tokens, as in the trial that set the ta
 
 
 def operations(model, tokens, scored, *, backward=False):
-    """Arithmetic of `tokens` through the layers and `scored` through the head; attention's own products left out.
-
-    With frozen weights the backward pass costs as much as the forward one.
-    """
+    """Arithmetic of `tokens` through the layers and `scored` through the head; attention's own products left out. With
+    frozen weights the backward pass costs as much as the forward pass."""
     base = packing.without_adapter_shell(model)
     head = base.get_output_embeddings().weight.numel()
-    layers = sum(
-        p.numel() for n, p in base.named_parameters() if p.ndim == 2 and "embed" not in n and "lm_head" not in n
-    )
+    matrices = {name: weights for name, weights in base.named_parameters() if weights.ndim == 2}
+    layers = sum(w.numel() for name, w in matrices.items() if "embed" not in name and "lm_head" not in name)
     return (2 if backward else 1) * 2 * (tokens * layers + scored * head)
 
 
 def texts(tokenizer, lengths):
-    """Texts of about so many tokens each, cut from the project's own users."""
-    words = tokenizer(" ".join(u["context"] for u in sources.own_users("train")))["input_ids"]
-    starts = [(997 * k) % (len(words) - max(lengths)) for k in range(len(lengths))]
-    return [tokenizer.decode(words[a : a + n]) for a, n in zip(starts, lengths, strict=True)]
+    """Texts of about these `lengths` in tokens, cut from the project's own users."""
+    tokens = tokenizer(" ".join(user["context"] for user in sources.own_users("train")))["input_ids"]
+    starts = [(997 * k) % (len(tokens) - max(lengths)) for k in range(len(lengths))]
+    return [tokenizer.decode(tokens[start : start + n]) for start, n in zip(starts, lengths, strict=True)]
 
 
 def some_pairs(tokenizer, n, *, prompt=PROMPT, chosen=CHOSEN, rejected=REJECTED):
     """`n` pairs of the given lengths in tokens, the chat template's own included."""
     from datasets import Dataset
 
-    written = texts(tokenizer, [max(prompt - 44, 1), chosen - 2, rejected - 2] * n)
-    sides = [{"role": "assistant", "content": t} for t in written]
-    asked = [prompts.messages("What shall I do with a free evening?", t) for t in written[::3]]
-    return Dataset.from_dict(
-        {
-            "prompt": asked,
-            "chosen": [[s] for s in sides[1::3]],
-            "rejected": [[s] for s in sides[2::3]],
-        }
-    )
+    parts = texts(tokenizer, [max(prompt - 44, 1), chosen - 2, rejected - 2] * n)
+    conversations = [prompts.messages("What shall I do with a free evening?", text) for text in parts[::3]]
+    chosen, rejected = ([[{"role": "assistant", "content": text}] for text in parts[k::3]] for k in (1, 2))
+    return Dataset.from_dict({"prompt": conversations, "chosen": chosen, "rejected": rejected})
 
 
 def training_step(route, data, dtype, device, four_bit=False, **changes):
@@ -89,65 +80,61 @@ def training_step(route, data, dtype, device, four_bit=False, **changes):
 
 
 def one_by_one(model, ids):
-    """Array of log-probs by independent passes, the straightforward way: all logits of each sequence, one after another."""
-    found = []
+    """Array of log-probs in nats, one per (prompt, response) of token ids in `ids`: an independent pass for each."""
+    sums = []
     with torch.inference_mode():
         for start, end in ids:
             tokens = torch.tensor([start + end], device=model.device)
             logits = model(tokens).logits[0, len(start) - 1 : -1].float().log_softmax(-1)
-            found.append(logits.gather(-1, tokens[0, len(start) :, None]).sum().item())
-    return np.array(found)
+            sums.append(logits.gather(-1, tokens[0, len(start) :, None]).sum().item())
+    return np.array(sums)
 
 
 def pipeline(route, rows, dtype, device):
-    """From personal prompts to a measured adapter: both sides sampled, one epoch, the tuned model's responses scored.
+    """From personal prompts to a measured adapter: sample both sides, train one epoch, score the tuned responses.
 
-    `route` is "ours" (`mipo.mipo`) or "trl" (`generate`, TRL's trainer, independent passes). Returns the responses' mean
-    PMI in nats.
+    `route` is "ours" (`mipo.mipo`) or "trl" (`generate`, TRL's trainer, independent passes). Returns the mean PMI of
+    the responses in nats.
     """
-    where = {"device": device, "dtype": dtype}
-    recipe = mipo.Recipe(learning_rate=4e-4, batch_size=min(8, len(rows)), route=ROUTES[route], **where)
+    weights = {"device": device, "dtype": dtype}
+    recipe = mipo.Recipe(learning_rate=4e-4, batch_size=min(8, len(rows)), route=ROUTES[route], **weights)
     sampling = generation.Sampling(batch_size=len(rows))
-    asked, bare = pairs.positive_conversations(rows), pairs.negative_conversations(rows, "missing_context")
+    personal, bare = pairs.positive_conversations(rows), pairs.negative_conversations(rows, "missing_context")
     with tempfile.TemporaryDirectory() as folder:
         trained = {"ours": mipo.mipo, "trl": plain_mipo}[route](MODEL, rows, recipe, folder=folder, sampling=sampling)
-        tuned, tokenizer = models.load(MODEL, adapter=trained["adapter"], **where)
-    model, _ = models.load(MODEL, **where)
+        tuned, tokenizer = models.load(MODEL, adapter=trained["adapter"], **weights)
+    model, _ = models.load(MODEL, **weights)
     if route == "ours":
-        responses = list(generation.sample(tuned, tokenizer, asked, sampling, seed=0)["text"])
-        scores = [scoring.log_probabilities(model, tokenizer, put, responses) for put in (asked, bare)]
+        responses = list(generation.sample(tuned, tokenizer, personal, sampling, seed=0)["text"])
     else:
-        responses = plain_responses(tuned, tokenizer, asked, sampling)
-        scores = [plain_scores(model, tokenizer, put, responses) for put in (asked, bare)]
-    return float(np.mean(scores[0] - scores[1]))
+        responses = plain_responses(tuned, tokenizer, personal, sampling)
+    score = {"ours": scoring.log_probabilities, "trl": plain_scores}[route]
+    with_context, without = (score(model, tokenizer, conversations, responses) for conversations in (personal, bare))
+    return float(np.mean(with_context - without))
 
 
 def plain_mipo(name, rows, recipe, *, folder, sampling):
     """`mipo.mipo` as one would write it with transformers and TRL alone."""
     model, tokenizer = models.load(name, **recipe.weights)
-    chosen, rejected = (
-        plain_responses(model, tokenizer, asked, sampling)
-        for asked in (pairs.positive_conversations(rows), pairs.negative_conversations(rows, "random_context"))
-    )
-    preferred, _ = pairs.build(
-        rows, chosen, rejected, tokenizer, negative="random_context", max_length=recipe.max_length
-    )
-    sides = (pairs.texts(preferred, side) for side in ("chosen", "rejected"))
-    reference = np.stack([plain_scores(model, tokenizer, preferred["prompt"], side) for side in sides], 1)
-    return training.train(name, preferred, reference, folder=folder, **vars(recipe))
+    negative = "random_context"
+    conversations = pairs.positive_conversations(rows), pairs.negative_conversations(rows, negative)
+    chosen, rejected = (plain_responses(model, tokenizer, prompted, sampling) for prompted in conversations)
+    preferences, _ = pairs.build(rows, chosen, rejected, tokenizer, negative=negative, max_length=recipe.max_length)
+    sides = (pairs.texts(preferences, side) for side in ("chosen", "rejected"))
+    reference = np.stack([plain_scores(model, tokenizer, preferences["prompt"], side) for side in sides], 1)
+    return training.train(name, preferences, reference, folder=folder, **vars(recipe))
 
 
 def plain_responses(model, tokenizer, conversations, sampling):
     """Texts by transformers' `generate`, all conversations in one padded batch."""
     model.get_decoder().config._attn_implementation = "sdpa"  # what transformers takes by itself
     ids = [prompts.prompt_ids(tokenizer, conversation) for conversation in conversations]
-    written = generation.generate(model, ids, sampling, {tokenizer.eos_token_id})
-    return [generation.cut_to_sentence(tokenizer.decode(tokens, skip_special_tokens=True)) for tokens, _ in written]
+    drawn = generation.generate(model, ids, sampling, {tokenizer.eos_token_id})
+    return [generation.cut_to_sentence(tokenizer.decode(tokens, skip_special_tokens=True)) for tokens, _ in drawn]
 
 
 def plain_scores(model, tokenizer, conversations, texts):
     """`scoring.log_probabilities`, one sequence after another."""
-    both = list(zip(conversations, texts, strict=True))
-    return one_by_one(
-        model, [(prompts.prompt_ids(tokenizer, c), prompts.completion_ids(tokenizer, c, t)) for c, t in both]
-    )
+    rows = zip(conversations, texts, strict=True)
+    ids = [(prompts.prompt_ids(tokenizer, c), prompts.completion_ids(tokenizer, c, text)) for c, text in rows]
+    return one_by_one(model, ids)

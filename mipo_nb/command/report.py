@@ -15,44 +15,38 @@ _STYLE = (
 
 
 def write(output_dir, profile):
-    """Write report.html beside a profile's runs: how each notebook ended, minutes, results, and links to what it left.
-
-    Returns its path. Raises `UserError` where no notebook has run.
-    """
+    """Write report.html beside a profile's runs: how each notebook ended, minutes, results, and links to its files.
+    Returns its path. Raises `UserError` where no notebook has run."""
     folder = state.profile_folder(output_dir, profile)
-    ran = [p for p in sorted(folder.glob("[0-9][0-9]_*")) if p.is_dir()]
-    if not ran:
+    run_folders = [path for path in sorted(folder.glob("[0-9][0-9]_*")) if path.is_dir()]
+    if not run_folders:
         raise UserError(f"No notebook has run in {folder}; begin with: mipo-nb run --profile {profile}")
-    sections = "\n".join(map(_section, ran))
     title = f"MIPO notebooks, profile {html.escape(profile)}"
-    page = (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
-        f"<h1>{title}</h1>{sections}</html>"
-    )
-    write_atomically(folder / "report.html", page)
+    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
+    sections = "\n".join(map(_section, run_folders))
+    write_atomically(folder / "report.html", f"{head}<h1>{title}</h1>{sections}</html>")
     return folder / "report.html"
 
 
 def _section(folder):
     name, ended = folder.name, state.ended(folder)
     links = {"partial notebook": f"{name}.failed.ipynb", "where its numbers come from": "manifest.json"}
-    heading, told, rows = html.escape(name), "<p><strong>Not finished:</strong> it runs, or was killed.", []
+    heading, status, results = html.escape(name), "<strong>Not finished:</strong> it runs, or was killed.", []
     if ended and ended["error"]:
-        told = f"<p>{ended['seconds'] / 60:.1f} minutes. <strong>Failed.</strong> {html.escape(ended['error'])}"
+        status = f"{ended['seconds'] / 60:.1f} minutes. <strong>Failed.</strong> {html.escape(ended['error'])}"
     elif ended:
-        _as_page(folder / f"{name}.ipynb")
+        _write_html(folder / f"{name}.ipynb")
         links = {"notebook": f"{name}.ipynb", **links}
         heading = f'<a href="{name}/{name}.html">{heading}</a>'
-        told, rows = f"<p>{ended['seconds'] / 60:.1f} minutes. Finished.", results_of(folder)
-    linked = [f'<a href="{name}/{file}">{text}</a>' for text, file in links.items() if (folder / file).exists()]
-    cells = "".join(
-        f"<tr><td>{html.escape(row['name'])}</td><td>{html.escape(formatted(row))}</td></tr>" for row in rows
-    )
-    return f"<h2>{heading}</h2>{told} {', '.join(linked)}</p><table>{cells}</table>"
+        status, results = f"{ended['seconds'] / 60:.1f} minutes. Finished.", results_of(folder)
+    anchors = [f'<a href="{name}/{file}">{text}</a>' for text, file in links.items() if (folder / file).exists()]
+    texts = [(html.escape(result["name"]), html.escape(formatted(result))) for result in results]
+    rows = "".join(f"<tr><td>{what}</td><td>{value}</td></tr>" for what, value in texts)
+    return f"<h2>{heading}</h2><p>{status} {', '.join(anchors)}</p><table>{rows}</table>"
 
 
-def _as_page(file):
-    """Write a notebook as HTML beside it, unless that is there and not older."""
+def _write_html(file):
+    """Write a notebook as HTML beside it, unless a page that is not older exists."""
     from nbconvert import HTMLExporter
 
     page = file.with_suffix(".html")
@@ -61,15 +55,14 @@ def _as_page(file):
 
 
 def table(endings):
-    """A `rich` table of what some notebooks took and measured, from their `runner.Ended`, for the terminal."""
+    """A `rich` table of the minutes and results of notebooks, from their `runner.Ended`, for the terminal."""
     from rich.table import Table
 
     page = Table("notebook", "minutes", "measured", "result")
     for ended in endings:
-        rows = [] if ended.error else results_of(ended.call.folder)
-        first = [ended.call.notebook.name, f"{ended.seconds / 60:.1f}"]
-        for row in rows or [None]:
-            cells = [row["name"], formatted(row)] if row else ["", "failed" if ended.error else ""]
-            page.add_row(*first, *cells)
-            first = ["", ""]
+        results = [] if ended.error else results_of(ended.call.folder)
+        cells = [(result["name"], formatted(result)) for result in results] or [("", "failed" if ended.error else "")]
+        page.add_row(ended.call.notebook.name, f"{ended.seconds / 60:.1f}", *cells[0])
+        for name, value in cells[1:]:
+            page.add_row("", "", name, value)
     return page

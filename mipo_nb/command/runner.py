@@ -1,5 +1,6 @@
-"""Run notebooks headless through papermill: progress, errors in one sentence, a stamp, and a state that can be trusted."""
+"""Run notebooks headless through papermill: progress, errors in one sentence, a stamp, and a reliable state."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.base.errors import UserError, require_known
 from mipo_nb.base.files import digest, project_root
 from mipo_nb.command import state
 from mipo_nb.lab import settings
@@ -25,8 +26,8 @@ _PLAIN_SECONDS = 30.0  # between lines of progress where no terminal is
 class Call:
     """One notebook, and what it is run with.
 
-    `inject=False` leaves the notebook's own parameters as they are; `timeout` is in seconds for any one cell, the
-    profile's where 0. Raises `UserError` for a profile that does not serve the notebook.
+    `inject=False` leaves the notebook's own parameters as they are; `timeout` is in seconds for any one cell (0: the
+    profile's). Raises `UserError` for a profile that does not serve the notebook.
     """
 
     notebook: Notebook
@@ -56,21 +57,22 @@ class Call:
     @property
     def injected(self):
         """The parameters that papermill is to put into the notebook, those that it has."""
-        given = {"PROFILE": self.profile, "OUTPUT_DIR": str(self.output_dir)} if self.inject else {}
-        return {name: value for name, value in {**given, **self.parameters}.items() if name in self.notebook.parameters}
+        values = {"PROFILE": self.profile, "OUTPUT_DIR": str(self.output_dir)} if self.inject else {}
+        values |= self.parameters
+        return {name: value for name, value in values.items() if name in self.notebook.parameters}
 
     @cached_property
     def key(self):
-        """Hash of what a finished notebook stands on: its code, the package, libraries, data, profile and parameters.
+        """Hash of what a finished notebook depends on: its code, the package, libraries, data, profile and parameters.
 
-        None where a parameter names a folder, whose content is not looked at: such a notebook is never taken as finished.
+        None where a parameter names a folder, whose content is not read: this notebook never counts as finished.
         """
         files = [*sorted((project_root() / "data").glob("*.jsonl")), settings.profile_file(self.profile)]
-        for value in self.parameters.values():
-            given = project_root() / Path(value).expanduser() if isinstance(value, str) and value else None
-            if given and given.is_dir():
+        for text in (value for value in self.parameters.values() if isinstance(value, str) and value):
+            path = project_root() / Path(text).expanduser()
+            if path.is_dir():
                 return None
-            files += [given] if given and given.is_file() else []
+            files += [path] if path.is_file() else []
         hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
         versions = [package_version(), library_versions()]
         return digest([self.notebook.code, versions, self.profile, self.parameters, self.inject, hashes])
@@ -88,10 +90,9 @@ class Ended:
 
 def check_parameters(notebooks, parameters):
     """Raise `UserError` for a parameter that none of the notebooks has."""
-    known = {name for notebook in notebooks for name in notebook.parameters}
+    names = {name for notebook in notebooks for name in notebook.parameters}
     for name in parameters:
-        if name not in known:
-            raise UserError(f"Unknown parameter '{name}'; {did_you_mean(name, known)}")
+        require_known("parameter", name, names)
 
 
 def finished(call):
@@ -101,10 +102,8 @@ def finished(call):
 
 
 def execute(call, console):
-    """Run one notebook in a kernel of its own, stamp the executed copy, keep how it ended. Returns an `Ended`.
-
-    Raises `UserError` as `run_through` does.
-    """
+    """Run one notebook in a kernel of its own, stamp the executed copy, store how it ended. Returns an `Ended`. Raises
+    `UserError` as `run_through` does."""
     key, begun = call.key, time.time()
     error, interrupted = run_through(call, console)
     seconds = time.time() - begun
@@ -119,11 +118,8 @@ def execute(call, console):
 
 
 def run_through(call, console):
-    """Run one notebook up to its end, or to the first cell that fails; the copy is `call.partial`.
-
-    Returns (error as one sentence or None, whether it was interrupted). Raises `UserError` for a folder that cannot be
-    written.
-    """
+    """Run one notebook up to its end, or to the first cell that fails; the copy is `call.partial`. Returns (error as
+    one sentence or None, whether it was interrupted). Raises `UserError` for a folder that cannot be written."""
     folder, name = call.folder, call.notebook.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,77 +139,69 @@ def _through_papermill(call):
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    for library in ("papermill", "asyncio"):  # they log once more, at length, what is told in one sentence here
+    for library in ("papermill", "asyncio"):  # they log at length what is one sentence here
         logging.getLogger(library).setLevel(logging.CRITICAL)
     name = call.notebook.name
     try:
         papermill.execute_notebook(
-            str(call.notebook.path),
-            str(call.partial),
-            parameters=call.injected,
-            kernel_name="python3",
-            cwd=str(project_root()),
-            progress_bar=False,
-            log_output=False,
-            start_timeout=180,
+            str(call.notebook.path), str(call.partial), parameters=call.injected, kernel_name="python3",
+            cwd=str(project_root()), progress_bar=False, log_output=False, start_timeout=180,
             execution_timeout=call.timeout or settings.profile_numbers(call.profile, name)["time_out"],
-            extra_arguments=["--log-level=CRITICAL"],  # what goes wrong is in the cell, or told below
-        )
+            extra_arguments=["--log-level=CRITICAL"],  # errors are shown in the cell, or returned below
+        )  # fmt: skip
     except PapermillExecutionError as e:
-        first = (e.evalue.strip().splitlines() or [""])[0]
         where = name if e.ename == "UserError" else f"{name}, cell {e.exec_count}: {e.ename}"
-        return f"{where}: {first}", False
+        return f"{where}: {_first_line(e.evalue)}", False
     except KeyboardInterrupt:
         return f"{name}{_where(call.partial)}: interrupted.", True
     except Exception as e:  # a dead kernel or a time-out
-        return f"{name}{_where(call.partial)}: {type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}", False
+        return f"{name}{_where(call.partial)}: {type(e).__name__}: {_first_line(str(e))}", False
     return None, False
 
 
+def _first_line(text):
+    return next(iter(text.strip().splitlines()), "")
+
+
 def _where(partial):
-    """ ", cell N" of the cell that was running when the notebook ended, as far as its partial copy tells."""
+    """ ", cell N" of the cell that was running when the notebook ended, as far as its partial copy shows."""
     try:
         cells = Notebook(partial).code_cells
     except (OSError, ValueError):
         return ""
-    begun = [k for k, c in enumerate(cells, 1) if c.metadata.get("papermill", {}).get("start_time")]
-    return f", cell {begun[-1]}" if begun else ""
+    started = [k for k, cell in enumerate(cells, 1) if cell.metadata.get("papermill", {}).get("start_time")]
+    return f", cell {started[-1]}" if started else ""
 
 
-class _shown_progress:
-    """Show what the kernel reports in its progress file: a live line in a terminal, else a line now and then."""
+@contextlib.contextmanager
+def _shown_progress(file, name, console):
+    """Show what the kernel reports in its progress `file`: a live line in a terminal, else a line now and then."""
+    file.unlink(missing_ok=True)
+    os.environ["MIPO_NB_PROGRESS"] = str(file)
+    over = threading.Event()
+    with console.status(name) as status:
+        thread = threading.Thread(target=_watch, args=(file, name, console, status, over), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            os.environ.pop("MIPO_NB_PROGRESS", None)
+            file.unlink(missing_ok=True)
 
-    def __init__(self, file, name, console):
-        self.file, self.name, self.console = file, name, console
 
-    def __enter__(self):
-        self.file.unlink(missing_ok=True)
-        os.environ["MIPO_NB_PROGRESS"] = str(self.file)
-        self.begun, self.over = time.time(), threading.Event()
-        self.status = self.console.status(self.name)
-        self.status.start()
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *exc):
-        self.over.set()
-        self.thread.join()
-        self.status.stop()
-        os.environ.pop("MIPO_NB_PROGRESS", None)
-        self.file.unlink(missing_ok=True)
-
-    def _watch(self):
-        printed = time.time()
-        while not self.over.wait(_POLL_SECONDS):
-            line = f"{self.name}  {(time.time() - self.begun) / 60:4.1f} min"
-            try:
-                at = json.loads(self.file.read_text(encoding="utf-8"))
-                line += f"  {at['step']} {at['done']}/{at['total']}"
-            except (OSError, ValueError):
-                pass  # nothing reported yet
-            if self.console.is_terminal:
-                self.status.update(line)
-            elif time.time() - printed > _PLAIN_SECONDS:
-                printed = time.time()
-                print(line, flush=True)
+def _watch(file, name, console, status, over):
+    begun = printed = time.time()
+    while not over.wait(_POLL_SECONDS):
+        line = f"{name}  {(time.time() - begun) / 60:4.1f} min"
+        try:
+            progress = json.loads(file.read_text(encoding="utf-8"))
+            line += f"  {progress['step']} {progress['done']}/{progress['total']}"
+        except (OSError, ValueError):
+            pass  # nothing reported yet
+        if console.is_terminal:
+            status.update(line)
+        elif time.time() - printed > _PLAIN_SECONDS:
+            printed = time.time()
+            print(line, flush=True)

@@ -1,4 +1,4 @@
-"""What runs leave behind: one writer at a time, notebooks that are finished and why that can be trusted, and clearing up."""
+"""What runs leave behind: one writer at a time, which notebooks are finished for sure, and clearing up."""
 
 import contextlib
 import fcntl
@@ -17,10 +17,8 @@ def profile_folder(output_dir, profile):
 
 @contextlib.contextmanager
 def alone(folder):
-    """Hold a folder for this process. Raises `UserError` while another one holds it, or where it cannot be written.
-
-    The system lets go of it whenever and however the process ends.
-    """
+    """Lock a folder for this process; the system releases it however the process ends. Raises `UserError` while another
+    process holds it, or where it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("w")
@@ -35,12 +33,12 @@ def alone(folder):
 
 
 def keep(folder, key, seconds, error=None):
-    """Write down how the notebook of this folder ended: after how many seconds, and with which error, if any."""
+    """Store how the notebook of this folder ended: after how many seconds, and with which error, if any."""
     write_atomically(folder / "state.json", json.dumps({"key": key, "seconds": seconds, "error": error}))
 
 
 def ended(folder):
-    """What `keep` wrote, or None where a notebook has not ended: it runs, or was killed."""
+    """The dictionary that `keep` wrote, or None where a notebook has not ended: it runs, or was killed."""
     try:
         return json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -50,14 +48,14 @@ def ended(folder):
 def finished(folder, key):
     """The seconds of a notebook that finished with this key and no error, or None."""
     last = ended(folder)
-    trusted = last and not last["error"] and key is not None and last["key"] == key
-    return last["seconds"] if trusted else None
+    return last["seconds"] if last and not last["error"] and key is not None and last["key"] == key else None
 
 
 def clean(folder, notebooks):
     """Remove a profile's folder. Returns the bytes freed.
 
-    Raises `UserError` when it holds anything but runs of these notebooks, or a run is going on in it.
+    Raises `UserError` where there is none, when it holds a person's ratings or anything but runs of these notebooks, or
+    while a run is going on in it.
     """
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; nothing was removed.")

@@ -10,23 +10,37 @@ sami_of = checking.numbers(
     ((np.full((3, 3), -40.0),), np.log(3), "where nothing can be told apart each of N costs log N"),
     ((_game,), 1.5177662, "what belongs together stands on the diagonal; average over N, and over both ways"),
 )
-
 wrong_context = checking.numbers(
     "Notebook 20, exercise 2: `function(difference, temperature)` is the probability of the wrong one of two contexts.",
     ((0.0, 7.0), 0.5, "where both contexts fit alike it is a coin toss"),
     ((np.log(3), 1.0), 0.25, "a softmax over two contexts, and the wrong one of them is asked for"),
     ((10.0, 5.0), 1 / (1 + np.exp(2)), "a temperature divides the difference"),
 )
-
 mio_of = checking.numbers(
     "Notebook 20, exercise 3: `function(plus, minus, beta)` is MIO's loss from two log-ratios in nats.",
     ((0.0, 0.0, 0.3), 2 * np.log(2), "an untrained policy loses ln 2 on each side"),
     ((10.0, -20.0, 0.1), np.log1p(np.exp(-1)) + np.log1p(np.exp(-2)), "chosen should rise, rejected fall"),
-    (
-        (10.0, 10.0, 0.5),
-        np.log1p(np.exp(-5)) + np.log1p(np.exp(5)),
-        "each side is classified by itself, and beta counts",
-    ),
+    ((10.0, 10.0, 0.5), np.logaddexp(0, -5) + np.logaddexp(0, 5), "each side is classified by itself, and beta counts"),
+)
+
+advantage_of = checking.numbers(
+    "Notebook 21, exercise 1: `function(rewards, i)` is the advantage of response i in its group.",
+    (([1.0, 0.0, 0.0, 0.0], 0), 1.5, "subtract the group's mean, divide by its standard deviation over n - 1"),
+    (([1.0, 0.0, 0.0, 0.0], 2), -0.5, "what earned less than the others has a negative advantage"),
+    (([10.0, 20.0, 60.0], 1), -0.37796447, "the group may have any size, and rewards any unit"),
+)
+speaks = checking.numbers(
+    "Notebook 21, exercise 2: `function(p, group)` is the probability that a group is not silent.",
+    ((0.5, 2), 0.5, "two coins differ half of the time"),
+    ((0.1, 8), 1 - 0.1**8 - 0.9**8, "silent is: all right, or all wrong"),
+    ((0.0, 8), 0.0, "where nothing is ever right every group is silent"),
+)
+pass_at = checking.numbers(
+    "Notebook 21, exercise 3: `function(n, c, k)` is the probability that one of k draws is right.",
+    ((10, 3, 1), 0.3, "one draw is right with the share of right ones"),
+    ((5, 2, 2), 0.7, "drawn without putting back: count the draws without a right one"),
+    ((4, 1, 4), 1.0, "who draws all finds it"),
+    ((6, 0, 3), 0.0, "where nothing is right nothing is found"),
 )
 
 _told, _untold = np.array([0.2, 0.5, 0.3]), np.array([0.1, 0.5, 0.4])
@@ -37,7 +51,6 @@ steered_probability = checking.numbers(
     ((_told, _untold, 1.0), 0.4 / 1.125, "multiply by the ratio of the two readings, then normalize over all tokens"),
     ((_told, _untold, 2.0), 0.8 / 1.46875, "the strength is the exponent of the ratio"),
 )
-
 log_normalizer = checking.numbers(
     "Notebook 22, exercise 2: `function(p, q, strength)` is log Z of one step in nats.",
     ((_told, _told, 3.0), 0.0, "where both readings agree nothing is to be normalized"),
@@ -45,32 +58,9 @@ log_normalizer = checking.numbers(
     ((_told, _untold, 1.0), np.log(1.125), "sum p times the ratio over all tokens, then take the logarithm"),
     ((_told, _untold, 2.0), np.log(1.46875), "the strength is the exponent of the ratio"),
 )
-
 responses_to_pay = checking.numbers(
     "Notebook 22, exercise 3: `function(training, steered, tuned)` is a whole number of responses, from seconds.",
     ((300.0, 1.5, 1.0), 600, "each response saves half a second here"),
     ((100.0, 1.3, 1.0), 334, "after 333 responses steering is still a little cheaper: round up"),
     ((0.0, 1.5, 1.0), 0, "a training that cost nothing has paid at once"),
-)
-
-advantage_of = checking.numbers(
-    "Notebook 21, exercise 1: `function(rewards, i)` is the advantage of response i in its group.",
-    (([1.0, 0.0, 0.0, 0.0], 0), 1.5, "subtract the group's mean, divide by its standard deviation over n - 1"),
-    (([1.0, 0.0, 0.0, 0.0], 2), -0.5, "what earned less than the others has a negative advantage"),
-    (([10.0, 20.0, 60.0], 1), -0.37796447, "the group may have any size, and rewards any unit"),
-)
-
-speaks = checking.numbers(
-    "Notebook 21, exercise 2: `function(p, group)` is the probability that a group is not silent.",
-    ((0.5, 2), 0.5, "two coins differ half of the time"),
-    ((0.1, 8), 1 - 0.1**8 - 0.9**8, "silent is: all right, or all wrong"),
-    ((0.0, 8), 0.0, "where nothing is ever right every group is silent"),
-)
-
-pass_at = checking.numbers(
-    "Notebook 21, exercise 3: `function(n, c, k)` is the probability that one of k draws is right.",
-    ((10, 3, 1), 0.3, "one draw is right with the share of right ones"),
-    ((5, 2, 2), 0.7, "drawn without putting back: count the draws without a right one"),
-    ((4, 1, 4), 1.0, "who draws all finds it"),
-    ((6, 0, 3), 0.0, "where nothing is right nothing is found"),
 )

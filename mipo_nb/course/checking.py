@@ -30,9 +30,8 @@ def number(function, arguments, wanted, hint):
         answer = float(answer)
     except Exception:  # no number at all, one beyond all floats, a tensor without a value
         return f"one number is wanted, you give {type(answer).__name__}."
-    return (
-        None if np.isclose(answer, wanted, rtol=1e-3, atol=1e-6) else f"{hint} (wanted {wanted:.4g}, got {answer:.4g})"
-    )
+    near = np.isclose(answer, wanted, rtol=1e-3, atol=1e-6)
+    return None if near else f"{hint} (wanted {wanted:.4g}, got {answer:.4g})"
 
 
 def numbers(says, *cases):

@@ -7,14 +7,9 @@ from mipo_nb.course import checking
 strength_of = checking.numbers(
     "Notebook 40, exercise 1: `function(margins, gaps)` is the least-squares slope of a line through zero.",
     ((np.array([2.0, -4.0, 6.0]), np.array([1.0, -2.0, 3.0])), 2.0, "margins that are twice the gaps have strength 2"),
-    (
-        (np.array([1.0, 3.0]), np.array([1.0, 2.0])),
-        1.4,
-        "pairs with a large gap count more: sum m g over sum g squared",
-    ),
+    ((np.array([1.0, 3]), np.array([1.0, 2])), 1.4, "pairs with a large gap count more: sum m g over sum g squared"),
     ((np.array([5.0, 5.0]), np.array([-3.0, 3.0])), 0.0, "the line goes through zero, so a constant does not count"),
 )
-
 last_safe_step = checking.numbers(
     "Notebook 40, exercise 2: `function(steps, signal, limit)` is the last step before the signal passes the limit.",
     (([6, 12, 24], [0.1, 0.2, 0.9], 0.5), 12, "step 24 passed the limit; the adapter before it is kept"),
@@ -22,9 +17,7 @@ last_safe_step = checking.numbers(
     (([6, 12, 24], [0.1, 0.2, 0.3], 0.5), 24, "a training that never passes the limit goes to its end"),
     (([6, 12, 24], [0.1, 0.8, 0.2], 0.5), 6, "training was stopped, so it cannot come back below the limit"),
 )
-
 _words = np.array([0.0, 1.0, 2.0, 5.0])
-
 gain_at_equal_length = checking.numbers(
     "Notebook 40, exercise 3: `function(gain, words)` is the gain at no change in words, on a fitted straight line.",
     ((3 + 2 * _words, _words), 3.0, "it is where the line crosses a change of zero"),
@@ -46,9 +39,7 @@ softmax_loss_of = checking.numbers(
         "minus the log of the softmax of beta times the ratios, at the first",
     ),
 )
-
 _kept = np.array([[1, 1, 0, 1], [0, 1, 0, 0], [0, 1, 1, 0], [1, 0, 0, 0]])
-
 users_part = checking.numbers(
     "Notebook 41, exercise 2: `function(kept, kinds)` is what the model does for its users beyond what it does for all.",
     ((np.ones((3, 3)), ["a", "b", "c"]), 0.0, "a wish that is kept for everyone is not kept for its user"),
@@ -59,23 +50,12 @@ users_part = checking.numbers(
         "whoever has a wish of the same kind asked for it too, and does not count among the others",
     ),
 )
-
 share_kept_by = checking.numbers(
     "Notebook 41, exercise 3: `function(kinds, users)` is how often a random other user shares one's kind of wish.",
     ((4, 4), 0.0, "where all are of different kinds nobody shares"),
     ((1, 9), 1.0, "where there is one kind all share"),
     ((12, 144), 11 / 143, "oneself is not among the others"),
     ((3, 12), 3 / 11, "each kind has users / kinds people"),
-)
-
-exponent_after = checking.numbers(
-    "Notebook 46, exercise 1: `function(rounds, a, renewed)` is the power of the first model that is reached.",
-    ((0, 0.5, True), 1.0, "before any round the model is itself: power 1"),
-    ((1, 0.5, False), 1.5, "in the first round the two references are the same"),
-    ((2, 1.0, True), 4.0, "renewed: the reference has the power of the last round"),
-    ((2, 1.0, False), 3.0, "kept: the reference has power 1 in every round, the ratio that of the last one"),
-    ((3, 0.5, False), 1.875, "kept: 1 + a + a^2 + ..."),
-    ((6, 0.1, True), 1.1**6, "renewed: the power grows by the factor 1 + a each round"),
 )
 
 best_of_draws = checking.numbers(
@@ -85,7 +65,6 @@ best_of_draws = checking.numbers(
     (([3.0, 1.0, 2.0], 3), 3.0, "the best of all is the largest"),
     (([0.5, 0.0, 1.0, 0.0, 0.5], 2), 0.65, "count the sets of two: in how many is each value the largest?"),
 )
-
 nats_of_best = checking.numbers(
     "Notebook 42, exercise 2: `function(n)` is the divergence of the best of n draws from one draw, in nats.",
     ((1,), 0.0, "the best of one is one draw"),
@@ -100,7 +79,6 @@ factor_part = checking.numbers(
     (((0.8, 0.5), (0.9, 0.4), 1), -0.085, "a factor that falls has a negative part"),
     (((0.3, 0.7), (0.3, 0.2), 0), 0.0, "a factor that stays has no part"),
 )
-
 divisia_part = checking.numbers(
     "Notebook 43, exercise 2: `function(before, after, i)` is the part of factor i by the logarithmic mean.",
     (((0.5, 0.8), (0.6, 0.9), 0), 0.14 / np.log(1.35) * np.log(1.2), "the logarithmic mean of the two products, times the factor's log-ratio"),
@@ -108,7 +86,6 @@ divisia_part = checking.numbers(
     (((0.4, 0.5), (0.5, 0.4), 0), 0.2 * np.log(1.25), "where both products are equal their mean is the product"),
     (((0.9, 0.8, 0.5), (0.9, 0.6, 0.5), 1), -0.09, "any number of factors: the one that changed has the whole change"),
 )  # fmt: skip
-
 luck_of_many = checking.numbers(
     "Notebook 43, exercise 3: `function(k, n)` is the probability that one of k different numbers out of n is the right one.",
     ((1, 20), 0.05, "one number hits one time in n"),
@@ -123,14 +100,12 @@ slope_of = checking.numbers(
     (([10.0, 0.0, 0.0, 0.0, 0.0],), -2.0, "all turns count, not the first and the last alone"),
     (([0.0, 4.0],), 4.0, "with two turns it is their difference"),
 )
-
 lower_end = checking.numbers(
     "Notebook 44, exercise 2: `function(wins, ties, losses)` is the lower end of Wilson's 95% interval, as a share.",
     ((10, 0, 10), 0.2992980, "centre and reach are both divided by 1 + z^2 / n"),
     ((20, 0, 0), 0.8388747, "where every pair was won the interval still has a width"),
     ((11, 4, 5), 0.4328544, "a tie is half a win, and counts as a pair"),
 )
-
 pairs_needed = checking.numbers(
     "Notebook 44, exercise 3: `function(share)` is the smallest number of pairs that tells a share from a half.",
     ((0.75,), 16, "a half is excluded where the share is z standard errors of a fair coin away"),
@@ -144,7 +119,6 @@ solved_at_least_once = checking.numbers(
     (([0.5, 0.0], 2), 0.375, "a problem is missed where all draws miss it; then the mean over problems"),
     (([0.9, 0.1], 8), 1 - (0.1**8 + 0.9**8) / 2, "draws are independent, problems differ"),
 )
-
 steps_of_gradient = checking.numbers(
     "Notebook 45, exercise 2: `function(before, after)` is how many small steps of the gradient a problem takes.",
     ((0.3, 0.3), 0.0, "nowhere to go takes no time"),
@@ -153,6 +127,15 @@ steps_of_gradient = checking.numbers(
     ((0.01, 0.5), 2 * np.log(99) + 99 - 1 / 99, "rare successes are slow to grow"),
 )
 
+exponent_after = checking.numbers(
+    "Notebook 46, exercise 1: `function(rounds, a, renewed)` is the power of the first model that is reached.",
+    ((0, 0.5, True), 1.0, "before any round the model is itself: power 1"),
+    ((1, 0.5, False), 1.5, "in the first round the two references are the same"),
+    ((2, 1.0, True), 4.0, "renewed: the reference has the power of the last round"),
+    ((2, 1.0, False), 3.0, "kept: the reference has power 1 in every round, the ratio that of the last one"),
+    ((3, 0.5, False), 1.875, "kept: 1 + a + a^2 + ..."),
+    ((6, 0.1, True), 1.1**6, "renewed: the power grows by the factor 1 + a each round"),
+)
 what_arrives = checking.numbers(
     "Notebook 46, exercise 2: `function(weight, step)` is by how much a bfloat16 weight changes when a step is added.",
     ((1.0, 0.001), 0.0, "the next weight above 1 is 1/128 away: a small step does nothing"),

@@ -1,8 +1,7 @@
 """Attention without copies or padding: for one decoded token, and for sequences packed end to end.
 
 With grouped-query attention several query heads share a key head. transformers repeats keys and values to match them.
-Here the query heads of a group stand in the place of further query positions instead: the same numbers from keys and
-values that are read once.
+Here the query heads of a group count as further query positions: the same numbers, with keys and values read once.
 """
 
 import itertools
@@ -16,7 +15,7 @@ _PADDING = 1.5  # a batch of pieces may cost this many times what its pieces nee
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of tokens that sequences share: its length, and the number of the piece it follows; None for none."""
+    """A stretch of tokens that sequences share: its length, and the number of the piece it follows, None for none."""
 
     length: int
     after: int | None
@@ -34,24 +33,11 @@ def use_grouped_attention(model):
     return model
 
 
-def grouped_attention(
-    module,
-    query,
-    key,
-    value,
-    attention_mask,
-    dropout=0.0,
-    scaling=None,
-    is_causal=None,
-    pieces=None,
-    shared=None,
-    **kwargs,
-):
+def grouped_attention(module, query, key, value, attention_mask, scaling=None, pieces=None, shared=None, **kwargs):
     """An attention function for transformers. query [B, H, T, D], key and value [B, G, L, D], H a multiple of G.
 
-    With `pieces` (what `in_batches` gives; B is 1) a token sees those before it in its piece, and all pieces that this
-    one follows. With `shared` (for each layer keys and values [G, P, D] that all rows begin with) the one new token of a
-    row sees those, then its row's own.
+    With `pieces` (from `in_batches`; B is 1) a token sees its piece up to itself and all pieces that this follows. With
+    `shared` (per layer keys and values [G, P, D] that all rows begin with) a row's new token sees those and its row.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -59,23 +45,17 @@ def grouped_attention(
         _, heads, tokens, width = query.shape
         query = query.view(key.shape[1], -1, tokens, width)
         scaling = width**-0.5 if scaling is None else scaling
-        out = _TreeAttention.apply(query, key[0], value[0], pieces, scaling)
-        return out.view(1, heads, tokens, width).transpose(1, 2), None
-    if shared is not None:
-        return _decoded(query, key, value, attention_mask, scaling, shared[module.layer_idx]).transpose(1, 2), None
-    if query.shape[2] == 1 and query.shape[1] != key.shape[1]:
-        return _decoded(query, key, value, attention_mask, scaling).transpose(1, 2), None
-    return sdpa_attention_forward(
-        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
-    )
+        out = _TreeAttention.apply(query, key[0], value[0], pieces, scaling).view(1, heads, tokens, width)
+        return out.transpose(1, 2), None
+    if shared is not None or (query.shape[2] == 1 and query.shape[1] != key.shape[1]):
+        shared = None if shared is None else shared[module.layer_idx]
+        return _decoded(query, key, value, attention_mask, scaling, shared).transpose(1, 2), None
+    return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
 
 
 def _decoded(query, key, value, mask, scaling, shared=None):
-    """[B, H, 1, D]: one token per row. `mask` broadcasts to [B, 1, 1, L].
-
-    `shared` keys and values are read once for all rows, in one product for each key head (as in Hydragen, Juravsky et al.
-    2024, arXiv 2402.05099, with one softmax over both parts instead of two that are joined).
-    """
+    """[B, H, 1, D]: one token per row; `mask` broadcasts to [B, 1, 1, L]. `shared` keys and values are read once for
+    all rows (as in Hydragen, Juravsky et al. 2024, arXiv 2402.05099, but with one softmax over both parts)."""
     batch, heads, _, width = query.shape
     query = query.reshape(batch, key.shape[1], -1, width)
     if query.device.type != "cpu" and shared is None:
@@ -87,115 +67,113 @@ def _decoded(query, key, value, mask, scaling, shared=None):
     if shared is None:
         return torch.matmul(scores.softmax(-1), value).view(batch, heads, 1, width)
     keys, values = shared
-    together = query.transpose(0, 1).reshape(len(keys), -1, width) * (width**-0.5 if scaling is None else scaling)
-    first = torch.matmul(together, keys.transpose(-1, -2)).view(len(keys), batch, -1, keys.shape[1]).transpose(0, 1)
-    share = torch.cat([first, scores], -1).softmax(-1)
-    first, own = share.split([keys.shape[1], scores.shape[-1]], -1)
-    seen = torch.matmul(first.transpose(0, 1).reshape(len(keys), -1, keys.shape[1]), values)
-    seen = seen.view(len(keys), batch, -1, width).transpose(0, 1)
-    return (torch.matmul(own, value) + seen).view(batch, heads, 1, width)
+    groups, tokens, _ = keys.shape
+    queries = query.transpose(0, 1).reshape(groups, -1, width) * (width**-0.5 if scaling is None else scaling)
+    shared_scores = torch.matmul(queries, keys.transpose(-1, -2)).view(groups, batch, -1, tokens).transpose(0, 1)
+    weights = torch.cat([shared_scores, scores], -1).softmax(-1)
+    shared_weights, row_weights = weights.split([tokens, scores.shape[-1]], -1)
+    out = torch.matmul(shared_weights.transpose(0, 1).reshape(groups, -1, tokens), values)
+    out = out.view(groups, batch, -1, width).transpose(0, 1)
+    return (torch.matmul(row_weights, value) + out).view(batch, heads, 1, width)
 
 
 def in_batches(pieces, dtype, device):
     """Pieces of about equal size, gathered in one `Batch` each, which is padded and attends in a few products."""
-    spans = []  # where the tokens of a piece and of all that it follows lie
-    ends = list(itertools.accumulate(piece.length for piece in pieces))
-    for piece, stop in zip(pieces, ends, strict=True):
-        before, start = [] if piece.after is None else spans[piece.after], stop - piece.length
-        if before and before[-1][1] == start:
-            spans.append([*before[:-1], (before[-1][0], stop)])
-        else:
-            spans.append([*before, (start, stop)])
-    sizes = [(sum(b - a for a, b in seen), piece.length) for seen, piece in zip(spans, pieces, strict=True)]
-    batches = []
-    for k in sorted(range(len(pieces)), key=lambda k: sizes[k]):
-        some = [*batches[-1], k] if batches else [k]
-        keys, queries = ([sizes[i][side] for i in some] for side in (0, 1))
+    spans = []  # for each piece, where its tokens and those of all that it follows lie
+    for piece, stop in zip(pieces, itertools.accumulate(piece.length for piece in pieces), strict=True):
+        prefix, start = [] if piece.after is None else spans[piece.after], stop - piece.length
+        if prefix and prefix[-1][1] == start:  # the piece lies right behind: one longer span
+            prefix, start = prefix[:-1], prefix[-1][0]
+        spans.append([*prefix, (start, stop)])
+    sizes = [(sum(b - a for a, b in keys), piece.length) for keys, piece in zip(spans, pieces, strict=True)]
+    batches = []  # numbers of pieces
+    for k in sorted(range(len(pieces)), key=sizes.__getitem__):
+        numbers = [*batches[-1], k] if batches else [k]
+        keys, queries = zip(*(sizes[i] for i in numbers), strict=True)
         work = sum(a * b for a, b in zip(keys, queries, strict=True))
-        if batches and len(some) * max(keys) * max(queries) <= _PADDING * work:
-            batches[-1] = some
+        if batches and len(numbers) * max(keys) * max(queries) <= _PADDING * work:
+            batches[-1] = numbers
         else:
             batches.append([k])
-    return [Batch([spans[k] for k in some], [sizes[k] for k in some], dtype, device) for some in batches]
+    return [Batch([spans[k] for k in numbers], [sizes[k] for k in numbers], dtype, device) for numbers in batches]
 
 
 class Batch:
-    """n pieces side by side, their queries padded to Q and the keys that they see to L, as [n, G, S Q, D] and [n, G, L, D]."""
+    """n pieces side by side, padded: their queries as [n, G, S Q, D], the keys that they see as [n, G, L, D]."""
 
     def __init__(self, spans, sizes, dtype, device):
         self.spans = spans
-        self.own = [(seen[-1][1] - length, seen[-1][1]) for seen, (_, length) in zip(spans, sizes, strict=True)]
+        self.stretches = [(keys[-1][1] - length, keys[-1][1]) for keys, (_, length) in zip(spans, sizes, strict=True)]
         keys, lengths = (torch.tensor(x, device=device)[:, None, None] for x in zip(*sizes, strict=True))
         self.keys, self.queries = int(keys.max()), int(lengths.max())
-        at, query = torch.arange(self.keys, device=device), torch.arange(self.queries, device=device)[:, None]
-        unseen = (at >= keys) | (at > keys - lengths + query)  # padding, and what comes after a token
-        self.hides = torch.zeros(unseen.shape, dtype=dtype, device=device).masked_fill_(unseen, float("-inf"))[:, None]
+        key, query = torch.arange(self.keys, device=device), torch.arange(self.queries, device=device)[:, None]
+        unseen = (key >= keys) | (key > keys - lengths + query)  # padding, and what comes after a token
+        self.mask = torch.zeros(unseen.shape, dtype=dtype, device=device).masked_fill_(unseen, float("-inf"))[:, None]
 
     def queries_of(self, x):
         """[n, G, S Q, D] of x [G, S, T, D]."""
         groups, shared, _, width = x.shape
-        padded = x.new_zeros(len(self.own), groups, shared, self.queries, width)
-        for row, (start, stop) in zip(padded, self.own, strict=True):
+        padded = x.new_zeros(len(self.spans), groups, shared, self.queries, width)
+        for row, (start, stop) in zip(padded, self.stretches, strict=True):
             row[:, :, : stop - start] = x[:, :, start:stop]
-        return padded.view(len(self.own), groups, -1, width)
+        return padded.view(len(self.spans), groups, -1, width)
 
     def keys_of(self, x):
         """[n, G, L, D] of x [G, T, D]."""
-        padded = x.new_zeros(len(self.own), len(x), self.keys, x.shape[-1])
-        for row, here, there in self._places(padded):
-            row[:, here] = x[:, there]
+        padded = x.new_zeros(len(self.spans), len(x), self.keys, x.shape[-1])
+        for row, columns, tokens in self._places(padded):
+            row[:, columns] = x[:, tokens]
         return padded
 
     def queries_into(self, out, padded):
         """Put [n, G, S Q, D] back to where the pieces lie in `out` [G, S, T, D]."""
-        padded = padded.view(len(self.own), *out.shape[:2], self.queries, -1)
-        for row, (start, stop) in zip(padded, self.own, strict=True):
+        padded = padded.view(len(self.spans), *out.shape[:2], self.queries, -1)
+        for row, (start, stop) in zip(padded, self.stretches, strict=True):
             out[:, :, start:stop] = row[:, :, : stop - start]
 
     def keys_into(self, out, padded):
         """Add [n, G, L, D] to where the keys come from in `out` [G, T, D]."""
-        for row, here, there in self._places(padded):
-            out[:, there] += row[:, here]
+        for row, columns, tokens in self._places(padded):
+            out[:, tokens] += row[:, columns]
 
     def _places(self, padded):
+        """(row of `padded`, its columns, the tokens that stand in them), span by span."""
         for row, spans in zip(padded, self.spans, strict=True):
-            at = 0
+            column = 0
             for start, stop in spans:
-                yield row, slice(at, at + stop - start), slice(start, stop)
-                at += stop - start
+                yield row, slice(column, column + stop - start), slice(start, stop)
+                column += stop - start
 
 
 class _TreeAttention(torch.autograd.Function):
-    """softmax(q k^T) v of every piece with what it follows: query [G, S, T, D], key and value [G, T, D].
-
-    By whole products: on a CPU, for pieces this short, over twice as fast as the fused kernel.
-    """
+    """softmax(q k^T) v of every piece with what it follows: query [G, S, T, D], key and value [G, T, D]. By whole
+    products: on a CPU, for pieces this short, over twice as fast as the fused kernel."""
 
     @staticmethod
     def forward(ctx, query, key, value, batches, scaling):
-        out, kept = torch.empty_like(query), []
+        out, saved = torch.empty_like(query), []
         for batch in batches:
             q, k, v = batch.queries_of(query).mul_(scaling), batch.keys_of(key), batch.keys_of(value)
-            share = torch.matmul(q, k.transpose(-1, -2))
-            share.view(len(q), -1, batch.queries, batch.keys).add_(batch.hides)
-            share = share.softmax(-1)
-            found = torch.matmul(share, v)
-            batch.queries_into(out, found)
-            kept += [q, k, v, share, found]
+            attention = torch.matmul(q, k.transpose(-1, -2))
+            attention.view(len(q), -1, batch.queries, batch.keys).add_(batch.mask)
+            attention = attention.softmax(-1)
+            mean = torch.matmul(attention, v)
+            batch.queries_into(out, mean)
+            saved += [q, k, v, attention, mean]
         ctx.batches, ctx.scaling = batches, scaling
-        ctx.save_for_backward(*kept)
+        ctx.save_for_backward(*saved)
         return out
 
     @staticmethod
     def backward(ctx, gradient):
-        kept = iter(ctx.saved_tensors)
+        saved = iter(ctx.saved_tensors)
         groups, _, tokens, width = gradient.shape
         to_query, to_key, to_value = torch.empty_like(gradient), *gradient.new_zeros(2, groups, tokens, width)
-        for batch, q, k, v, share, found in zip(ctx.batches, kept, kept, kept, kept, kept, strict=False):
+        for batch, q, k, v, attention, mean in zip(ctx.batches, saved, saved, saved, saved, saved, strict=False):
             g = batch.queries_of(gradient)
             to_scores = torch.matmul(g, v.transpose(-1, -2))
-            to_scores.sub_((g * found).sum(-1, keepdim=True)).mul_(share)
+            to_scores.sub_((g * mean).sum(-1, keepdim=True)).mul_(attention)
             batch.queries_into(to_query, torch.matmul(to_scores, k).mul_(ctx.scaling))
             batch.keys_into(to_key, torch.matmul(to_scores.transpose(-1, -2), q))
-            batch.keys_into(to_value, torch.matmul(share.transpose(-1, -2), g))
+            batch.keys_into(to_value, torch.matmul(attention.transpose(-1, -2), g))
         return to_query, to_key, to_value, None, None

@@ -1,4 +1,4 @@
-"""What a training writes on its way: checkpoints, from which a killed one goes on, adapters at given steps, progress."""
+"""What a training writes on its way: checkpoints, from which a killed one goes on, adapters at some steps, progress."""
 
 import json
 import shutil
@@ -11,10 +11,8 @@ PATIENCE = 15  # saving costs at most one part in so many
 
 
 def last(folder):
-    """The newest checkpoint in a folder that is whole, as text, or None; removes those that are not.
-
-    The trainer's state is the last file of a checkpoint to be written, and older checkpoints are removed after it.
-    """
+    """The newest whole checkpoint in a folder, as text, or None; removes those that are not whole: the trainer's state
+    is the last file of a checkpoint to be written, and older checkpoints are removed after it."""
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda p: -int(p.name.split("-")[1])):
         try:
             json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
@@ -26,7 +24,7 @@ def last(folder):
 
 def saving():
     """A callback for transformers' trainers: a checkpoint when the steps since the last one took `EVERY` seconds and
-    `PATIENCE` times as long as writing it did. A killed training loses that, or one step where a step takes longer."""
+    `PATIENCE` times as long as writing it did. A killed training loses at most that, or one step that takes longer."""
     from transformers import TrainerCallback
 
     class Saving(TrainerCallback):
@@ -52,7 +50,7 @@ def kept_at(folder, step):
 
 
 def keeping(folder, steps):
-    """A callback that saves the adapter after each of `steps`; before the checkpoint of that step, so that none is missed."""
+    """A callback that saves the adapter after each of `steps`, before the step's checkpoint, so that none is missed."""
     from transformers import TrainerCallback
 
     class Keeping(TrainerCallback):

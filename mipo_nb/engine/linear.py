@@ -1,8 +1,8 @@
 """Frozen linear layers at the rate of the processor, with or without a LoRA adapter on them.
 
-A CPU multiplies fastest with a weight that lies in the order in which its kernels read it. torch brings it into that
-order anew at every product; weights that do not change can be laid out once. And a LoRA layer is one product with the
-frozen weight to which two thin ones are added, not five layers with a copy between each.
+A CPU multiplies fastest with a weight that lies in the order in which its kernels read it. torch reorders it at every
+product; weights that do not change can be laid out once. And a LoRA layer becomes one product with the frozen weight
+and two thin ones added to it, instead of five layers with a copy between each.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ def _forward(x, packed, a, b, scale):
 
 
 class FrozenLinear(torch.autograd.Function):
-    """x W^T + scale (x A^T) B^T for x [T, in] (Hu et al. 2021): W is frozen, A [r, in] and B [out, r] learn, or are None."""
+    """x W^T + scale (x A^T) B^T for x [T, in] (Hu et al. 2021): W frozen; A [r, in], B [out, r] learn or are None."""
 
     @staticmethod
     def forward(ctx, x, packed, a, b, scale):
@@ -70,8 +70,8 @@ class FrozenLinear(torch.autograd.Function):
 
 
 class PackedAdapter:
-    """An adapter that does not learn, A [r, in] and B [out, r], cast to the type of what it multiplies and laid out once:
-    for a decoded token that takes as long as its two products."""
+    """An adapter that does not learn, A [r, in] and B [out, r], cast to the type of its inputs and laid out once: for a
+    decoded token, doing both each time takes as long as the two products."""
 
     def __init__(self, a, b, scale, dtype):
         self.a, self.b = _packed(a.detach().to(dtype)), _packed((scale * b.detach()).to(dtype))
@@ -94,16 +94,15 @@ def _through(x, packed, a=None, b=None, scale=1.0):
 def packed_weights(model):
     """While it lasts, the frozen linear layers of a model on a CPU run through `FrozenLinear`; nothing else changes.
 
-    The weights must stay as they are in the meantime. Layers of other kinds (4-bit weights, biases, dropout before an
-    adapter, several adapters at once) keep their own way, and so does everything where oneDNN is missing. Within another
-    such block the layers that it has packed are left to it.
+    The weights must stay as they are meanwhile. Layers of other kinds (4-bit weights, biases, dropout before an
+    adapter, several adapters at once) run as they did, and so does everything where oneDNN is missing. Inside another
+    `packed_weights` block the layers that it has packed are left to it.
     """
     changed = []
     try:
         for layer in _frozen_linear(model):
-            packed = PackedWeight(layer.weight)
-            layer.forward = lambda x, packed=packed: _through(x, packed)
-            layer.packed = packed
+            layer.packed = PackedWeight(layer.weight)
+            layer.forward = lambda x, packed=layer.packed: _through(x, packed)
             changed.append(layer)
         for layer in _with_one_adapter(model):
             fixed = None if torch.is_grad_enabled() else {}
@@ -113,12 +112,19 @@ def packed_weights(model):
     finally:
         for layer in changed:
             del layer.forward
-            if "packed" in vars(layer):
-                del layer.packed
+            vars(layer).pop("packed", None)
+
+
+class PackedTraining:
+    """For a trainer: the frozen weights of its model are packed while it trains."""
+
+    def train(self, *args, **kwargs):
+        with packed_weights(self.model):
+            return super().train(*args, **kwargs)
 
 
 def _adapted(layer, x, fixed):
-    """What a LoRA layer gives; `fixed` holds its adapters by name where they do not learn, and is None where they do."""
+    """A LoRA layer's output; `fixed` holds its adapters by name where they do not learn, and is None where they do."""
     if layer.disable_adapters or layer.merged:
         return layer.base_layer(x)
     (name,) = layer.active_adapters
@@ -133,11 +139,11 @@ def _adapted(layer, x, fixed):
 
 def _frozen_linear(model):
     for name, layer in model.named_modules():
-        if ".lora_" in name:  # the two of an adapter, which its own layer multiplies with
-            continue
-        if type(layer) is torch.nn.Linear and layer.bias is None and layer.weight.device.type == "cpu":
+        # The two matrices of an adapter are left out: its LoRA layer multiplies with them.
+        plain = type(layer) is torch.nn.Linear and ".lora_" not in name and layer.bias is None
+        if plain and layer.weight.device.type == "cpu" and "packed" not in vars(layer):
             learns = torch.is_grad_enabled() and layer.weight.requires_grad
-            if not learns and "packed" not in vars(layer) and _can_pack(layer.weight.dtype):
+            if not learns and _can_pack(layer.weight.dtype):
                 yield layer
 
 
@@ -145,9 +151,8 @@ def _with_one_adapter(model):
     from peft.tuners.lora.layer import Linear
 
     for layer in model.modules():
-        if type(layer) is not Linear or "forward" in vars(layer):
-            continue
-        if "packed" in vars(layer.base_layer) and len(layer.active_adapters) == 1:
+        free = type(layer) is Linear and "forward" not in vars(layer)
+        if free and "packed" in vars(layer.base_layer) and len(layer.active_adapters) == 1:
             (name,) = layer.active_adapters
             plain = name in layer.lora_A and name not in layer.lora_variant and layer.lora_A[name].bias is None
             if plain and isinstance(layer.lora_dropout[name], torch.nn.Identity) and layer.lora_B[name].bias is None:

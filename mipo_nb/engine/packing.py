@@ -1,9 +1,9 @@
 """Sequences that begin alike, run end to end in one row without padding: what scoring, training and prefill stand on.
 
-What sequences share is a piece that is computed once, and so on down a tree: the system message that all have, one
-user's context, one question, its several responses. Position ids go on from piece to piece and attention follows the
-tree, so that every number is what separate rows give, up to rounding (for the two sides of DPO pairs: Wang and Hegde,
-arXiv 2410.20305). Logits are computed only where a scored token is predicted.
+What sequences share is a piece that is computed once, and so on down a tree: system message, user's context, question,
+responses. Position ids go on from piece to piece and attention follows the tree, so that numbers are those of separate
+rows, up to rounding (for the two sides of DPO pairs: Wang and Hegde, arXiv 2410.20305). Logits are computed only where
+a scored token is predicted.
 """
 
 import itertools
@@ -19,8 +19,8 @@ _WORTH = 8  # tokens that sharing must save: a piece costs some calls in every l
 def tree(sequences):
     """(pieces, their tokens, paths): sequences of token ids as a tree of what they begin with.
 
-    `pieces` is a list of `attention.Piece`, each after the one that it follows; `paths[i]` lists the pieces of sequence
-    i in order. Equal sequences have one path.
+    `pieces` is a list of `attention.Piece`, each after the piece that it follows; `paths[i]` lists the pieces of
+    sequence i in order. Equal sequences have one path.
     """
     pieces, tokens, paths = [], [], {}
 
@@ -32,16 +32,16 @@ def tree(sequences):
                 tokens.append(members[0][depth:common])
                 path = [*path, len(pieces) - 1]
             depth = common
-        for _, some in itertools.groupby(members, lambda one: one[common : common + 1]):
-            some = list(some)
-            if len(some[0]) == depth:
-                paths[some[0]] = path
+        for _, branch in itertools.groupby(members, lambda sequence: sequence[common : common + 1]):
+            branch = list(branch)
+            if len(branch[0]) == depth:
+                paths[branch[0]] = path
             else:
-                grow(some, depth, path)
+                grow(branch, depth, path)
 
     sequences = list(map(tuple, sequences))
     grow(sorted(set(sequences)), 0, [])
-    return pieces, tokens, [paths[one] for one in sequences]
+    return pieces, tokens, [paths[sequence] for sequence in sequences]
 
 
 def _common(a, b):
@@ -53,46 +53,35 @@ def pack(sequences, starts, device):
     """Sequences (lists of token ids) end to end, what they share once; tokens from `starts[i]` on are scored.
 
     Returns `tokens` and `positions` [1, T], `pieces` (a list of `attention.Piece`), for each scored token, sequence by
-    sequence, where its predictor stands (`at`) and what it is (`target`), and `places`: where the tokens of each whole
-    sequence lie.
+    sequence, where its predictor is (`at`) and what it is (`target`), and `places`: where each sequence's tokens are.
     """
     pieces, tokens, paths = tree(sequences)
     ends = list(itertools.accumulate(piece.length for piece in pieces))
-    begins = [0 if piece.after is None else None for piece in pieces]  # the position of a piece's first token
-    for k, piece in enumerate(pieces):
-        if piece.after is not None:
-            begins[k] = begins[piece.after] + pieces[piece.after].length
+    begins = []  # the position of each piece's first token
+    for piece in pieces:
+        begins.append(0 if piece.after is None else begins[piece.after] + pieces[piece.after].length)
     places = [[at for k in path for at in range(ends[k] - pieces[k].length, ends[k])] for path in paths]
-    positions = [at for piece, first in zip(pieces, begins, strict=True) for at in range(first, first + piece.length)]
-    # A token is predicted at the one before it.
-    predictors = [at for place, start in zip(places, starts, strict=True) for at in place[start - 1 : -1]]
-    targets = [token for one, start in zip(sequences, starts, strict=True) for token in one[start:]]
-    flat, positions, at, target = (
-        torch.tensor(list(x), dtype=torch.long, device=device)
-        for x in (itertools.chain(*tokens), positions, predictors, targets)
-    )
-    return SimpleNamespace(
-        tokens=flat[None], positions=positions[None], pieces=pieces, at=at, target=target, places=places
-    )
+    positions = [begin + k for piece, begin in zip(pieces, begins, strict=True) for k in range(piece.length)]
+    # A token is predicted at the token before it.
+    predictors = [at for whole, start in zip(places, starts, strict=True) for at in whole[start - 1 : -1]]
+    targets = [token for sequence, start in zip(sequences, starts, strict=True) for token in sequence[start:]]
+    lists = [token for piece in tokens for token in piece], positions, predictors, targets
+    flat, positions, at, target = (torch.tensor(x, dtype=torch.long, device=device) for x in lists)
+    packed = {"tokens": flat[None], "positions": positions[None], "at": at, "target": target}
+    return SimpleNamespace(**packed, pieces=pieces, places=places)
 
 
 def hidden_states(model, packed, cache=None):
-    """[T, h]: the decoder's output for packed sequences. `cache` is filled with their keys and values, packed likewise."""
-    return model.get_decoder()(
-        input_ids=packed.tokens,
-        position_ids=packed.positions,
-        attention_mask=packed.tokens.new_ones(1, 1, 1, 1),  # of four axes, so that transformers makes none of its own
-        pieces=in_batches(packed.pieces, model.dtype, packed.tokens.device),
-        past_key_values=cache,
-        use_cache=cache is not None,
-    )[0][0]
+    """[T, h]: the decoder's output for packed sequences. `cache` is filled with their keys and values, packed too."""
+    mask = packed.tokens.new_ones(1, 1, 1, 1)  # of four axes, so that transformers makes none of its own
+    inputs = {"input_ids": packed.tokens, "position_ids": packed.positions, "attention_mask": mask}
+    batches = in_batches(packed.pieces, model.dtype, packed.tokens.device)
+    return model.get_decoder()(**inputs, pieces=batches, past_key_values=cache, use_cache=cache is not None)[0][0]
 
 
 def completion_scores(model, sequences, starts):
-    """Log-probs, entropy, mean logit, and whether it is the likeliest, of every token of `sequences[i]` from `starts[i]` on.
-
-    Each is [tokens], float32, sequence by sequence. Differentiable in the log-probs.
-    """
+    """Of each token of `sequences[i]` from `starts[i]` on: log-prob and entropy (nats), mean logit, whether it is
+    likeliest. Each is [tokens], float32, sequence by sequence. Differentiable in the log-probs."""
     base = without_adapter_shell(model)
     packed = pack(sequences, starts, next(base.parameters()).device)
     hidden = hidden_states(base, packed)[packed.at]
@@ -120,12 +109,10 @@ def without_adapter_shell(model):
 class HeadLogProbabilities(torch.autograd.Function):
     """Log-probability of target tokens from hidden states [T, h] and a frozen head [V, h], without keeping logits.
 
-    `packed` is the head as a `linear.PackedWeight`, where there is one.
-
-    Returns log-probs, entropy, mean logit and whether the target is the likeliest token, each [T]. The gradient of
-    log p_t with respect to the hidden state is W[t] - sum_v p_v W[v]; each token has one number coming back from the
-    loss, so this vector is made in the forward pass, piece by piece while the logits are at hand, and only scaled in
-    the backward pass.
+    Returns log-probs and entropy (nats), mean logit and whether the target is the likeliest token, each [T]. `packed`
+    is the head as a `linear.PackedWeight`, if any. The gradient of log p_t with respect to the hidden state is
+    W[t] - sum_v p_v W[v]; the loss sends one number back for each token, so the forward pass computes this vector,
+    piece by piece while the logits are at hand, and the backward pass only scales it.
     """
 
     piece = 128  # tokens at a time; the two buffers for their logits are all the memory this takes
@@ -133,9 +120,8 @@ class HeadLogProbabilities(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, target, packed=None):
         weight = weight.to(hidden.dtype)
-        found = torch.empty(4, len(target), dtype=torch.float32, device=hidden.device)
-        needed = ctx.needs_input_grad[0]
-        gradient = torch.empty_like(hidden) if needed else None
+        scores = torch.empty(4, len(target), dtype=torch.float32, device=hidden.device)
+        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         size = min(HeadLogProbabilities.piece, len(target))
         wide, probability = (hidden.new_empty(size, len(weight), dtype=torch.float32) for _ in range(2))
         for start in range(0, len(target), size):
@@ -143,17 +129,17 @@ class HeadLogProbabilities(torch.autograd.Function):
             log_probs, p = (buffer[: part.stop - start] for buffer in (wide, probability))
             log_probs.copy_(packed.multiply(hidden[part]) if packed else hidden[part] @ weight.T)
             picked, likeliest = log_probs.gather(-1, target[part, None]), log_probs.amax(-1, keepdim=True)
-            found[2, part], found[3, part] = log_probs.mean(-1), (picked >= likeliest)[:, 0].float()
+            scores[2, part], scores[3, part] = log_probs.mean(-1), (picked >= likeliest)[:, 0].float()
             torch.exp(log_probs.sub_(likeliest), out=p)
             total = p.sum(-1, keepdim=True)
-            found[0, part] = (picked - likeliest - total.log())[:, 0]
-            found[1, part] = (total.log() - log_probs.mul_(p).sum(-1, keepdim=True) / total)[:, 0]
-            if needed:
+            scores[0, part] = (picked - likeliest - total.log())[:, 0]
+            scores[1, part] = (total.log() - log_probs.mul_(p).sum(-1, keepdim=True) / total)[:, 0]
+            if gradient is not None:
                 p = p.div_(total).to(weight.dtype)
                 gradient[part] = packed.multiply_back(p) if packed else p @ weight
-        if needed:
+        if gradient is not None:
             ctx.save_for_backward(gradient.neg_().add_(weight[target]))
-        return tuple(found)
+        return tuple(scores)
 
     @staticmethod
     def backward(ctx, log_probs, *others):
@@ -164,10 +150,8 @@ class HeadLogProbabilities(torch.autograd.Function):
 @torch.no_grad()
 def enable_packing(model):
     """Switch a model's attention to `grouped_sdpa`, so that it can be run on packed sequences. Returns whether it can.
-
-    Tried on two sequences that begin alike and go on alike after one token. Together they must be as likely as apart; a
-    model for which the second came after the first would copy it.
-    """
+    Tried on two sequences that differ in one token. Together they must be as likely as apart; a model for which the
+    second came after the first would copy it."""
     base = without_adapter_shell(model)
     if getattr(base, "_takes_packed", None) is None:
         base._takes_packed = _tried(base)
@@ -177,16 +161,15 @@ def enable_packing(model):
 def _tried(base):
     use_grouped_attention(base)
     head = base.get_output_embeddings()
-    if base.config._attn_implementation != NAME or head is None or getattr(head, "bias", None) is not None:
-        return False
-    if getattr(base.config, "attn_logit_softcapping", None) or getattr(base.config, "final_logit_softcapping", None):
+    capped = any(getattr(base.config, f"{where}_logit_softcapping", None) for where in ("attn", "final"))
+    if capped or base.config._attn_implementation != NAME or head is None or getattr(head, "bias", None) is not None:
         return False
     both = [[*range(5, 21), k, *range(21, 45)] for k in (3, 4)]
-    # The model's mode is left alone: on a CPU, bitsandbytes repacks 4-bit weights at the first forward pass in evaluation
-    # mode, and gradients through repacked weights are wrong.
+    # The model's mode is left alone: on a CPU, bitsandbytes repacks 4-bit weights at the first forward pass in
+    # evaluation mode, and gradients through repacked weights are wrong.
     try:
         together = completion_scores(base, both, [17, 17])[0]
-        apart = torch.cat([completion_scores(base, [one], [17])[0] for one in both])
+        apart = torch.cat([completion_scores(base, [sequence], [17])[0] for sequence in both])
     except TypeError:  # a forward pass that does not hand `pieces` on
         return False
     return bool((together - apart).abs().mean() < 0.05 * apart.abs().mean())

@@ -1,4 +1,4 @@
-"""The ledger of claims: what the paper, its code, its critics and the write-up say, and what our notebooks recorded on it.
+"""The ledger of claims: what the paper, its code, its critics and the write-up say, and what our notebooks recorded.
 
 `claims.toml` holds each claim with the names of the results that speak to it and what is expected of them. The badge
 is not written there: it follows from the recorded intervals by `badge`. Only "not testable here" is a person's word.
@@ -6,7 +6,6 @@ is not written there: it follows from the recorded intervals by `badge`. Only "n
 
 import math
 import re
-import tomllib
 from collections import Counter
 from dataclasses import MISSING, dataclass, fields, replace
 from importlib import resources
@@ -16,6 +15,7 @@ from mipo_nb.base.errors import UserError, did_you_mean
 from mipo_nb.lab.notebooks import collection
 from mipo_nb.lab.plots import markdown_table
 from mipo_nb.lab.runs import formatted
+from mipo_nb.lab.settings import read_toml
 
 NOT_TESTABLE, OPEN = "not testable here", "open"
 
@@ -29,10 +29,13 @@ SOURCES = {
     r"question of ours": "Questions of our own",
 }
 
+_SOURCE_FORMS = (
+    "'paper abstract, all versions', 'review of v1', 'aggregator', 'write-up W3', 'criticism a', 'code' or "
+    "'question of ours'"
+)
 _FORM = '{ name = "as in RESULTS.md", expects = "above 0" }'
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
-_ANSWERS = {
-    # outcome: (tested on the claim's own terms, tested on our small model)
+_ANSWERS = {  # outcome: (tested on the claim's own terms, tested on our small model)
     "yes": ("reproduced", "holds at our scale"),
     "partly": ("partly reproduced", "holds in part at our scale"),
     "no": ("not reproduced", "does not hold at our scale"),
@@ -44,9 +47,9 @@ _ANSWERS = {
 class Claim:
     """One claim. `results` are dictionaries with `name` and, unless a result is only shown, `expects`.
 
-    `about` is "models" (it speaks of trained models, so that our small one is a test at our scale only) or "method"
-    (mathematics or code, true or false at any size). `covers` is "part" where the results, good as they may be, speak to
-    a part of the claim only: a person can lower a badge, never raise it. `published` holds published numbers as text.
+    `about` is "models" (trained ones, so that our small model is a test at our scale only) or "method" (mathematics or
+    code, true or false at any size). `covers` is "part" where the results speak to a part of the claim only: a person
+    can lower a badge, never raise it. `published` holds published numbers as text.
     """
 
     id: str
@@ -65,15 +68,12 @@ class Claim:
 def read(file=None):
     """The claims of a TOML file, the package's own by default, in order.
 
-    Raises `UserError` for a file that cannot be read, an unknown, missing or mistyped field, a repeated id, a source that
-    is none of `SOURCES`, a notebook that is neither committed nor planned, or a verdict that was typed and should follow.
+    Raises `UserError` for a file that cannot be read, an unknown, missing or mistyped field, a repeated id, a source
+    not in `SOURCES`, a notebook neither committed nor planned, or a typed verdict that should follow from results.
     """
     file = resources.files("mipo_nb") / "lab" / "claims.toml" if file is None else Path(file)
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise UserError(f"The ledger {file.name} cannot be read: {e}.") from None
-    _known(file.name, table, ("claim", "planned"))
+    table = read_toml(file, "ledger")
+    _check_names(file.name, table, ("claim", "planned"))
     rows, claims = table.get("claim", []), {}
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{file.name}: claims are tables of a list; begin each with [[claim]].")
@@ -86,7 +86,7 @@ def read(file=None):
     return list(claims.values())
 
 
-def _known(where, row, names):
+def _check_names(where, row, names):
     for name in row:
         if name not in names:
             raise UserError(f"{where}: unknown field '{name}'; {did_you_mean(name, names)}")
@@ -94,25 +94,24 @@ def _known(where, row, names):
 
 def _checked(row, where, notebooks):
     """A `Claim` from one table of the file."""
-    _known(where, row, [f.name for f in fields(Claim)])
+    _check_names(where, row, [field.name for field in fields(Claim)])
     for field in fields(Claim):
         if field.default is MISSING and not row.get(field.name):
             raise UserError(f"{where}: the field '{field.name}' is missing; add it.")
         value = row.get(field.name, "")
         if field.name != "results" and (not isinstance(value, str) or re.search(r"[|\n]", value)):
             raise UserError(f"{where}: '{field.name}' must be text on one line without '|', as it goes into a table.")
-    if not isinstance(row.get("results", []), list):
+    results = row.get("results", [])
+    if not isinstance(results, list):
         raise UserError(f"{where}: results are a list; write results = [{_FORM}].")
-    claim = Claim(**{**row, "results": tuple(row.get("results", []))})
+    claim = Claim(**{**row, "results": tuple(results)})
     if not any(re.fullmatch(kind, claim.source) for kind in SOURCES):
-        kinds = "'paper abstract, all versions', 'review of v1', 'aggregator', 'write-up W3', 'criticism a', 'code' or 'question of ours'"
-        raise UserError(f"{where}: there is no source '{claim.source}'; write it like {kinds}.")
+        raise UserError(f"{where}: there is no source '{claim.source}'; write it like {_SOURCE_FORMS}.")
     if claim.notebook and claim.notebook not in notebooks:
         raise UserError(f"{where}: there is no notebook '{claim.notebook}'; {did_you_mean(claim.notebook, notebooks)}")
-    if claim.about not in ("models", "method"):
-        raise UserError(f"{where}: about must be 'models' or 'method', not '{claim.about}'.")
-    if claim.covers not in ("whole", "part"):
-        raise UserError(f"{where}: covers must be 'whole' or 'part', not '{claim.covers}'.")
+    for name, (first, second) in {"about": ("models", "method"), "covers": ("whole", "part")}.items():
+        if (value := getattr(claim, name)) not in (first, second):
+            raise UserError(f"{where}: {name} must be '{first}' or '{second}', not '{value}'.")
     if claim.verdict not in ("", NOT_TESTABLE):
         raise UserError(f"{where}: only '{NOT_TESTABLE}' may be typed as a verdict; leave the others to the results.")
     if claim.results and (claim.verdict or not claim.notebook):
@@ -120,7 +119,7 @@ def _checked(row, where, notebooks):
     for result in claim.results:
         if not isinstance(result, dict) or not result.get("name"):
             raise UserError(f"{where}: a result is written {_FORM}, not {result!r}.")
-        _known(where, result, ("name", "expects"))
+        _check_names(where, result, ("name", "expects"))
         if "expects" in result:
             _region(result["expects"], where)
     if claim.results and not any("expects" in result for result in claim.results):
@@ -135,15 +134,15 @@ def _region(expects, where=""):
         (rf"below {_NUMBER}", lambda b: (-math.inf, float(b))),
         (rf"between {_NUMBER} and {_NUMBER}", lambda a, b: (float(a), float(b))),
     ):
-        if found := re.fullmatch(form, str(expects)):
-            return region(*found.groups())
+        if match := re.fullmatch(form, str(expects)):
+            return region(*match.groups())
     raise UserError(f"{where}: '{expects}' is no expectation; write 'above A', 'below B' or 'between A and B'.")
 
 
 def met(expects, result, *, exact=False):
     """Whether a recorded result is as expected: True where its whole 95% interval lies inside, False where it lies
-    outside, else None; an end on the edge is neither. A value without an interval gives None, unless it is `exact`
-    (computed, not sampled)."""
+    outside, else None; an end on the edge is neither. A value without an interval gives None unless `exact` (computed,
+    not sampled)."""
     low, high = _region(expects)
     if result["low"] is None and not exact:
         return None
@@ -154,20 +153,19 @@ def met(expects, result, *, exact=False):
 
 
 def recorded(claim, results):
-    """[(recorded result, what was expected, what `met` says)] of a claim, the latter two None for a result only shown.
+    """[(recorded result, what was expected, what `met` says)] of a claim, the last two None for a result only shown.
 
-    `results` are those that its notebook recorded. Raises `UserError` for one that is not there.
+    `results` are those that its notebook recorded. Raises `UserError` where one that the claim names is not among them.
     """
-    there, rows = {result["name"]: result for result in results}, []
-    for wanted in claim.results:
-        name, expects = wanted["name"], wanted.get("expects")
-        if name not in there:
+    by_name, rows = {result["name"]: result for result in results}, []
+    for name, expects in ((listed["name"], listed.get("expects")) for listed in claim.results):
+        if name not in by_name:
             raise UserError(
                 f"claims.toml, claim '{claim.id}': no committed notebook {claim.notebook} recorded a result '{name}'; "
                 "take a name from its part of RESULTS.md, or publish the notebook first."
             )
-        answer = met(expects, there[name], exact=claim.about == "method") if expects else None
-        rows.append((there[name], expects, answer))
+        answer = met(expects, by_name[name], exact=claim.about == "method") if expects else None
+        rows.append((by_name[name], expects, answer))
     return rows
 
 
@@ -175,9 +173,9 @@ def badge(claim, results, profile):
     """The badge of a claim, from the `results` that its notebook recorded in a run of this `profile`.
 
     Yes where every expectation is met, partly where some are, no where none is and one fails, undecided where all
-    intervals lie across the edge. Without results it is "open", or "not testable here" where `verdict` says so. A claim
-    about models is reproduced by a run of the `paper` profile only; any other run tests it at our scale. Where the results
-    cover a part of the claim, the badge is partly at best.
+    intervals lie across the edge; partly at best where the results cover a part of the claim. Without results it is
+    "open", or what `verdict` says. Only the `paper` profile reproduces a claim about models; any other tests it at our
+    scale. Raises `UserError` as `recorded` does.
     """
     if not claim.results:
         return claim.verdict or OPEN
@@ -185,66 +183,54 @@ def badge(claim, results, profile):
     outcome = "partly" if any(answers) else "no" if False in answers else "undecided"
     if all(answers) and claim.covers == "whole":
         outcome = "yes"
-    own_terms = claim.about == "method" or profile == "paper"
-    return _ANSWERS[outcome][0 if own_terms else 1]
+    return _ANSWERS[outcome][0 if claim.about == "method" or profile == "paper" else 1]
 
 
 def page(claims, notebooks):
-    """The Markdown of the ledger, from what the committed `notebooks` {name: Notebook} recorded: how many claims have
-    which badge, a table for each kind of source, and a last one of what would change our mind. Raises `UserError` as
-    `recorded` does."""
-    ran = {name: (n.results, n.stamp["manifest"]["profile"]) for name, n in notebooks.items() if n.results}
-    of = {claim.id: ran.get(claim.notebook, ([], "")) for claim in claims}
-    badges = {claim.id: badge(claim, *of[claim.id]) for claim in claims}
+    """The Markdown of the ledger, from what the committed `notebooks` {name: Notebook} recorded: counts of badges, a
+    table for each kind of source, and one of what would change our mind. Raises `UserError` as `recorded` does."""
+    records = {name: (n.results, n.stamp["manifest"]["profile"]) for name, n in notebooks.items() if n.results}
+    record_of = {claim.id: records.get(claim.notebook, ([], "")) for claim in claims}
+    badges = {claim.id: badge(claim, *record_of[claim.id]) for claim in claims}
     counts = Counter(badges.values())
     order = [*(words[k] for k in (0, 1) for words in _ANSWERS.values()), NOT_TESTABLE, OPEN]
-    told = ", ".join(f"{name} {counts[name]}" for name in order if counts[name])
-    parts = [f"There are {len(claims)} claims: {told}.\n"]
+    summary = ", ".join(f"{name} {counts[name]}" for name in order if counts[name])
+    parts = [f"There are {len(claims)} claims: {summary}.\n"]
     for kind, heading in SOURCES.items():
-        rows = [
-            _row(c, badges[c.id], of[c.id][0], c.notebook in notebooks) for c in claims if re.fullmatch(kind, c.source)
-        ]
-        if rows:
+        of_kind = [claim for claim in claims if re.fullmatch(kind, claim.source)]
+        if rows := [_row(c, badges[c.id], record_of[c.id][0], c.notebook in notebooks) for c in of_kind]:
             parts.append(f"### {heading}\n\n{markdown_table(rows)}\n")
     doubts = [{"id": c.id, "badge": badges[c.id], "what would change it": c.would_change} for c in claims]
     parts.append(f"### What would change our mind\n\n{markdown_table(doubts)}\n")
     return "\n".join(parts)
 
 
-def _row(claim, given, results, committed=True):
-    ours, words = [], {True: "met", False: "failed", None: "undecided"}
+def _row(claim, claim_badge, results, committed=True):
+    lines, words = [], {True: "met", False: "failed", None: "undecided"}
     for result, expects, answer in recorded(claim, results):
         expected = f"; expected {expects}: {words[answer]}" if expects else ""
-        ours.append(f"{result['name']}: {formatted(result)}{expected}")
-    name = claim.notebook
-    place = f"[{name[:2]}](notebooks/{name}.ipynb)" if committed else f"{name[:2]}, planned"
-    return {
-        "id": claim.id,
-        "claim": f"{claim.text} *({claim.source})*",
-        "published": claim.published,
-        "ours": "<br>".join(ours),
-        "notebook": place if name else "",
-        "badge": f"**{given}**",
-        "why": claim.reason,
-    }
+        lines.append(f"{result['name']}: {formatted(result)}{expected}")
+    name, text = claim.notebook, f"{claim.text} *({claim.source})*"
+    link = f"[{name[:2]}](notebooks/{name}.ipynb)" if committed else f"{name[:2]}, planned"
+    row = {"id": claim.id, "claim": text, "published": claim.published, "ours": "<br>".join(lines)}
+    return {**row, "notebook": link if name else "", "badge": f"**{claim_badge}**", "why": claim.reason}
 
 
 def of_run(run):
     """The Markdown table of the claims that a run's notebook speaks to, with badges from what it has recorded so far.
 
-    What the run did not record, because its profile or data left it out, is "not run by us": the badge is then partly at
-    best, and open if nothing is left.
+    A result that the run did not record, because of its profile or data, is "not run by us": the badge is then partly
+    at best, and open if nothing is left.
     """
-    settings, there = run.settings, {result["name"] for result in run.results}
-    rows = []
-    for claim in (claim for claim in read() if claim.notebook == settings.notebook):
-        left_out = [result["name"] for result in claim.results if result["name"] not in there]
-        results = tuple(r for r in claim.results if r["name"] in there)
-        known = replace(claim, results=results, covers="part" if left_out else claim.covers)
-        decided = any("expects" in result for result in known.results)
-        given = badge(known, run.results, settings.profile) if decided else claim.verdict or OPEN
-        row = _row(known, given, run.results)
+    recorded_names, rows = {result["name"] for result in run.results}, []
+    for claim in (claim for claim in read() if claim.notebook == run.settings.notebook):
+        left_out = [result["name"] for result in claim.results if result["name"] not in recorded_names]
+        results = tuple(result for result in claim.results if result["name"] in recorded_names)
+        tested = replace(claim, results=results, covers="part" if left_out else claim.covers)
+        decided = any("expects" in result for result in results)
+        claim_badge = badge(tested, run.results, run.settings.profile) if decided else claim.verdict or OPEN
+        row = _row(tested, claim_badge, run.results)
         row["ours"] = "<br>".join([row["ours"], *(f"{name}: not run by us" for name in left_out)]).removeprefix("<br>")
-        row["would change it"] = claim.would_change
-        rows.append({name: cell for name, cell in row.items() if name != "notebook"})
+        del row["notebook"]
+        rows.append({**row, "would change it": claim.would_change})
     return markdown_table(rows)

@@ -27,19 +27,17 @@ class Work:
 
 
 def count_weights(config):
-    """(weights of the layers, weights of the head, all weights) of a causal language model, none of them allocated.
-
-    A head that shares its weights with the embedding is counted once in all.
-    """
+    """(weights of the layers, weights of the head, all weights) of a causal language model, none of them allocated. A
+    head that shares its weights with the embedding counts once among all."""
     import torch
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-    every = sum(p.numel() for p in model.parameters())
+    total = sum(weights.numel() for weights in model.parameters())
     outside = embedding.numel() if head is embedding else embedding.numel() + head.numel()
-    return every - outside, head.numel(), every
+    return total - outside, head.numel(), total
 
 
 def memory_budget(config, *, four_bit, dtype, rank, pairs_per_batch, prompt_tokens, completion_tokens, device="cuda"):
@@ -55,33 +53,27 @@ def memory_budget(config, *, four_bit, dtype, rank, pairs_per_batch, prompt_toke
     heads, kv = config.num_attention_heads, config.num_key_value_heads * (h // config.num_attention_heads)
     size = 2 if dtype in ("bfloat16", "float16") else 4
     linear = layers * (2 * h * h + 2 * h * kv + 3 * h * ff)
-    tied = getattr(config, "tie_word_embeddings", True)
-    embeddings = (1 if tied else 2) * vocab * h
-    # Kept for the backward pass per token and layer: two norms with their float32 middle, the inputs of each product,
-    # query, keys and values, both feed-forward branches, and what every head looks at.
-    kept = 16 * h + 4 * kv + 4 * ff + heads * (prompt_tokens + completion_tokens)
+    embeddings = (1 if getattr(config, "tie_word_embeddings", True) else 2) * vocab * h
+    # Values stored for the backward pass per token and layer: two norms with their float32 middle, the inputs of each
+    # product, query, keys and values, both feed-forward branches, and what every head looks at.
+    stored = 16 * h + 4 * kv + 4 * ff + heads * (prompt_tokens + completion_tokens)
     if not rank:
-        # TRL's rows repeat the prompt. On a GPU only the float32 inputs of layers are kept, and one layer at a time anew.
+        # TRL's rows repeat the prompt. A GPU stores only the layers' float32 inputs, and recomputes a layer at a time.
         tokens = 2 * pairs_per_batch * (prompt_tokens + completion_tokens)
-        activations = tokens * (layers * h * 4 + kept * size) if device == "cuda" else layers * tokens * kept * size
+        activations = tokens * (layers * h * 4 + stored * size) if device == "cuda" else layers * tokens * stored * size
         tile = min(tokens, 4096) * min(vocab, 32768) * (size + 4)  # of logits, as TRL makes them
-        copied = {"weights in the type of the products": linear * size} if size == 2 else {}
-        return {
-            "weights": (linear + embeddings) * 4,
-            "gradient": (linear + embeddings) * 4,
-            "Adam": (linear + embeddings) * 8,
-            **copied,
-            "activations": activations,
-            "logits": tile + vocab * h * 4,
-        }
+        copies = {"weights in the type of the products": linear * size} if size == 2 else {}
+        weights = (linear + embeddings) * 4
+        budget = {"weights": weights, "gradient": weights, "Adam": 2 * weights, **copies}
+        return {**budget, "activations": activations, "logits": tile + vocab * h * 4}
     adapter = layers * rank * (2 * (h + h) + 2 * (h + kv) + 3 * (h + ff))
     tokens = pairs_per_batch * (prompt_tokens + 2 * completion_tokens)
-    # Logits exist for a few tokens at a time, in the model's type and in float32; kept is one gradient per scored token.
+    # Logits exist for a few tokens at a time, in the model's type and in float32; a gradient stays per scored token.
     logits = HeadLogProbabilities.piece * vocab * 2 * (size + 4) + 2 * pairs_per_batch * completion_tokens * h * size
     budget = {
         "weights": math.ceil(linear * (0.56 if four_bit else size)) + embeddings * size,
         "adapter, gradient, Adam": adapter * 4 * 4,
-        "activations": layers * tokens * kept * size,
+        "activations": layers * tokens * stored * size,
         "logits": logits,
     }
     if device == "cpu" and not four_bit:  # see `linear`: once for the way forward, once for the way back
@@ -90,26 +82,23 @@ def memory_budget(config, *, four_bit, dtype, rank, pairs_per_batch, prompt_toke
 
 
 def minutes(work, layers, head, rate, *, device, full):
-    """{part: minutes} of `work` for a model with so many weights in its layers and head, at `rate` FLOP/s of products.
+    """{part: minutes} of `work` for a model with so many weights in `layers` and `head`, at `rate` FLOP/s of products.
 
     Two operations per weight and token forward; backward the same again, twice that where weights are trained, and once
     more forward on a GPU, where activations are computed anew. Attention's own products are left out.
     """
     prompt, response = work.prompt_tokens, work.response_tokens
-    read = prompt + 2 * response  # a pair's sides share their prompt
+    pair = (prompt + 2 * response) * layers + 2 * response * head  # a pair's sides share their prompt
     passes = (3 if full else 2) + (device == "cuda")
-    training = work.trainings * work.pairs * work.epochs * passes * 2 * (read * layers + 2 * response * head)
+    training = work.trainings * work.pairs * work.epochs * passes * 2 * pair
     once = 2 * ((prompt + response) * layers + response * head)
-    share = EFFICIENCY[device]
-    return {
-        "training": training / (rate * share["full fine-tuning" if full else "training"]) / 60,
-        "sampling": work.samples * once / (rate * share["sampling"]) / 60,
-        "scoring": work.scored * once / (rate * share["scoring"]) / 60,
-    }
+    operations = {"training": training, "sampling": work.samples * once, "scoring": work.scored * once}
+    share = EFFICIENCY[device] | ({"training": EFFICIENCY[device]["full fine-tuning"]} if full else {})
+    return {part: count / (rate * share[part]) / 60 for part, count in operations.items()}
 
 
 def product_rate(device, dtype, seconds=1.0):
-    """FLOP/s of square matrix products on this machine: the fastest of those that fit into so many seconds."""
+    """FLOP/s of square matrix products on this machine: the fastest of those that fit into `seconds`."""
     import torch
 
     size = 8192 if device == "cuda" else 2048

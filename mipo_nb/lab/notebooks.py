@@ -12,7 +12,7 @@ from mipo_nb.base.files import project_root
 
 
 class Notebook:
-    """A notebook file, read once, when it is first looked into."""
+    """A notebook file, read once, when its content is first needed."""
 
     def __init__(self, path):
         self.path = Path(path)
@@ -48,7 +48,7 @@ class Notebook:
 
     @property
     def stamp(self):
-        """{"main", "code", "manifest", "results"} of the run that it was published from; nothing where it has not run."""
+        """{"main", "code", "manifest", "results"} of the run that it was published from; empty where it has not run."""
         return self.content.metadata.get("mipo_nb", {})
 
     @property
@@ -83,21 +83,19 @@ def collection():
 
 
 def selected(numbers):
-    """The notebooks "11", "11_qlora_mipo" or a file name stand for; without any, the main ones.
-
-    Raises `UserError` for one that is not there.
-    """
-    known = collection()
+    """The notebooks that "11", "11_qlora_mipo" or a file name stand for; the main notebooks where `numbers` is empty.
+    Raises `UserError` for a notebook that is not there."""
+    notebooks = collection()
     if not numbers:
-        return [notebook for notebook in known.values() if notebook.main]
-    chosen = []
-    for wanted in numbers:
-        name = Path(wanted).stem
-        matching = [notebook for stem, notebook in known.items() if name in (stem, stem.split("_")[0])]
-        if not matching:
-            raise UserError(f"There is no notebook '{wanted}'; {did_you_mean(wanted, known)}")
-        chosen += matching
-    return chosen
+        return [notebook for notebook in notebooks.values() if notebook.main]
+    selection = []
+    for number in numbers:
+        stem = Path(number).stem
+        matches = [notebook for name, notebook in notebooks.items() if stem in (name, name.split("_")[0])]
+        if not matches:
+            raise UserError(f"There is no notebook '{number}'; {did_you_mean(number, notebooks)}")
+        selection += matches
+    return selection
 
 
 def put_stamp(file, folder):
@@ -106,23 +104,18 @@ def put_stamp(file, folder):
 
     executed = Notebook(file)
     metadata = executed.content.metadata
-    record = {
-        name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("manifest", "results")
-    }
+    record = {n: json.loads((folder / f"{n}.json").read_text(encoding="utf-8")) for n in ("manifest", "results")}
     metadata["mipo_nb"] = {"main": executed.main, "code": executed.code, **record}
     metadata.pop("papermill", None)
     for cell in executed.content.cells:
-        for key in ("papermill", "execution"):
-            cell.metadata.pop(key, None)
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
     nbformat.write(executed.content, file)
 
 
 def publish(notebook, folder):
-    """Copy an executed notebook and its figures from a run's folder into the collection.
-
-    Raises `UserError` for a run that is not of the laptop profile, or was given other parameters, and where the
-    notebook's code was changed while it ran.
-    """
+    """Copy an executed notebook and its figures from a run's folder into the collection. Raises `UserError` for a run
+    of another profile than laptop or with other parameters, and where its code was changed while it ran."""
     executed = Notebook(folder / notebook.path.name)
     if executed.stamp["manifest"]["profile"] != "laptop":
         raise UserError("Committed outputs come from the laptop profile; run with --profile laptop to publish.")

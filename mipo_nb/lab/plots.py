@@ -15,19 +15,13 @@ def style():
     import seaborn as sns
 
     sns.set_theme(context="notebook", style="ticks", palette=COLOURS)
-    mpl.rcParams.update(
-        {
-            "figure.dpi": 100,
-            "savefig.bbox": "tight",
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.alpha": 0.3,
-            "legend.frameon": False,
-            "font.size": 11,
-            "axes.titlesize": 12,
-        }
-    )
+    mpl.rc("figure", dpi=100)
+    mpl.rc("savefig", bbox="tight")
+    mpl.rc("font", size=11)
+    mpl.rc("axes", grid=True, titlesize=12)
+    mpl.rc("axes.spines", top=False, right=False)
+    mpl.rc("grid", alpha=0.3)
+    mpl.rc("legend", frameon=False)
 
 
 def figure(columns=1, rows=1, *, width=None, height=3.4):
@@ -42,30 +36,24 @@ def figure(columns=1, rows=1, *, width=None, height=3.4):
 def show(run, name, fig, *, alt, table):
     """Display a figure with alt text, and keep it as NAME.png beside NAME.csv, the table it is drawn from.
 
-    `alt` says what is seen, not what the figure is called. `table` is a `pandas.DataFrame` or a list of dictionaries.
+    `table` is a `pandas.DataFrame` or a list of dictionaries. `alt` says what is seen, not what the figure is called;
+    raises `ValueError` where it has fewer than eight words.
     """
     import matplotlib.pyplot as plt
     from IPython.display import Image, display
 
     if len(alt.split()) < 8:
         raise ValueError("alt= must say in a sentence what is seen in the figure.")
-    folder, written = run.folder / "figures", io.StringIO(newline="")
-    picture = save(fig, folder / f"{name}.png")
+    folder, picture, text = run.folder / "figures", io.BytesIO(), io.StringIO(newline="")
+    fig.savefig(picture, format="png", metadata={"Software": None})  # without a date
+    write_atomically(folder / f"{name}.png", picture.getvalue())
     plt.close(fig)
     rows = table.to_dict("records") if hasattr(table, "to_dict") else list(table)
-    writer = csv.DictWriter(written, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    write_atomically(folder / f"{name}.csv", written.getvalue())
-    display(Image(data=picture, format="png", alt=alt))
-
-
-def save(fig, file):
-    """Write a figure as PNG, in one move and without a date. Returns its bytes."""
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", metadata={"Software": None})
-    write_atomically(file, buffer.getvalue())
-    return buffer.getvalue()
+    write_atomically(folder / f"{name}.csv", text.getvalue())
+    display(Image(data=picture.getvalue(), format="png", alt=alt))
 
 
 def intervals(ax, labels, estimates, *, reference=None, colours=None):
@@ -82,20 +70,15 @@ def intervals(ax, labels, estimates, *, reference=None, colours=None):
 
 
 def coloured_tokens(tokens, values, *, limit=4.0):
-    """HTML of a text with each token's background coloured by its PMI in nats: orange above zero, blue below.
-
-    Colours are full at +-`limit`. The value of each token is in its tooltip.
-    """
+    """HTML of a text with each token's background coloured by its PMI in nats: orange above zero, blue below, full at
+    +-`limit`. The value of each token is in its tooltip."""
     import html
 
     spans = []
-    for token, value in zip(tokens, values, strict=True):
-        strength = min(abs(float(value)) / limit, 1.0)
-        rgb = "230,159,0" if value > 0 else "0,114,178"
+    for token, value in zip(tokens, map(float, values), strict=True):
+        rgb, opacity = "230,159,0" if value > 0 else "0,114,178", 0.75 * min(abs(value) / limit, 1.0)
         text = html.escape(token).replace("\n", "⏎<br>")
-        spans.append(
-            f'<span title="{float(value):+.2f} nats" style="background:rgba({rgb},{0.75 * strength:.2f})">{text}</span>'
-        )
+        spans.append(f'<span title="{value:+.2f} nats" style="background:rgba({rgb},{opacity:.2f})">{text}</span>')
     return '<div style="font-family:monospace;line-height:1.7;white-space:pre-wrap">' + "".join(spans) + "</div>"
 
 
@@ -108,13 +91,13 @@ def markdown_table(rows, columns=None):
 
 
 def comparison_widget(prompts, contexts, compare):
-    """Two menus and a page: `compare(prompt, context)` gives the HTML to show for what is chosen. Displays itself."""
+    """Two menus and a page: `compare(prompt, context)` gives the HTML to show for the choice. Displays itself."""
     import ipywidgets
     from IPython.display import display
 
-    wide = ipywidgets.Layout(width="95%")
-    person = ipywidgets.Dropdown(options=contexts, description="user", layout=wide)
-    prompt = ipywidgets.Dropdown(options=prompts, description="prompt", layout=wide)
+    layout = ipywidgets.Layout(width="95%")
+    person = ipywidgets.Dropdown(options=contexts, description="user", layout=layout)
+    prompt = ipywidgets.Dropdown(options=prompts, description="prompt", layout=layout)
     button = ipywidgets.Button(description="answer")
     page = ipywidgets.HTML()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import mipo_nb
 from mipo_nb.base.files import digest, project_root
 
-_LIBRARIES = ("torch transformers trl peft bitsandbytes accelerate datasets numpy scipy papermill").split()
-_MAKES_NUMBERS = ("mipo_nb", "data", "pyproject.toml", "constraints.txt")  # what a dirty checkout is about
+_LIBRARIES = "torch transformers trl peft bitsandbytes accelerate datasets numpy scipy papermill".split()
+_MAKES_NUMBERS = ("mipo_nb", "data", "pyproject.toml", "constraints.txt")  # a change elsewhere leaves a checkout clean
 
 
 @functools.cache
@@ -34,17 +34,14 @@ def package_version():
 
 
 def git_state():
-    """{"commit", "dirty"} of the checkout, None outside of one; dirty is one whose code or data differ from the commit."""
-    call = {"cwd": project_root(), "capture_output": True, "text": True}
+    """{"commit", "dirty"} of the checkout, None outside of one; dirty: its code or data differ from the commit."""
+    run = functools.partial(subprocess.run, cwd=project_root(), capture_output=True, text=True)
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], **call)
-        if commit.returncode:
-            return None
-        changes = ["git", "status", "--porcelain", "--untracked-files=no", "--", *_MAKES_NUMBERS]
-        dirty = subprocess.run(changes, **call).stdout.strip()
+        commit = run(["git", "rev-parse", "HEAD"])
+        changes = run(["git", "status", "--porcelain", "--untracked-files=no", "--", *_MAKES_NUMBERS])
     except OSError:
         return None
-    return {"commit": commit.stdout.strip(), "dirty": bool(dirty)}
+    return None if commit.returncode else {"commit": commit.stdout.strip(), "dirty": bool(changes.stdout.strip())}
 
 
 def keep_adapter(adapter, folder, manifest, n_pairs):
@@ -59,12 +56,12 @@ def keep_adapter(adapter, folder, manifest, n_pairs):
 
 
 def _card(manifest, n_pairs):
-    named = ("negative", "learning_rate", "beta", "epochs", "batch_size", "lora_rank", "four_bit")
-    facts = {"pairs": n_pairs, "seed": manifest["seed"], **{name: manifest["numbers"][name] for name in named}}
+    names = ("negative", "learning_rate", "beta", "epochs", "batch_size", "lora_rank", "four_bit")
+    facts = {"pairs": n_pairs, "seed": manifest["seed"], **{name: manifest["numbers"][name] for name in names}}
     lines = "\n".join(f"- {name.replace('_', ' ')}: {value}" for name, value in facts.items())
     return (
         f"---\nlibrary_name: peft\ntags: [mipo, dpo, lora]\n---\n\n# MIPO adapter for {manifest['model']}\n\n"
-        f"Trained by Mutual Information Preference Optimization (arXiv 2603.19294) on responses of the base model itself: "
+        "Trained by Mutual Information Preference Optimization (arXiv 2603.19294) on responses of the base model itself: "
         f"no labels, no judge.\n\n{lines}\n\n"
         "For study. It follows the style of invented users and keeps every fault of its base model; text health has to be "
         "measured beside any gain.\n"

@@ -1,4 +1,4 @@
-"""A run: its folder, seeds, manifest, steps whose result is kept and found again, and recorded results.
+"""A run: its folder, seeds, manifest, steps whose result is stored and found again, and recorded results.
 
 A run writes to OUTPUT_DIR/PROFILE/NOTEBOOK/. Steps lie beside, in OUTPUT_DIR/PROFILE/steps/, so that a notebook finds
 what an earlier one computed, and can compute it itself when it is run alone.
@@ -6,6 +6,7 @@ what an earlier one computed, and can compute it itself when it is run alone.
 
 import inspect
 import json
+import logging
 import os
 import platform
 import random
@@ -14,8 +15,6 @@ import shutil
 import sys
 import time
 import warnings
-from logging import ERROR
-from logging import getLogger as getlogger
 from pathlib import Path
 
 from mipo_nb.base.errors import UserError
@@ -43,33 +42,29 @@ class Run:
     def step(self, name, function, *args, **kwargs):
         """`function(*args, **kwargs)`, computed once and found again by a hash of its code and all its arguments.
 
-        The name is for people; the same call under another name, or in another notebook, finds the same result.
-        Results are JSON values, numpy arrays, `datasets.Dataset`s and paths inside the step's folder. A function with
-        a parameter `folder` gets the step's own folder and may keep partial work there. Raises `TypeError` as
-        `steps.key` does.
+        The name is for people: another name, or another notebook, finds the same result. Results are JSON values, numpy
+        arrays, `datasets.Dataset`s and paths inside the step's folder. A function with a parameter `folder` gets that
+        folder and may store partial work there. Raises `TypeError` as `steps.key` does.
         """
-        signature = inspect.signature(function)
-        bound = signature.bind_partial(*args, **kwargs)
-        bound.apply_defaults()
-        identity = key(function, bound.arguments)
+        identity = key(function, args, kwargs)
         folder = self.folder.parent / "steps" / f"{function.__name__}-{identity}"
         file = folder / "result.json"
         if folder.exists() and folder.stat().st_mtime < float(os.environ.get("MIPO_NB_FRESH", 0)):
             shutil.rmtree(folder)  # from before a run that was asked to compute everything anew
-        found = file.exists()
-        if not found:
+        already_computed = file.exists()
+        if not already_computed:
             _make_folder(folder)
-            if "folder" in signature.parameters:
+            if "folder" in inspect.signature(function).parameters:
                 kwargs["folder"] = folder
-            _compute(file, function, args, kwargs)
-        # Read back also what was just made, so that a resumed run sees exactly what the first one saw.
+            begun = time.time()
+            value = function(*args, **kwargs)
+            entry = {"seconds": round(time.time() - begun, 2), "peak_memory": peak_memory()}
+            write_atomically(file, json.dumps({**entry, "value": encode(value, folder)}))
+        # A new result is read back too, so that a resumed run sees exactly what the first one saw.
         entry = json.loads(file.read_text(encoding="utf-8"))
-        measured = {
-            "seconds": entry["seconds"],
-            "peak_memory": entry.get("peak_memory"),
-            "code": code_version(function),
-        }
-        self.steps.append({"name": name, "key": identity, "found": found, **measured})
+        measured = {"seconds": entry["seconds"], "peak_memory": entry.get("peak_memory")}
+        step = {"name": name, "key": identity, "found": already_computed, **measured, "code": code_version(function)}
+        self.steps.append(step)
         self.save()
         return decode(entry["value"], folder)
 
@@ -82,22 +77,11 @@ class Run:
         self.save()
 
     def manifest(self):
-        """What is needed to know where this run's numbers come from."""
-        s = self.settings
-        return {
-            "notebook": s.notebook,
-            "profile": s.profile,
-            "seed": s.seed,
-            "model": s.model,
-            "device": s.device,
-            "dtype": s.dtype,
-            "numbers": s.numbers,
-            **self._origin,
-            "seconds": round(time.time() - self.started, 1),
-            "peak_memory": peak_memory(),
-            "facts": self.facts,
-            "steps": self.steps,
-        }
+        """What is needed to know where this run's numbers come from; `seconds`, and `peak_memory` in bytes, so far."""
+        fields = ("notebook", "profile", "seed", "model", "device", "dtype", "numbers")
+        measured = {"seconds": round(time.time() - self.started, 1), "peak_memory": peak_memory()}
+        settings = {name: getattr(self.settings, name) for name in fields}
+        return {**settings, **self._origin, **measured, "facts": self.facts, "steps": self.steps}
 
     def save(self):
         """Write manifest.json and results.json, each in one move."""
@@ -107,28 +91,15 @@ class Run:
     def __repr__(self):
         s = self.settings
         numbers = ", ".join(f"{k}={v}" for k, v in s.numbers.items())
-        return (
-            f"{s.notebook} | profile {s.profile} | model {s.model} | {s.device}, {s.dtype} | seed {s.seed}\n{numbers}"
-        )
-
-
-def _compute(file, function, args, kwargs):
-    """Call a step's function and keep what it gives, with its seconds and peak of memory, in `file`."""
-    begun = time.time()
-    value = function(*args, **kwargs)
-    entry = {
-        "seconds": round(time.time() - begun, 2),
-        "peak_memory": peak_memory(),
-        "value": encode(value, file.parent),
-    }
-    write_atomically(file, json.dumps(entry))
+        head = f"{s.notebook} | profile {s.profile} | model {s.model} | {s.device}, {s.dtype} | seed {s.seed}"
+        return f"{head}\n{numbers}"
 
 
 def start(notebook, profile="auto", *, seed=0, model=None, output_dir="runs", **overrides):
     """Start a run: check the parameters, seed everything, make the folder, quieten the libraries.
 
-    A relative `output_dir` is taken from the project's root. Raises `UserError` for anything `settings.resolve`
-    refuses and for a folder that cannot be written.
+    A relative `output_dir` is taken from the project's root. Raises `UserError` as `settings.resolve` does, and for a
+    folder that cannot be written.
     """
     settings = settings_module.resolve(profile, notebook, model=model, seed=seed, **overrides)
     folder = project_root() / Path(output_dir).expanduser() / settings.profile / notebook
@@ -148,9 +119,8 @@ def _make_folder(folder):
         (folder / ".writable").touch()
         (folder / ".writable").unlink()
     except OSError as e:
-        raise UserError(
-            f"The output folder {folder} cannot be written ({e.strerror}); set OUTPUT_DIR to one that can."
-        ) from None
+        message = f"The output folder {folder} cannot be written ({e.strerror}); set OUTPUT_DIR to one that can."
+        raise UserError(message) from None
 
 
 def seed_everything(seed):
@@ -167,12 +137,12 @@ def quieten():
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     import datasets
-    from transformers.utils import logging
+    import transformers
 
     datasets.disable_progress_bars()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    getlogger("bitsandbytes").setLevel(ERROR)  # it announces an optional package
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it announces an optional package
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated")
 
 
@@ -183,18 +153,15 @@ def peak_memory():
 
 
 def results_of(folder):
-    """The recorded results of a run, from its folder; none where there is none."""
+    """The recorded results of a run, from its folder; an empty list where it recorded none."""
     file = folder / "results.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
 
 
 def formatted(result):
-    """A recorded result as text: value, interval, unit, n. A tiny value that stands alone is given as a power of ten."""
-    digits = ".0f" if abs(result["value"]) >= 1000 else ".1f" if abs(result["value"]) >= 10 else ".2f"
-    if result["low"] is None and 0 < abs(result["value"]) < 0.005:
-        digits = ".1e"
-    text = f"{result['value']:{digits}}"
-    if result["low"] is not None:
-        text += f" [{result['low']:{digits}}, {result['high']:{digits}}]"
-    text += f" {result['unit']}" if result["unit"] else ""
-    return text + (f" (n = {result['n']})" if result["n"] else "")
+    """A recorded result as text: value, interval, unit, n. A tiny value without an interval is a power of ten."""
+    size, alone = abs(result["value"]), result["low"] is None
+    digits = ".1e" if alone and 0 < size < 0.005 else ".0f" if size >= 1000 else ".1f" if size >= 10 else ".2f"
+    interval = "" if alone else f" [{result['low']:{digits}}, {result['high']:{digits}}]"
+    unit = f" {result['unit']}" if result["unit"] else ""
+    return f"{result['value']:{digits}}{interval}{unit}" + (f" (n = {result['n']})" if result["n"] else "")

@@ -1,7 +1,7 @@
-"""What a step is keyed by, and how its result is kept.
+"""What a step is keyed by, and how its result is stored.
 
 A key holds the function, its arguments, the code that makes its numbers, and the libraries underneath. The code is the
-function's module with all modules of this package that it imports, directly or not: small modules make fine keys.
+function's module with all modules of this package that it imports, directly or not: small modules make precise keys.
 """
 
 import ast
@@ -9,6 +9,7 @@ import functools
 import hashlib
 import inspect
 import os
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import mipo_nb
@@ -19,16 +20,23 @@ _PACKAGE = Path(mipo_nb.__file__).parent
 # Errors, files, progress, settings and plots do not change a number: an edit there leaves old steps valid.
 _NOT_NUMBERS = ("mipo_nb.base.", "mipo_nb.lab.")
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers")  # those that compute
-_NOT_KEYED = {"folder", "description"}  # where a result is kept, what its progress bar says
+_NOT_KEYED = {"folder", "description"}  # where a result is stored, what its progress bar says
 
 
-def key(function, arguments):
-    """What a call is found by: 16 hexadecimal digits of `function` and its `arguments` by name, defaults included.
+def key(function, args, kwargs):
+    """The key of a call: 16 hexadecimal digits of `function` and its arguments by name, defaults included.
 
-    Raises `TypeError` for a lambda or a closure, whose numbers are not all among the arguments, and for an argument
-    that cannot be described.
+    Keywords that stand for a dataclass (`**numbers: Recipe`) count as the object that they make, so that a number is the
+    same whether it is given or left to its default. Raises `TypeError` for a lambda or a closure, whose numbers are not
+    all among the arguments, and for an argument that cannot be described.
     """
-    described = {name: fingerprint(value) for name, value in arguments.items() if name not in _NOT_KEYED}
+    signature = inspect.signature(function)
+    bound = signature.bind_partial(*args, **kwargs)
+    bound.apply_defaults()
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD and is_dataclass(parameter.annotation):
+            bound.arguments[parameter.name] = parameter.annotation(**bound.arguments[parameter.name])
+    described = {name: fingerprint(value) for name, value in bound.arguments.items() if name not in _NOT_KEYED}
     return digest([fingerprint(function), described, library_versions(_LIBRARIES)])[:16]
 
 
@@ -41,7 +49,7 @@ def fingerprint(value):
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (list, tuple)):
-        return [fingerprint(v) for v in value]
+        return [fingerprint(item) for item in value]
     if isinstance(value, dict):
         return {str(k): fingerprint(v) for k, v in sorted(value.items())}
     if isinstance(value, np.ndarray):
@@ -68,24 +76,20 @@ def fingerprint(value):
 
 
 def code_version(function):
-    """Hash of the code that determines a function's numbers: see `version_of_modules`. Nothing is imported for it.
-
-    A function of a notebook is keyed by its own source alone.
-    """
+    """Hash of the code that determines a function's numbers: see `version_of_modules`. Nothing is imported for it. A
+    notebook's own function is keyed by its source alone."""
     if not function.__module__.startswith("mipo_nb."):
         return digest(inspect.getsource(function))[:16]
     return version_of_modules(function.__module__)
 
 
-def version_of_modules(*names):
+def version_of_modules(*names, without=_NOT_NUMBERS):
     """Hash of these modules ("mipo_nb.scoring") and of every module of this package that they import, whole or in part.
-
-    Comments, docstrings and layout do not count, and `base` and `lab` do not: they make no numbers.
-    """
+    Comments, docstrings and layout do not count, nor do `base` and `lab`: they make no numbers."""
     code, waiting = {}, list(names)
     while waiting:
         name = waiting.pop()
-        if name not in code and not name.startswith(_NOT_NUMBERS):
+        if name not in code and not name.startswith(without):
             code[name], imported = _read(name)
             waiting += imported
     return digest(code)[:16]
@@ -96,16 +100,11 @@ def _read(name):
     """(a module's code as text, names of the modules of this package that it imports)."""
     tree, imported = ast.parse(_file(name).read_text(encoding="utf-8")), []
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            imported += imported_modules(node)
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-        ):
-            body[0].value.value = None  # a docstring
+        match node:
+            case ast.ImportFrom():
+                imported += imported_modules(node)
+            case ast.AST(body=[ast.Expr(value=ast.Constant() as docstring), *_]):
+                docstring.value = None
     return ast.dump(tree), imported
 
 
@@ -115,10 +114,8 @@ def imported_modules(node):
         return []
     if _file(node.module).name != "__init__.py":
         return [node.module]
-    names = [
-        mipo_nb.MODULES.get(alias.name, alias.name) if node.module == "mipo_nb" else alias.name for alias in node.names
-    ]
-    modules = [f"{node.module}.{name}" for name in names]
+    paths = mipo_nb.MODULES if node.module == "mipo_nb" else {}
+    modules = [f"{node.module}.{paths.get(alias.name, alias.name)}" for alias in node.names]
     return [module for module in modules if _file(module)]
 
 
@@ -147,7 +144,7 @@ def encode(value, folder):
 
 
 def decode(value, folder):
-    """What `encode` was given."""
+    """The value that `encode` turned into JSON, with its paths in `folder`."""
     import numpy as np
     from datasets import Dataset
 

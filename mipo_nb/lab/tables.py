@@ -11,21 +11,15 @@ from mipo_nb.lab.plots import markdown_table
 from mipo_nb.lab.runs import formatted
 
 _GLANCE = (
-    "gain in preferences kept, all kinds, tuned",
-    "gain in preferences kept, all kinds, control",
+    "gain in preferences kept, all kinds, tuned", "gain in preferences kept, all kinds, control",
     "gain in preferences kept, all kinds, tuned, without copied phrases",
-    "gain in preferences kept, seen kinds, tuned",
-    "gain in preferences kept, seen kinds, control",
+    "gain in preferences kept, seen kinds, tuned", "gain in preferences kept, seen kinds, control",
     "gain in preferences kept, unseen kinds, tuned",
-    "gain in PMI, tuned",
-    "gain in PMI, control",
-    "gain in identification by base likelihood, auc",
-    "gain in identification by sentence encoder, auc",
-    "change in repetition, tuned",
-    "change in refusal, tuned",
-    "change in question identified, tuned",
-    "change in words, tuned",
-)
+    "gain in PMI, tuned", "gain in PMI, control",
+    "gain in identification by base likelihood, auc", "gain in identification by sentence encoder, auc",
+    "change in repetition, tuned", "change in refusal, tuned",
+    "change in question identified, tuned", "change in words, tuned",
+)  # fmt: skip
 
 _OPENING = """# Results
 
@@ -56,18 +50,14 @@ One part per notebook, everything it recorded.
 def write(*, check=False):
     """Bring RESULTS.md, README.md and docs/instructor.md up to date. Returns the names of those that were not; `check`
     writes nothing. Raises `UserError` for a file that lacks one of the markers between which its tables stand."""
-    notebooks, root = collection(), project_root()
-    wanted = {"RESULTS.md": _results(notebooks)}
-    for name, parts in {
-        "README.md": {"notebooks": _notebook_table, "bench": _bench, "results": _glance},
-        "docs/instructor.md": {"parts": _parts},
-    }.items():
-        text = (root / name).read_text(encoding="utf-8")
-        for marker, table in parts.items():
-            text = _between(text, marker, table(notebooks), name)
-        wanted[name] = text
-    stale = []
-    for name, text in wanted.items():
+    notebooks, root, stale = collection(), project_root(), []
+    texts = {"RESULTS.md": _results(notebooks)}
+    readme = {"notebooks": _notebook_table, "bench": _bench, "results": _glance}
+    for name, tables in {"README.md": readme, "docs/instructor.md": {"parts": _parts}}.items():
+        texts[name] = (root / name).read_text(encoding="utf-8")
+        for marker, table in tables.items():
+            texts[name] = _between(texts[name], marker, table(notebooks), name)
+    for name, text in texts.items():
         file = root / name
         if not file.exists() or file.read_text(encoding="utf-8") != text:
             stale.append(name)
@@ -77,7 +67,7 @@ def write(*, check=False):
 
 
 def _between(text, marker, content, name):
-    """`text` of the file `name` with what stands between the markers of this name replaced."""
+    """`text` of the file `name`, with `content` in place of what stands between the two markers."""
     pattern = re.compile(rf"(<!-- {marker}: .*? -->\n).*?(<!-- end {marker} -->)", re.DOTALL)
     if not pattern.search(text):
         raise UserError(f"{name} has lost its marker '<!-- {marker}: ... -->' or the end of it; put both back.")
@@ -85,47 +75,31 @@ def _between(text, marker, content, name):
 
 
 def overview():
-    """One dictionary per notebook: `name`, `main`, `minutes` and `memory` as measured ("" where not), `needs`, `claim`."""
-    return [_about(notebook) for notebook in collection().values()]
+    """A dictionary per notebook: `name`, `main`, `needs`, `claim`; `minutes`, `memory` as text ("" if not measured)."""
+    fields = ("name", "main", "needs", "claim")
+    return [{name: getattr(n, name) for name in fields} | _measured(n) for n in collection().values()]
 
 
-def _about(notebook):
-    manifest = notebook.stamp.get("manifest")
-    return {
-        "name": notebook.name,
-        "main": notebook.main,
-        "minutes": f"{_seconds_alone(manifest) / 60:.0f}" if manifest else "",
-        "memory": f"{_peak(manifest) / 1e9:.1f} GB" if manifest else "",
-        "needs": notebook.needs,
-        "claim": notebook.claim,
-    }
+def _measured(notebook):
+    """{"minutes", "memory"} as text: the notebook run alone, and its peak, steps of earlier notebooks included."""
+    if not (manifest := notebook.stamp.get("manifest")):
+        return {"minutes": "", "memory": ""}
+    peak = max(manifest["peak_memory"], *(step["peak_memory"] or 0 for step in manifest["steps"]), 0)
+    return {"minutes": f"{_seconds_alone(manifest) / 60:.0f}", "memory": f"{peak / 1e9:.1f} GB"}
 
 
 def _notebook_table(notebooks):
-    return markdown_table(
-        [
-            {
-                "notebook": f"[{row['name']}](notebooks/{row['name']}.ipynb)",
-                "`make run`": "yes" if row["main"] else "",
-                "minutes": row["minutes"],
-                "memory": row["memory"],
-                "what it shows": row["claim"],
-            }
-            for row in map(_about, notebooks.values())
-        ]
-    )
+    rows = []
+    for name, notebook in notebooks.items():
+        first = {"notebook": f"[{name}](notebooks/{name}.ipynb)", "`make run`": "yes" if notebook.main else ""}
+        rows.append({**first, **_measured(notebook), "what it shows": notebook.claim})
+    return markdown_table(rows)
 
 
 def _seconds_alone(manifest):
-    """What the notebook would have taken had no earlier one left it any step, in seconds; a step that it asks for twice
-    counts once."""
+    """Seconds that the notebook takes without the steps of earlier ones; a step that it asks for twice counts once."""
     first = {step["key"]: step for step in reversed(manifest["steps"])}
     return manifest["seconds"] + sum(step["seconds"] for step in first.values() if step["found"])
-
-
-def _peak(manifest):
-    """The most memory it took at any time, in bytes, steps that were found included."""
-    return max(manifest["peak_memory"], *(step["peak_memory"] or 0 for step in manifest["steps"]), 0)
 
 
 def _parts(notebooks):
@@ -141,14 +115,12 @@ def _parts(notebooks):
 
 def _glance(notebooks):
     recorded = {result["name"]: result for notebook in notebooks.values() for result in notebook.results}
-    return markdown_table(
-        [{"measure": name, "result": formatted(recorded[name])} for name in _GLANCE if name in recorded]
-        or [{"measure": "none yet", "result": ""}]
-    )
+    rows = [{"measure": name, "result": formatted(recorded[name])} for name in _GLANCE if name in recorded]
+    return markdown_table(rows or [{"measure": "none yet", "result": ""}])
 
 
 def _bench(notebooks):
-    """What `mipo-nb bench` wrote: rates of both routes, their ratio, and the device they were measured on."""
+    """The table of `mipo-nb bench`: rates of both routes, their ratio, and the device they were measured on."""
     file = project_root() / "figures" / "bench.csv"
     if not file.exists():
         return "Not measured yet: run `make bench`."
@@ -163,13 +135,10 @@ def _bench(notebooks):
 
 def _results(notebooks):
     parts = [_OPENING, claims.page(claims.read(), notebooks), _RECORDED]
-    for name, notebook in notebooks.items():
-        if not notebook.results:
-            continue
+    for name, notebook in ((name, notebook) for name, notebook in notebooks.items() if notebook.results):
         m = notebook.stamp["manifest"]
-        parts.append(f"### [{name}](notebooks/{name}.ipynb)\n")
         versions = ", ".join(f"{k} {m['libraries'][k]}" for k in ("torch", "transformers", "trl", "peft"))
-        parts.append(f"Model `{m['model']}`, seed {m['seed']}, {m['device']} in {m['dtype']}; {versions}.\n")
-        rows = [{"result": r["name"], "value": formatted(r)} for r in notebook.results]
-        parts.append(markdown_table(rows) + "\n")
+        origin = f"Model `{m['model']}`, seed {m['seed']}, {m['device']} in {m['dtype']}; {versions}."
+        rows = [{"result": result["name"], "value": formatted(result)} for result in notebook.results]
+        parts.append(f"### [{name}](notebooks/{name}.ipynb)\n\n{origin}\n\n{markdown_table(rows)}\n")
     return "\n".join(parts)

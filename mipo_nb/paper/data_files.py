@@ -1,8 +1,7 @@
 """The files of published data sets as their authors made them: found in a folder or on the hub, and read as streams.
 
-MIPO_NB_DATA names a folder in which they lie as on the hub, in a folder for each data set (`prism/survey.jsonl`). Without
-it they are fetched from the hub once. Rows come one at a time with the columns asked for and no others, so that memory
-goes with what is kept and not with the size of a file: Community Alignment has a gigabyte or more.
+MIPO_NB_DATA names a folder that holds them as on the hub, a folder for each data set (`prism/survey.jsonl`); without it
+they are fetched once. Rows come singly, with the wanted columns only: Community Alignment has a gigabyte or more.
 """
 
 import csv
@@ -28,36 +27,30 @@ _BLOCK = 1024**2  # bytes of a CSV read at a time, in which a row must fit; some
 
 def files(name):
     """(paths of the files of a data set of HUB, text that says where they are from and at which commit).
-
-    Raises `UserError` where a file is not in the folder that MIPO_NB_DATA names, or the hub cannot be reached.
-    """
+    Raises `UserError` where a file is not in the folder that MIPO_NB_DATA names, or the hub cannot be reached."""
     repository, commit, patterns = HUB[name]
-    folder = os.environ.get("MIPO_NB_DATA")
-    if folder:
+    if folder := os.environ.get("MIPO_NB_DATA"):
         root = Path(folder).expanduser() / name
         origin = f"{repository} in {root}"
     else:
         root = _fetched(name, repository, commit, patterns)
         origin = f"{repository} at commit {root.name}"
-    found = {pattern: sorted(root.glob(pattern)) for pattern in patterns}
-    for pattern, paths in found.items():
-        if not paths:
-            raise UserError(
-                f"There is no file {root / pattern}; put it there as the hub has it, or unset MIPO_NB_DATA."
-            )
-    return [path for paths in found.values() for path in paths], origin
+    paths = []
+    for pattern in patterns:
+        matches = sorted(root.glob(pattern))
+        if not matches:
+            file = root / pattern
+            raise UserError(f"There is no file {file}; put it there as the hub has it, or unset MIPO_NB_DATA.")
+        paths += matches
+    return paths, origin
 
 
 def _fetched(name, repository, commit, patterns):
     """The folder of the files in the hub's cache, named by their commit."""
-    import huggingface_hub
+    from huggingface_hub import snapshot_download
 
     try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                repository, repo_type="dataset", revision=commit, allow_patterns=list(patterns)
-            )
-        )
+        return Path(snapshot_download(repository, repo_type="dataset", revision=commit, allow_patterns=list(patterns)))
     except Exception as e:  # the hub's client raises many kinds for one thing: it cannot be had
         raise UserError(
             f"{repository} could not be loaded ({type(e).__name__}); check the network, or set MIPO_NB_DATA to a folder "
@@ -67,13 +60,9 @@ def _fetched(name, repository, commit, patterns):
 
 def lines(path, columns):
     """The rows of a JSONL file as dictionaries of `columns`, one line in memory at a time.
-
-    Raises `UserError` with the line for broken JSON, and for a row without one of the columns.
-    """
+    Raises `UserError` with the line for broken JSON, and for a row without one of the columns."""
     for row in sources.stream_jsonl(path):
-        missing = [column for column in columns if column not in row]
-        if missing:
-            raise _other_form(path, missing)
+        _require(path, row, columns)
         yield {column: row[column] for column in columns}
 
 
@@ -99,12 +88,9 @@ def _csv(path, columns):
 
     with path.open("rb") as file:
         _require(path, next(csv.reader([file.readline().decode("utf-8-sig")]), []), columns)
-    options = arrow.ConvertOptions(
-        include_columns=list(columns),
-        column_types=dict.fromkeys(columns, pa.string()),
-        strings_can_be_null=True,
-        null_values=[""],  # not "NA" or "null", which somebody may have written
-    )
+    nulls = {"strings_can_be_null": True, "null_values": [""]}  # not "NA" or "null", which somebody may have written
+    types = dict.fromkeys(columns, pa.string())
+    options = arrow.ConvertOptions(include_columns=list(columns), column_types=types, **nulls)
     reading = arrow.ReadOptions(block_size=_BLOCK, use_threads=False)
     with arrow.open_csv(path, reading, arrow.ParseOptions(newlines_in_values=True), options) as batches:
         yield from batches
@@ -119,10 +105,6 @@ def _parquet(path, columns):
 
 
 def _require(path, names, columns):
-    missing = [column for column in columns if column not in names]
-    if missing:
-        raise _other_form(path, missing)
-
-
-def _other_form(path, missing):
-    return UserError(f"{path}: column '{missing[0]}' is missing; take the file as the hub has it.")
+    for column in columns:
+        if column not in names:
+            raise UserError(f"{path}: column '{column}' is missing; take the file as the hub has it.")

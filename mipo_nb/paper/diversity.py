@@ -20,11 +20,11 @@ def groups(shape, way, size):
     `shape` is (prompts, users, draws); `way`, a key of WAYS, is what varies within a group. Every response is in one
     group. Raises `ValueError` where that axis is no multiple of `size`.
     """
-    places = np.arange(np.prod(shape)).reshape(shape).transpose(WAYS[way])
-    if size < 2 or places.shape[-1] % size:
-        raise ValueError(f"{places.shape[-1]} {way} cannot be divided into groups of {size}.")
-    labels = np.repeat(np.arange(len(places)), places[0].size // size)
-    return places.reshape(-1, size), labels
+    indices = np.arange(np.prod(shape)).reshape(shape).transpose(WAYS[way])
+    if size < 2 or indices.shape[-1] % size:
+        raise ValueError(f"{indices.shape[-1]} {way} cannot be divided into groups of {size}.")
+    labels = np.repeat(np.arange(len(indices)), indices[0].size // size)
+    return indices.reshape(-1, size), labels
 
 
 def bleu_against_others(responses, references=None):
@@ -41,9 +41,9 @@ def bleu_against_others(responses, references=None):
     if n < 2:
         return np.full(n, np.nan)
     bleu = BLEU(effective_order=True)
-    number = min(references or n - 1, n - 1)
-    others = ([responses[(i + k) % n] for k in range(1, number + 1)] for i in range(n))
-    return np.array([bleu.sentence_score(one, some).score for one, some in zip(responses, others, strict=True)])
+    count = min(references or n - 1, n - 1)
+    others = ([responses[(i + k) % n] for k in range(1, count + 1)] for i in range(n))
+    return np.array([bleu.sentence_score(text, rest).score for text, rest in zip(responses, others, strict=True)])
 
 
 def self_bleu(responses, references=None):
@@ -63,9 +63,9 @@ def spread(vectors):
 
 def by_group(texts, vectors, indices):
     """{measure: [groups]} of a flattened grid: self-BLEU (0 to 100), distinct 2-grams in percent, spread (0 to 1 and more)."""
-    some = [[texts[i] for i in row] for row in indices]
+    grouped = [[texts[i] for i in row] for row in indices]
     return {
-        "self-BLEU": np.array([self_bleu(one) for one in some]),
-        "distinct": np.array([100 * evaluation.distinct(one) for one in some]),
+        "self-BLEU": np.array([self_bleu(group) for group in grouped]),
+        "distinct": np.array([100 * evaluation.distinct(group) for group in grouped]),
         "spread": np.array([spread(vectors[row]) for row in indices]),
     }

@@ -8,6 +8,8 @@ import re
 
 import numpy as np
 
+from mipo_nb import generation, models
+
 _POINTWISE = (
     "Somebody asked a question, and an assistant answered.\n\nQuestion: {prompt}\n\nAnswer: {response}\n\n"
     "This person {preference}. How well does the answer fit this wish? 1 means that it ignores the wish, 5 that it "
@@ -27,14 +29,10 @@ class LocalJudge:
         self.model, self.tokenizer = model, tokenizer
 
     def fingerprint(self):
-        from mipo_nb import models
-
         return ["local judge", models.fingerprint(self.model)]
 
     def replies(self, conversations, *, max_tokens=16, description="replies"):
         """Greedy answers to conversations, as a list of texts."""
-        from mipo_nb import generation
-
         call = {"max_tokens": max_tokens, "description": description}
         return generation.replies(self.model, self.tokenizer, conversations, **call)
 
@@ -45,37 +43,34 @@ def rate(judge, rows, responses):
     `judge` is a `LocalJudge` or a `generation.Server`.
     """
     wishes = [[p["text"] for p in row["preferences"]] or [f"is described so: {row['context']}"] for row in rows]
-    asked = [
+    questions = [
         _POINTWISE.format(prompt=row["prompt"], response=response, preference=wish)
-        for row, response, own in zip(rows, responses, wishes, strict=True)
-        for wish in own
+        for row, response, wishes_of_user in zip(rows, responses, wishes, strict=True)
+        for wish in wishes_of_user
     ]
-    given = iter(_replies(judge, asked))
-    ratings = []
-    for own in wishes:
-        digits = [_first(r"^\W*([1-5])\b|\b([1-5])\W*$", next(given)) for _ in own]
-        found = [float(d) for d in digits if d]
-        ratings.append(np.mean(found) if found else np.nan)
-    return np.array(ratings)
+    replies = iter(_replies(judge, questions))
+    means = []
+    for wishes_of_user in wishes:
+        digits = [_first(r"^\W*([1-5])\b|\b([1-5])\W*$", next(replies)) for _ in wishes_of_user]
+        ratings = [float(digit) for digit in digits if digit]
+        means.append(np.mean(ratings) if ratings else np.nan)
+    return np.array(means)
 
 
 def compare(judge, rows, responses, others):
-    """Array [n]: 1 where `responses` wins in both orders, 0 where `others` does, 1/2 where the orders disagree.
-
-    NaN where no letter came back.
-    """
-    asked = [
+    """Array [n]: 1 where `responses` wins in both orders, 0 where `others`, 1/2 for one each; NaN without a letter."""
+    questions = [
         _PAIRWISE.format(context=row["context"], prompt=row["prompt"], a=a, b=b)
         for row, first, second in zip(rows, responses, others, strict=True)
         for a, b in ((first, second), (second, first))
     ]
-    letters = [_first(r"^\W*([AB])\b(?! \w)|\b([AB])\W*$", text) for text in _replies(judge, asked)]
-    ours = [np.nan if letter is None else float(letter == "AB"[k % 2]) for k, letter in enumerate(letters)]
-    return np.reshape(ours, (-1, 2)).mean(1)
+    letters = [_first(r"^\W*([AB])\b(?! \w)|\b([AB])\W*$", text) for text in _replies(judge, questions)]
+    wins = [np.nan if letter is None else float(letter == "AB"[k % 2]) for k, letter in enumerate(letters)]
+    return np.reshape(wins, (-1, 2)).mean(1)
 
 
-def _replies(judge, asked):
-    return judge.replies([[{"role": "user", "content": text}] for text in asked], description="judging")
+def _replies(judge, questions):
+    return judge.replies([[{"role": "user", "content": text}] for text in questions], description="judging")
 
 
 def _first(pattern, text):

@@ -1,8 +1,7 @@
 """The paper's personalization data as personal prompts: PRISM, Community Alignment, Multifaceted-Bench.
 
-Each function gives the columns of `sources.personal_prompts`, so that pairs, judges and notebooks take the rows as they
-are. `data_files` finds and streams the files; what was read, and at which commit, stands in `rows.info.description`. A
-user is in one split only, by the hash that `sources` uses.
+Each function gives the columns of `sources.personal_prompts`. `data_files` finds and streams the files; what was read,
+and at which commit, stands in `rows.info.description`. A user is in one split only, by the hash that `sources` uses.
 
 How the paper made contexts and pairs of these fields is known for PRISM only in outline (arXiv 2603.19294), so the wording
 here is our own: short statements about "this person", which a judge can be asked about one by one.
@@ -14,7 +13,7 @@ import re
 from collections import defaultdict
 
 from mipo_nb import sources
-from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.base.errors import UserError, require_known
 from mipo_nb.paper import data_files
 
 CUT = 600  # characters of each text that a user wrote of themselves; longer ones end at a sentence
@@ -63,13 +62,11 @@ def prism(split, *, n=None, seed=0, kinds=KINDS):
     _chosen("split", split, sources.SPLITS)
     kinds = _chosen("kind of conversation", kinds, KINDS)
     (survey, conversations), origin = data_files.files("prism")
-    users = {}
-    for row in data_files.lines(survey, ("user_id", "self_description", "system_string", "stated_prefs")):
-        users[row["user_id"]] = _prism_user(row)
+    columns = ("user_id", "self_description", "system_string", "stated_prefs")
+    users = {row["user_id"]: _prism_user(row) for row in data_files.lines(survey, columns)}
     rows, trained = [], set()
-    for row in data_files.lines(
-        conversations, ("user_id", "opening_prompt", "conversation_type", "conversation_history")
-    ):
+    columns = ("user_id", "opening_prompt", "conversation_type", "conversation_history")
+    for row in data_files.lines(conversations, columns):
         prompt, (context, wishes) = _text(row["opening_prompt"]), users.get(row["user_id"], ("", []))
         if not prompt or not context or row["conversation_type"] not in kinds:
             continue
@@ -81,20 +78,18 @@ def prism(split, *, n=None, seed=0, kinds=KINDS):
 
 def _prism_user(row):
     """(context, wishes) of a row of the survey."""
-    said, asked = (_cut(_text(row[column]), CUT) for column in ("self_description", "system_string"))
+    description, request = (_cut(_text(row[column]), CUT) for column in ("self_description", "system_string"))
     sliders = row["stated_prefs"] or {}
-    marks = {key: sliders.get(key) for key in (*SLIDERS, "other")}
-    marks = {key: mark for key, mark in marks.items() if isinstance(mark, int | float)}
+    marks = {key: mark for key in (*SLIDERS, "other") if isinstance(mark := sliders.get(key), int | float)}
     other = _cut(_text(sliders.get("other_text")), CUT)
-    strong = sorted(
-        (key for key in marks if marks[key] >= STRONG and (key in SLIDERS or other)), key=lambda k: -marks[k]
-    )
+    strong = [key for key, mark in marks.items() if mark >= STRONG and (key in SLIDERS or other)]
+    strong.sort(key=lambda key: -marks[key])
     wants = [SLIDERS[key][0] if key in SLIDERS else f'has a wish of their own: "{other}"' for key in strong[:AT_MOST]]
-    wishes = [f'asks this of an assistant: "{asked}"', *wants] if asked else wants
+    wishes = [f'asks this of an assistant: "{request}"', *wants] if request else wants
     little = [SLIDERS[key][1] for key in SLIDERS if marks.get(key, STRONG) <= WEAK]
-    facts = [f'says of themselves: "{said}"'] if said else []
+    facts = [f'says of themselves: "{description}"'] if description else []
     facts += wishes + ([f"cares little for {', '.join(little)}"] if little else [])
-    return " ".join(_sentence(fact) for fact in facts), wishes
+    return " ".join(map(_sentence, facts)), wishes
 
 
 def community_alignment(split, *, n=None, seed=0, languages=("en",), attributes=ATTRIBUTES, feedback=3):
@@ -112,45 +107,44 @@ def community_alignment(split, *, n=None, seed=0, languages=("en",), attributes=
     _chosen("split", split, sources.SPLITS)
     languages, attributes = _chosen("language", languages, LANGUAGES), _chosen("attribute", attributes, ATTRIBUTES)
     [file], origin = data_files.files("community_alignment")
-    ids = ("conversation_id", "annotator_id", "assigned_lang", "first_turn_prompt")
-    remarks = defaultdict(list)
-    trained = set()
-    for row in data_files.batched(file, (*ids, *(f"{turn}_turn_feedback" for turn in _TURNS))):
-        user, prompt = row["annotator_id"], _text(row["first_turn_prompt"])
-        if not user or row["assigned_lang"] not in languages:
-            continue
-        if prompt and sources.split_of(user) == "train":
+    rows, remarks, trained = [], defaultdict(list), set()
+    for row, user, prompt in _annotations(file, languages, [f"{turn}_turn_feedback" for turn in _TURNS]):
+        part = sources.split_of(user)
+        if prompt and part == "train":
             trained.add(_plain(prompt))
-        if sources.split_of(user) != split:
-            continue
-        for turn in _TURNS:
-            if said := _cut(_text(row[f"{turn}_turn_feedback"]), FEEDBACK_CUT):
+        for turn in _TURNS if part == split else ():
+            if remark := _cut(_text(row[f"{turn}_turn_feedback"]), FEEDBACK_CUT):
                 order = hashlib.sha256(f"{seed}-{row['conversation_id']}-{turn}".encode()).digest()
-                remarks[user].append((order, _plain(prompt), said))
-    for found in remarks.values():
-        found.sort()
-    rows = []
-    answers = tuple(f"first_turn_response_{letter}" for letter in "abcd")
-    known = tuple(f"annotator_{name}" for name in attributes)
-    for row in data_files.batched(file, (*ids, *answers, "first_turn_preferred_response", *known)):
-        user, prompt = row["annotator_id"], _text(row["first_turn_prompt"])
-        if not prompt or not user or row["assigned_lang"] not in languages or sources.split_of(user) != split:
+                remarks[user].append((order, _plain(prompt), remark))
+    remarks = {user: sorted(theirs) for user, theirs in remarks.items()}
+    responses = [f"first_turn_response_{letter}" for letter in "abcd"]
+    details = [f"annotator_{name}" for name in attributes]
+    for row, user, prompt in _annotations(file, languages, [*responses, "first_turn_preferred_response", *details]):
+        if not prompt or sources.split_of(user) != split:
             continue
-        others = [said for _, asked, said in remarks[user] if asked != _plain(prompt)]
-        wishes = [f'said of another answer: "{said}"' for said in others[:feedback]]
-        context = " ".join(_sentence(fact) for fact in (*_details(row, attributes), *wishes))
+        others = [remark for _, about, remark in remarks.get(user, ()) if about != _plain(prompt)]
+        wishes = [f'said of another answer: "{remark}"' for remark in others[:feedback]]
+        context = " ".join(map(_sentence, [*_details(row, attributes), *wishes]))
         reference = _text(row.get(f"first_turn_{row['first_turn_preferred_response']}"))
         if context:
             rows.append(_row(prompt, context, user, wishes, reference))
     return _drawn("community_alignment", rows, trained, split, n, seed, origin)
 
 
+def _annotations(file, languages, columns):
+    """(row, annotator, first prompt) of the rows whose annotator is known and was assigned one of the languages."""
+    identity = ("conversation_id", "annotator_id", "assigned_lang", "first_turn_prompt")
+    for row in data_files.batched(file, (*identity, *columns)):
+        if row["annotator_id"] and row["assigned_lang"] in languages:
+            yield row, row["annotator_id"], _text(row["first_turn_prompt"])
+
+
 def _details(row, attributes):
     """What is known of an annotator, as at most one fact; what they would rather not say is left out."""
-    known = {name: _text(row[f"annotator_{name}"]) for name in attributes}
-    told = [f"{name.replace('_', ' ')}: {value}" for name, value in known.items() if value]
-    told = [fact for fact in told if "prefer not to say" not in fact.lower()]
-    return [f"gave these details, {'; '.join(told)}"] if told else []
+    known = {name.replace("_", " "): _text(row[f"annotator_{name}"]) for name in attributes}
+    details = [f"{name}: {value}" for name, value in known.items() if value]
+    details = [detail for detail in details if "prefer not to say" not in detail.lower()]
+    return [f"gave these details, {'; '.join(details)}"] if details else []
 
 
 def multifaceted_bench(split, *, n=None, seed=0):
@@ -172,8 +166,8 @@ def multifaceted_bench(split, *, n=None, seed=0):
             continue
         user = f"mb-{hashlib.sha256(f'{context}|{prompt}'.encode()).hexdigest()[:12]}"
         wishes = [f"wants {p['preference']} ({_text(p['description']).rstrip('.')})" for p in row["preference_set"]]
-        made = {**_row(prompt, context, user, wishes, _text(row["reference_answer"])), "rubrics": row["rubrics"]}
-        _keep(rows, trained, split, _plain(prompt), made)
+        prompt_row = _row(prompt, context, user, wishes, _text(row["reference_answer"]))
+        _keep(rows, trained, split, _plain(prompt), {**prompt_row, "rubrics": row["rubrics"]})
     return _drawn("multifaceted_bench", rows, trained, split, n, seed, origin)
 
 
@@ -206,12 +200,11 @@ def _drawn(name, rows, trained, split, n, seed, origin):
     return drawn
 
 
-def _chosen(what, given, known):
-    given = (given,) if isinstance(given, str) else tuple(given)
-    for name in given:
-        if name not in known:
-            raise UserError(f"Unknown {what} '{name}'; {did_you_mean(name, known)}")
-    return given
+def _chosen(what, names, known):
+    names = (names,) if isinstance(names, str) else tuple(names)
+    for name in names:
+        require_known(what, name, known)
+    return names
 
 
 def _text(value):

@@ -16,6 +16,7 @@ EXTRACT = (
     "Here is a problem and somebody's solution.\n\nProblem: {problem}\n\nSolution: {response}\n\nWhich number does the "
     "solution give as its answer? Reply with that number and nothing else."
 )
+HASHES = "\n#### {answer}"  # how a worked example ends
 _LETTER = re.compile(r"\b(?i:answer is):?\s*\(?([A-D])\b")
 
 
@@ -23,15 +24,11 @@ def messages(problem, exemplars=()):
     """Chat messages for a problem (a row of `problems`): one user turn, the worked exemplars in it; no system message."""
     if problem["letters"]:
         return [{"role": "user", "content": f"{prompts.problem_text(problem)}\n\n{CHOOSE}"}]
-    parts = [f"Problem: {prompts.problem_text(one)}\nSolution: {_worked(one)}" for one in exemplars]
-    parts = [SOLVE, *parts, f"Problem: {prompts.problem_text(problem)}\nSolution:"]
+    examples = [
+        f"Problem: {prompts.problem_text(shown)}\nSolution: {prompts.worked(shown, HASHES)}" for shown in exemplars
+    ]
+    parts = [SOLVE, *examples, f"Problem: {prompts.problem_text(problem)}\nSolution:"]
     return [{"role": "user", "content": "\n\n".join(parts)}]
-
-
-def _worked(problem):
-    """A problem's solution as an exemplar shows it: the steps that are known, then the mark and the answer."""
-    steps = " ".join(problem["solution"].partition("####")[0].split())
-    return f"{steps}\n#### {problem['answer']}".strip()
 
 
 def marked(problem, response):
@@ -51,36 +48,25 @@ def up_to_answer(response):
 def answered(model, tokenizer, rows, exemplars, sampling, *, seed, folder=None, description="answers as published"):
     """A `datasets.Dataset`, one row per problem: `text`, `finished`, `marked` (in the demanded form), `value` (as text, or
     None), `right`. A number that is not marked is asked of the same model, greedily, in a conversation of its own."""
-    asked = [messages(row, exemplars) for row in rows]
-    made = generation.sample(
-        model, tokenizer, asked, sampling, seed=seed, folder=folder, description=description
-    ).to_list()
-    values = [marked(row, one["text"]) for row, one in zip(rows, made, strict=True)]
-    in_form = [value is not None for value in values]
-    open_ones = [k for k, row in enumerate(rows) if values[k] is None and not row["letters"]]
-    if open_ones:
-        again = [_extraction(rows[k], made[k]["text"]) for k in open_ones]
-        how = generation.Sampling(temperature=0, max_new_tokens=12, batch_size=sampling.batch_size)
-        place = folder / "extraction" if folder else None
-        for k, text in zip(
-            open_ones, generation.sample(model, tokenizer, again, how, seed=seed, folder=place)["text"], strict=True
-        ):
-            values[k] = answers.read_number(text).value
     from datasets import Dataset
 
-    return Dataset.from_list(
-        [
-            {
-                **one,
-                "marked": form,
-                "value": None if value is None else str(value),
-                "right": bool(answers.same(value, grading.gold(row))),
-            }
-            for row, one, form, value in zip(rows, made, in_form, values, strict=True)
-        ]
-    )
-
-
-def _extraction(problem, response):
-    asked = EXTRACT.format(problem=prompts.problem_text(problem), response=response)
-    return [{"role": "user", "content": asked}]
+    requests = [messages(row, exemplars) for row in rows]
+    call = {"seed": seed, "folder": folder, "description": description}
+    responses = generation.sample(model, tokenizer, requests, sampling, **call).to_list()
+    values = [marked(row, response["text"]) for row, response in zip(rows, responses, strict=True)]
+    for response, value in zip(responses, values, strict=True):
+        response["marked"] = value is not None
+    unmarked = [k for k, row in enumerate(rows) if values[k] is None and not row["letters"]]
+    if unmarked:
+        pairs = [(prompts.problem_text(rows[k]), responses[k]["text"]) for k in unmarked]
+        questions = [EXTRACT.format(problem=problem, response=text) for problem, text in pairs]
+        requests = [[{"role": "user", "content": question}] for question in questions]
+        greedy = generation.Sampling(temperature=0, max_new_tokens=12, batch_size=sampling.batch_size)
+        folder = folder / "extraction" if folder else None
+        texts = generation.sample(model, tokenizer, requests, greedy, seed=seed, folder=folder)["text"]
+        for k, text in zip(unmarked, texts, strict=True):
+            values[k] = answers.read_number(text).value
+    for row, response, value in zip(rows, responses, values, strict=True):
+        response["value"] = None if value is None else str(value)
+        response["right"] = bool(answers.same(value, grading.gold(row)))
+    return Dataset.from_list(responses)

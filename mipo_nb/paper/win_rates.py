@@ -1,19 +1,12 @@
 """From ratings and verdicts of judges to win rates: as the paper counts them, and more strictly; and how far judges agree.
 
-The paper's (arXiv 2603.19294): `judges.rate` gives one response 1 to 5 for each stated preference and averages; the win
-rate is 100 mean(score(policy) >= score(reference)), so that **ties count as wins**::
-
-    win_rate(outcomes(policy_scores, reference_scores, ties=TIES_WIN), users)
-
-The stricter one counts a tie as half a win, compares with the base model instead of a fixed response, in both orders
-(`judges.compare`), and asks what would be left if both responses were equally long::
-
-    win_rate(outcomes(policy_scores, reference_scores), users)
-    win_rate(judges.compare(judge, rows, responses, base_responses), users)
-    length_controlled(judges.compare(...), lengths, base_lengths, users)
-
-All of them are in percent, with intervals that resample users.
+The paper's (arXiv 2603.19294) is `win_rate(outcomes(policy_scores, reference_scores, ties=TIES_WIN), users)`: **ties count
+as wins**. Ours counts a tie as half a win, compares with the base model instead of a fixed response, in both orders
+(`judges.compare`), and asks what would be left if both responses were equally long (`length_controlled`). All are in
+percent, with intervals that resample users.
 """
+
+from functools import reduce
 
 import numpy as np
 
@@ -38,9 +31,7 @@ def outcomes(scores, references, *, ties=TIES_SPLIT):
 
 def win_rate(won, users=None, *, seed=0):
     """`statistics.Estimate` in percent of outcomes [n] between 0 and 1, clustered by `users` [n]; NaNs are left out.
-
-    Raises `UserError` where no outcome is left.
-    """
+    Raises `UserError` where no outcome is left."""
     won = np.asarray(won, dtype=float)
     if np.isnan(won).all():
         raise UserError("No reply of the judge could be read; look at what it replies, or take a stronger judge.")
@@ -58,9 +49,7 @@ def chance(probabilities, *, preferences=1, ties=TIES_WIN):
     p = np.asarray(probabilities, dtype=float)
     if p.ndim != 1 or (p < 0).any() or not np.isclose(p.sum(), 1) or preferences < 1:
         raise ValueError("`probabilities` must be at least 0 and sum to 1, for 1 preference or more.")
-    q = p
-    for _ in range(preferences - 1):
-        q = np.convolve(q, p)
+    q = reduce(np.convolve, [p] * preferences)
     tie = float(q @ q)
     return 100 * ((1 - tie) / 2 + ties * tie)
 
@@ -74,9 +63,8 @@ def length_controlled(won, lengths, other_lengths, users=None, *, seed=0):
     towards 50 keeps it finite. Users are resampled and the line fitted anew each time.
 
     Where hardly any pair has similar lengths the answer is an extrapolation. A response that is longer because it is
-    better loses by it too: this is one reading beside the raw rate, not the truth behind it.
-
-    Raises `ValueError` for outcomes outside 0 to 1, `UserError` where none is left.
+    better loses by it too: read it beside the raw rate. Raises `ValueError` for outcomes outside 0 to 1, `UserError`
+    where none is left.
     """
     won, difference = np.asarray(won, dtype=float), np.subtract(lengths, other_lengths, dtype=float)
     keep = ~np.isnan(won)
@@ -88,10 +76,10 @@ def length_controlled(won, lengths, other_lengths, users=None, *, seed=0):
     spread = difference.std()
     x = np.tanh(difference / spread) if spread else np.zeros_like(difference)
     users = None if users is None else np.asarray(users)[keep]
-    odds = lambda weights: _logistic(x, won, weights)[0]  # noqa: E731
-    found = statistics.bootstrap(odds, len(won), users, seed=seed)
-    value, low, high = (100 / (1 + np.exp(-np.array([found.value, found.low, found.high])))).tolist()
-    return statistics.Estimate(value, low, high, found.n)
+    intercept = lambda weights: _logistic(x, won, weights)[0]  # noqa: E731
+    log_odds = statistics.bootstrap(intercept, len(won), users, seed=seed)
+    value, low, high = (100 / (1 + np.exp(-np.array([log_odds.value, log_odds.low, log_odds.high])))).tolist()
+    return statistics.Estimate(value, low, high, log_odds.n)
 
 
 def _logistic(x, y, weights):
@@ -117,24 +105,22 @@ def agreement(first, second, users=None, *, quadratic=False, seed=0):
 
     kappa = 1 - observed / expected disagreement: 1 is full agreement, 0 what two judges reach who do not read but keep
     their own shares of verdicts (Cohen 1960). Any difference counts 1; with `quadratic` its square, for ratings and their
-    means (Cohen 1968). NaN where both always say the same, as then nothing can be told.
-
-    Raises `UserError` where no row has a verdict of both.
+    means (Cohen 1968). NaN where both always say the same. Raises `UserError` where no row has a verdict of both.
     """
     first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     keep = ~(np.isnan(first) | np.isnan(second))
     if not keep.any():
         raise UserError("The two judges have no verdict in common; give them the same rows and look at their replies.")
-    verdicts, places = np.unique(np.stack([first[keep], second[keep]]), return_inverse=True)
-    one, two = places.reshape(2, -1)
+    verdicts, indices = np.unique(np.stack([first[keep], second[keep]]), return_inverse=True)
+    first, second = indices.reshape(2, -1)
     gap = np.subtract.outer(verdicts, verdicts)
     cost = gap**2 if quadratic else (gap != 0).astype(float)
-    marks = np.eye(len(verdicts))
+    one_hot = np.eye(len(verdicts))
 
     def kappa(weights):
         total = weights.sum(1)
-        observed = weights @ cost[one, two] / total
-        expected = np.einsum("mi,ij,mj->m", weights @ marks[one], cost, weights @ marks[two]) / total**2
+        observed = weights @ cost[first, second] / total
+        expected = np.einsum("mi,ij,mj->m", weights @ one_hot[first], cost, weights @ one_hot[second]) / total**2
         return 1 - np.divide(observed, expected, out=np.full(len(total), np.nan), where=expected > 0)
 
     return statistics.bootstrap(kappa, int(keep.sum()), None if users is None else np.asarray(users)[keep], seed=seed)

@@ -1,6 +1,6 @@
-"""A sheet on which a person rates pairs of responses blind: sides hidden, ratings kept in a file, counted with an interval.
+"""A sheet on which a person rates pairs of responses blind, the sides hidden, and counts the ratings with an interval.
 
-What is kept is a verdict per pair, by a hash of the pair; which side was the tuned model stands nowhere in the file.
+The file of ratings has a verdict per pair, by a hash of the pair; which side was the tuned model is nowhere in it.
 """
 
 import csv
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.base.errors import UserError, require_known
 from mipo_nb.base.files import digest, write_atomically
 from mipo_nb.statistics import Estimate, wilson
 
@@ -41,45 +41,42 @@ def pairs(rows, base, tuned, n, *, seed=0):
     The tuned model is on side A in half of them (one more or less), at random which. Rows with an empty response, or
     with the same response twice, have nothing to compare and are left out.
     """
-    found = [
-        (row["context"], row["prompt"], before, after)
-        for row, before, after in zip(rows, base, tuned, strict=True)
-        if before.strip() and after.strip() and before.strip() != after.strip()
+    comparable = [
+        (row, *responses)
+        for row, *responses in zip(rows, base, tuned, strict=True)
+        if all(text.strip() for text in responses) and responses[0].strip() != responses[1].strip()
     ]
     rng = random.Random(f"blind-{seed}")
-    found = rng.sample(found, min(n, len(found)))
-    sides = [("A", "B")[i % 2] for i in range(len(found))]
+    drawn = rng.sample(comparable, min(n, len(comparable)))
+    sides = [("A", "B")[i % 2] for i in range(len(drawn))]
     rng.shuffle(sides)
     return [
-        Pair(context, prompt, *((after, before) if side == "A" else (before, after)), side)
-        for (context, prompt, before, after), side in zip(found, sides, strict=True)
+        Pair(row["context"], row["prompt"], *(responses[::-1] if side == "A" else responses), side)
+        for (row, *responses), side in zip(drawn, sides, strict=True)
     ]
 
 
 class Sheet:
-    """Ratings of `pairs` in the CSV `file`, which is read now and written anew, in one move, at each rating.
-
-    Ratings of other pairs in the file stay there and are not counted. Raises `UserError` for a file of another form.
-    """
+    """Ratings of `pairs` in the CSV `file`, which is read now and written anew, in one move, at each rating. Ratings of
+    other pairs in the file stay there and are not counted. Raises `UserError` for a file of another form."""
 
     def __init__(self, pairs, file):
         self.pairs, self.file = list(pairs), Path(file)
-        self._kept = _read(self.file) if self.file.exists() else {}
+        self._verdicts = _read(self.file) if self.file.exists() else {}
 
     def verdict(self, number):
         """The verdict on a pair, None where there is none yet."""
-        return self._kept.get(self.pairs[number].key)
+        return self._verdicts.get(self.pairs[number].key)
 
     def rate(self, number, verdict):
-        """Keep a verdict on a pair, "A", "B" or "same"; a later one replaces it. Raises `UserError` for another word."""
-        if verdict not in VERDICTS:
-            raise UserError(f"Unknown verdict '{verdict}'; {did_you_mean(verdict, VERDICTS)}")
-        there = _read(self.file) if self.file.exists() else {}  # another sheet may have written since
-        kept = {**self._kept, **there, self.pairs[number].key: verdict}
-        written = io.StringIO(newline="")
-        csv.writer(written, lineterminator="\n").writerows([("pair", "verdict"), *kept.items()])
-        write_atomically(self.file, written.getvalue())
-        self._kept = kept
+        """Store "A", "B" or "same" for a pair, in place of an earlier verdict. Raises `UserError` for another word."""
+        require_known("verdict", verdict, VERDICTS)
+        stored = _read(self.file) if self.file.exists() else {}  # another sheet may have written since
+        verdicts = {**self._verdicts, **stored, self.pairs[number].key: verdict}
+        table = io.StringIO(newline="")
+        csv.writer(table, lineterminator="\n").writerows([("pair", "verdict"), *verdicts.items()])
+        write_atomically(self.file, table.getvalue())
+        self._verdicts = verdicts
 
     @property
     def rated(self):
@@ -91,21 +88,20 @@ class Sheet:
         return next((k for k in range(len(self.pairs)) if not self.verdict(k)), None)
 
     def outcomes(self):
-        """Array [rated pairs]: 1 where the tuned model's response was preferred, 0 where the other's, 1/2 for "same"."""
-        return np.array(
-            [0.5 if self.verdict(k) == "same" else float(self.verdict(k) == self.pairs[k].tuned) for k in self.rated]
-        )
+        """Array [rated pairs]: 1 where the tuned model's response was preferred, 0 where the other, 1/2 for "same"."""
+        return np.array([{"same": 0.5, self.pairs[k].tuned: 1.0}.get(self.verdict(k), 0.0) for k in self.rated])
 
     def page(self, number):
         """HTML of a pair: the user, the prompt, and the two responses side by side, without names."""
         pair = self.pairs[number]
         a, b = (html.escape(text).replace("\n", "<br>") for text in (pair.a, pair.b))
-        given = f", rated: {self.verdict(number)}" if self.verdict(number) else ""
+        rating = f", rated: {self.verdict(number)}" if self.verdict(number) else ""
+        heads = "".join(f"<th style='text-align:left'>{side}</th>" for side in "AB")
+        cells = "".join(f"<td style='text-align:left; vertical-align:top'>{text}</td>" for text in (a, b))
         return (
-            f"<p><b>Pair {number + 1} of {len(self.pairs)}</b>{given}</p><p><em>{html.escape(pair.context)}</em><br>"
-            f"<b>{html.escape(pair.prompt)}</b></p><table style='width:100%; table-layout:fixed'><tr><th style='text-align:left'>A</th>"
-            f"<th style='text-align:left'>B</th></tr><tr><td style='text-align:left; vertical-align:top'>{a}</td>"
-            f"<td style='text-align:left; vertical-align:top'>{b}</td></tr></table>"
+            f"<p><b>Pair {number + 1} of {len(self.pairs)}</b>{rating}</p><p><em>{html.escape(pair.context)}</em><br>"
+            f"<b>{html.escape(pair.prompt)}</b></p><table style='width:100%; table-layout:fixed'>"
+            f"<tr>{heads}</tr><tr>{cells}</tr></table>"
         )
 
     def told(self):
@@ -113,45 +109,47 @@ class Sheet:
         return f"{len(self.rated)} of {len(self.pairs)} pairs rated."
 
     def widget(self):
-        """The sheet as an `ipywidgets` box: a page, a button per verdict, one to go back, and how far one is."""
+        """The sheet as an `ipywidgets` box: a page, a button per verdict, a button back, and how much is rated."""
         import ipywidgets
 
         page, state = ipywidgets.HTML(), ipywidgets.Label()
         names = {"A": "A is better", "B": "B is better", "same": "no difference"}
         buttons = [ipywidgets.Button(description=names[verdict]) for verdict in VERDICTS]
         back = ipywidgets.Button(description="back")
-        place = [0]
+        current = 0
 
         def turn_to(number):
-            place[0] = number
+            nonlocal current
+            current = number
             page.value = self.page(number) if self.pairs else "<p>No pair to rate.</p>"
             state.value = self.told() + (" Run the next cell to count." if self.pairs and self.next() is None else "")
 
         def rate(verdict):
             if self.pairs:
                 try:
-                    self.rate(place[0], verdict)
+                    self.rate(current, verdict)
                 except UserError as e:  # raised in a button it would not be seen
                     state.value = str(e)
                     return
-                following = self.next()
-                turn_to(min(place[0] + 1, len(self.pairs) - 1) if following is None else following)
+                unrated = self.next()
+                turn_to(min(current + 1, len(self.pairs) - 1) if unrated is None else unrated)
 
         for button, verdict in zip(buttons, VERDICTS, strict=True):
             button.on_click(lambda _, verdict=verdict: rate(verdict))
-        back.on_click(lambda _: turn_to(max(place[0] - 1, 0)))
+        back.on_click(lambda _: turn_to(max(current - 1, 0)))
         turn_to(self.next() or 0)
         return ipywidgets.VBox([page, ipywidgets.HBox([*buttons, back]), state])
 
     def show(self):
-        """Display the widget; where nothing can be pressed (a headless run, a web page) its first page stands there."""
+        """Display the widget; where nothing can be pressed (a headless run, a web page) its first page is shown."""
         from IPython.display import display
 
-        shown = self.widget()._repr_mimebundle_()
-        data = shown[0] if isinstance(shown, tuple) else shown
-        first = self.page(self.next() or 0) if self.pairs else "<p>No pair to rate.</p>"
-        note = "<p>In JupyterLab, with a running kernel, three buttons stand below this pair: A is better, B is better, no difference.</p>"
-        display({**data, "text/html": first + note, "text/plain": self.told()}, raw=True)
+        bundle = self.widget()._repr_mimebundle_()
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        page = self.page(self.next() or 0) if self.pairs else "<p>No pair to rate.</p>"
+        note = "<p>In JupyterLab, with a running kernel, three buttons stand below this pair: "
+        note += "A is better, B is better, no difference.</p>"
+        display({**data, "text/html": page + note, "text/plain": self.told()}, raw=True)
 
 
 def _read(file):
@@ -167,11 +165,9 @@ def _read(file):
 
 
 def preferred(outcomes):
-    """`statistics.Estimate` of the share in which the tuned model was preferred, ties as halves, with `wilson`.
-
-    A tie varies less than a win or a loss, so that with ties the interval is wider than it need be. Raises `ValueError`
-    where nothing was rated.
-    """
+    """`statistics.Estimate` of the share in which the tuned model was preferred, ties as halves, with `wilson`. A tie
+    varies less than a win or a loss, so that with ties the interval is wider than it need be. Raises `ValueError` where
+    nothing was rated."""
     outcomes = np.asarray(outcomes, dtype=float)
     low, high = wilson(outcomes.mean() if len(outcomes) else 0.0, len(outcomes))
     return Estimate(float(outcomes.mean()), low, high, len(outcomes))

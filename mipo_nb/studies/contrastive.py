@@ -5,49 +5,45 @@ of them, [G, A, R]. The forward pass runs a batch as one tree (see `packing`): a
 scored once per context, with gradients, and whatever conversations share is computed once.
 """
 
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from mipo_nb import models, prompts, training
-from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.base.errors import UserError, require_known
 from mipo_nb.engine import packing
-from mipo_nb.engine.linear import packed_weights
+from mipo_nb.engine.linear import PackedTraining
 from mipo_nb.objectives import info_nce_loss, mio_loss, paired_dpo_loss, sami_loss, softmax_dpo_loss
 from mipo_nb.pairs import texts
 from mipo_nb.scoring import padded_log_probabilities
+
+SIDES = ("chosen", "rejected")
 
 # --- which responses are scored under which conversations: rows -> [G][A][R] of (conversation, response) ---
 
 
 def own_conversation(rows):
     """Both sides of a pair under the pair's own conversation: one game per row, [B][1][2]."""
-    return [[[(row["prompt"], row[side]) for side in ("chosen", "rejected")]] for row in rows]
+    return [[[(row["prompt"], row[side]) for side in SIDES]] for row in rows]
 
 
 def one_against_many(rows):
-    """The chosen side, the rejected one, and the texts in a row's `more`, if any, under the pair's own conversation: [B][1][N].
-
-    All rows of a batch have as many.
-    """
-    return [
-        [[(row["prompt"], text) for text in (row["chosen"], row["rejected"], *(row.get("more") or ()))]] for row in rows
-    ]
+    """Both sides of a pair, and the texts in its `more`, if any, under the pair's own conversation: [B][1][N]. All rows
+    of a batch have as many."""
+    games = [[*(row[side] for side in SIDES), *(row.get("more") or ())] for row in rows]
+    return [[[(row["prompt"], text) for text in game]] for row, game in zip(rows, games, strict=True)]
 
 
 def own_and_other(rows):
     """Both sides of a pair under its own conversation and the one the rejected side was written for: [B][2][2]."""
-    return [
-        [[(row[asked], row[side]) for side in ("chosen", "rejected")] for asked in ("prompt", "other")] for row in rows
-    ]
+    return [[[(row[column], row[side]) for side in SIDES] for column in ("prompt", "other")] for row in rows]
 
 
 def in_batch(rows):
-    """Each chosen response, its question kept, under the contexts of all rows of the batch: one game, [1][B][B].
-
-    The context is everything before the last message of a conversation. Rows of one user in a batch cannot be told
-    apart, and hold the loss up.
-    """
+    """Each chosen response, its question kept, under the contexts of all rows of the batch: one game, [1][B][B]. The
+    context is everything before the last message of a conversation. Rows of one user in a batch cannot be told apart,
+    and hold the loss up."""
     return [[[([*host["prompt"][:-1], row["prompt"][-1]], row["chosen"]) for row in rows] for host in rows]]
 
 
@@ -61,7 +57,7 @@ def _info_nce(scores, tokens, reference, beta):
 
 
 def _sami(scores, tokens, reference, beta):
-    return torch.stack([sami_loss(beta * game) for game in scores / tokens[:, None]]).mean()
+    return _sami_summed(scores / tokens[:, None], tokens, reference, beta)
 
 
 def _sami_summed(scores, tokens, reference, beta):
@@ -72,12 +68,8 @@ def _mio(scores, tokens, reference, beta):
     return mio_loss(*scores[:, 0].T, *reference.T, beta).mean()
 
 
-def _softmax_dpo(scores, tokens, reference, beta):
-    return softmax_dpo_loss(scores[:, 0], reference, beta).mean()
-
-
-def _paired_dpo(scores, tokens, reference, beta):
-    return paired_dpo_loss(scores[:, 0], reference, beta).mean()
+def _dpo(loss, scores, tokens, reference, beta):
+    return loss(scores[:, 0], reference, beta).mean()
 
 
 OBJECTIVES = {
@@ -86,37 +78,33 @@ OBJECTIVES = {
     "sami": (own_and_other, _sami),
     "sami_summed": (own_and_other, _sami_summed),
     "mio": (own_conversation, _mio),
-    "softmax_dpo": (one_against_many, _softmax_dpo),
-    "paired_dpo": (one_against_many, _paired_dpo),
+    "softmax_dpo": (one_against_many, partial(_dpo, softmax_dpo_loss)),
+    "paired_dpo": (one_against_many, partial(_dpo, paired_dpo_loss)),
 }
 
 
 def with_other(pairs, conversations):
-    """Pairs with a column `other`: the conversation that the rejected side was sampled from.
-
-    `conversations` has one for each of the rows that `pairs.build` got, as `pairs.negative_conversations` gives them.
-    """
+    """Pairs with a column `other`: the conversation that the rejected side was sampled from. `conversations` are those
+    of all rows that `pairs.build` got, as `pairs.negative_conversations` gives them."""
     numbers = [int(pair_id.rsplit("-", 1)[1]) for pair_id in pairs["pair_id"]]
     return pairs.add_column("other", [conversations[number] for number in numbers])
 
 
 def game_scores(model, tokenizer, games):
     """(log-probs [G, A, R] summed over each response, tokens [G, R] of the responses, tokens read), differentiable.
-
     `games` is [G][A][R] of (conversation, response text). "Tokens read" counts every conversation and response in full,
-    as if nothing were shared.
-    """
-    cells = [cell for game in games for asked in game for cell in asked]
-    starts = [prompts.prompt_ids(tokenizer, asked) for asked, _ in cells]
-    ends = [prompts.completion_ids(tokenizer, asked, response) for asked, response in cells]
-    lengths = [len(end) for end in ends]
+    as if nothing were shared."""
+    cells = [cell for game in games for row in game for cell in row]
+    starts = [prompts.prompt_ids(tokenizer, conversation) for conversation, _ in cells]
+    ends = [prompts.completion_ids(tokenizer, conversation, response) for conversation, response in cells]
+    lengths = list(map(len, ends))
     if packing.enable_packing(model):
         whole = [start + end for start, end in zip(starts, ends, strict=True)]
-        found = packing.completion_scores(model, whole, [len(start) for start in starts])[0]
+        log_probs = packing.completion_scores(model, whole, list(map(len, starts)))[0]
     else:
-        found = padded_log_probabilities(packing.without_adapter_shell(model), starts, ends)
+        log_probs = padded_log_probabilities(packing.without_adapter_shell(model), starts, ends)
     shape = len(games), len(games[0]), len(games[0][0])
-    scores = torch.stack([one.sum() for one in found.split(lengths)]).view(shape)
+    scores = torch.stack([response.sum() for response in log_probs.split(lengths)]).view(shape)
     tokens = torch.tensor(lengths, device=scores.device).view(shape)[:, 0]
     return scores, tokens, sum(map(len, starts)) + sum(lengths)
 
@@ -127,12 +115,8 @@ def _trainer(model, arguments, rows, tokenizer, objective, beta):
 
     layout, loss = OBJECTIVES[objective]
 
-    class ContrastiveTrainer(Trainer):
+    class ContrastiveTrainer(PackedTraining, Trainer):
         unlogged = 0  # tokens read since the last log entry
-
-        def train(self, *args, **kwargs):
-            with packed_weights(self.model):
-                return super().train(*args, **kwargs)
 
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
             rows = inputs["rows"]
@@ -142,32 +126,30 @@ def _trainer(model, arguments, rows, tokenizer, objective, beta):
             return loss(scores, tokens, reference, beta)
 
         def log(self, logs, *args, **kwargs):
-            # From the kept history, so that a training that goes on from a checkpoint counts on.
+            # From the saved history, so that a training that goes on from a checkpoint counts on.
             history = reversed(self.state.log_history)
-            before = next((entry["num_tokens"] for entry in history if "num_tokens" in entry), 0)
-            super().log({**logs, "num_tokens": before + self.unlogged}, *args, **kwargs)
+            logged = next((entry["num_tokens"] for entry in history if "num_tokens" in entry), 0)
+            super().log({**logs, "num_tokens": logged + self.unlogged}, *args, **kwargs)
             self.unlogged = 0
 
     arguments.remove_unused_columns = False  # the collator hands whole rows on
-    collator = lambda batch: {"rows": batch}  # noqa: E731
-    trainer = ContrastiveTrainer(model=model, args=arguments, train_dataset=rows, data_collator=collator)
+    trainer = ContrastiveTrainer(model, arguments, lambda batch: {"rows": batch}, rows)
     trainer.model_accepts_loss_kwargs = False  # the loss is a mean over a batch: let accumulated ones be averaged
     return trainer
 
 
-def train(model_name, pairs, reference, *, objective, folder, **numbers):
+def train(model_name, pairs, reference, *, objective, folder, **numbers: training.Recipe):
     """Train an adapter on pairs with an objective of `OBJECTIVES`. Returns what `training.carry_through` returns.
 
-    Everything but the loss is as in `training.train`: the same adapter at the start, optimizer, schedule and order of the
-    pairs for the same seed, and it goes on from its last checkpoint. `pairs` has the column of `with_other` where the
-    objective reads it; further rejected texts stand in a column `more`, which the losses named after DPO read.
-    `reference` [pairs, 2], or [pairs, N] with `more`, is read by these and by "mio". Log entries have `num_tokens`, the
-    tokens read so far. `numbers` are those of a `training.Recipe`; its `beta` multiplies log-probs or their ratios: DPO's
-    and MIO's beta, or one over the temperature of InfoNCE; 1 in SAMI as published. An in-batch game has `batch_size`
-    contexts.
+    Everything but the loss is as in `training.train`: the adapter at the start, optimizer, schedule and order of the
+    pairs for a seed, and it goes on from its last checkpoint. `pairs` has the column of `with_other` where the
+    objective reads it; the losses named after DPO read further rejected texts in a column `more`, and, like "mio",
+    `reference` [pairs, 2], or [pairs, N] with `more`, in nats. Log entries have `num_tokens`, the tokens read so far.
+    `numbers` are those of a `training.Recipe`; its `beta` multiplies log-probs or their ratios: DPO's and MIO's beta,
+    or one over the temperature of InfoNCE; 1 in SAMI as published. An in-batch game has `batch_size` contexts.
 
-    Raises `UserError` as `training.Recipe` does, for an unknown objective, fewer pairs than a batch, a missing column, or
-    games of different sizes.
+    Raises `UserError` as `training.Recipe` does, and for an unknown objective, fewer pairs than a batch, a missing
+    column, or games of different sizes.
     """
     recipe = training.Recipe(**numbers)
     _check(pairs, reference, objective, recipe)
@@ -176,10 +158,10 @@ def train(model_name, pairs, reference, *, objective, folder, **numbers):
 
     model, tokenizer = models.load(model_name, **recipe.weights)
     arguments = training.dpo_arguments(Path(folder) / "checkpoints", **vars(recipe))
-    sides = {side: texts(pairs, side) for side in ("chosen", "rejected")}
+    columns = [texts(pairs, side) for side in SIDES] + [reference.tolist()]
     rows = [
-        {**pair, "chosen": chosen, "rejected": rejected, "reference": log_probabilities}
-        for pair, chosen, rejected, log_probabilities in zip(pairs, *sides.values(), reference.tolist(), strict=True)
+        {**pair, "chosen": chosen, "rejected": rejected, "reference": log_probs}
+        for pair, chosen, rejected, log_probs in zip(pairs, *columns, strict=True)
     ]
     set_seed(recipe.seed)  # before the adapter is made, as TRL does: the same start for all losses
     policy = get_peft_model(model, training.lora(recipe.rank))
@@ -191,8 +173,7 @@ def train(model_name, pairs, reference, *, objective, folder, **numbers):
 
 
 def _check(pairs, reference, objective, recipe):
-    if objective not in OBJECTIVES:
-        raise UserError(f"Unknown objective '{objective}'; {did_you_mean(objective, OBJECTIVES)}")
+    require_known("objective", objective, OBJECTIVES)
     training.require_a_batch(pairs, recipe.pairs_per_step)
     layout = OBJECTIVES[objective][0]
     if layout is own_and_other and "other" not in pairs.column_names:
@@ -203,6 +184,6 @@ def _check(pairs, reference, objective, recipe):
         widths = {2 + len(more or ()) for more in (pairs["more"] if "more" in pairs.column_names else [()])}
         if widths != {reference.shape[1]}:
             raise UserError(
-                f"Rows have {', '.join(map(str, sorted(widths)))} responses and the reference {reference.shape[1]}; give every "
-                "row as many in 'more', and score them all."
+                f"Rows have {', '.join(map(str, sorted(widths)))} responses and the reference {reference.shape[1]}; "
+                "give every row as many in 'more', and score them all."
             )

@@ -1,8 +1,8 @@
 """Creative prompts (stories, poems, letters), who is asked what, and how different the texts for one prompt are.
 
-The texts of an experiment form a grid [groups, kinds, users, draws]. The users are divided into groups of equal size; all
-users of a group get the same prompts, one of each kind, and no prompt goes to two groups. So every user is asked
-everything a group is asked, texts to one prompt can be compared across users, and no prompt weighs more than another.
+The texts of an experiment form a grid [groups, kinds, users, draws]. Groups of users have equal size; all users of a
+group get the same prompts, one of each kind, and no prompt goes to two groups. So texts to one prompt can be compared
+across users, and no prompt weighs more than another.
 """
 
 import numpy as np
@@ -21,26 +21,24 @@ def prompts(split):
 
 
 def asked(people, by_kind):
-    """One row per person of `people` (mappings with the columns of `sources.columns`), its prompt replaced.
-
-    The prompts of all kinds are taken in turn, so that each is used about equally often.
-    """
-    turns = [p for together in zip(*by_kind.values(), strict=True) for p in together]
+    """One row per person of `people` (mappings with the columns of `sources.columns`), its prompt replaced. The prompts
+    of all kinds are taken in turn, so that each is used about equally often."""
+    turns = [prompt for texts in zip(*by_kind.values(), strict=True) for prompt in texts]
     return [{**dict(person), "prompt": turns[i % len(turns)]} for i, person in enumerate(people)]
 
 
 def grid(people, by_kind, *, groups, size):
     """The rows of a grid without its draws, [groups, kinds, users] flattened; each has `kind` and `group` as well.
 
-    `people` are at least groups x size mappings with the columns of `sources.columns`, one per user; group g has the g-th
-    prompt of each kind. Raises `UserError` where there are too few people or prompts.
+    `people` are at least groups x size mappings with the columns of `sources.columns`, one per user; group g has the
+    g-th prompt of each kind. Raises `UserError` where there are too few people or prompts.
     """
-    people = list(people)
-    different = len({p["user_id"] for p in people[: groups * size]})
-    if different < groups * size:
+    people, needed = list(people)[: groups * size], groups * size
+    users = len({person["user_id"] for person in people})
+    if users < needed:
         raise UserError(
-            f"{groups} groups of {size} need {groups * size} different users, and there are {different} in the first "
-            f"{min(len(people), groups * size)} rows; give one row per user, or lower n_groups or group_size."
+            f"{groups} groups of {size} need {needed} different users, and there are {users} in the first {len(people)}"
+            " rows; give one row per user, or lower n_groups or group_size."
         )
     if groups > min(map(len, by_kind.values())):
         raise UserError(f"There are not {groups} prompts of each kind; lower n_groups.")
@@ -56,8 +54,8 @@ def per_user(values, shape):
     """Array [..., users] of means over everything a user was asked, from values [..., rows of a grid] of this shape
     (groups, kinds, users, draws)."""
     values = np.asarray(values, dtype=float)
-    whole = values.reshape(*values.shape[:-1], *shape)
-    return whole.mean(axis=(-3, -1)).reshape(*values.shape[:-1], -1)
+    means = values.reshape(*values.shape[:-1], *shape).mean(axis=(-3, -1))
+    return means.reshape(*values.shape[:-1], -1)
 
 
 def by_prompt(texts, vectors, shape):
@@ -70,9 +68,10 @@ def by_prompt(texts, vectors, shape):
     """
     if min(shape[2:]) < 2:
         raise UserError("One text has no other to differ from; set n_draws and group_size to 2 or more.")
-    places = np.arange(np.prod(shape)).reshape(-1, *shape[2:])  # [prompts, users, draws]
-    found = {}
-    for way, sets in {"draws": places, "users": places.transpose(0, 2, 1)}.items():
-        measured = diversity.by_group(texts, vectors, sets.reshape(-1, sets.shape[-1]))
-        found[way] = {name: values.reshape(len(places), -1).mean(1) for name, values in measured.items()}
-    return found
+    numbers = np.arange(np.prod(shape)).reshape(-1, *shape[2:])  # [prompts, users, draws]
+
+    def means(sets):
+        measures = diversity.by_group(texts, vectors, sets.reshape(-1, sets.shape[-1]))
+        return {name: values.reshape(len(numbers), -1).mean(1) for name, values in measures.items()}
+
+    return {"draws": means(numbers), "users": means(numbers.transpose(0, 2, 1))}

@@ -1,18 +1,22 @@
 """Steering at inference: what knowing the user does to each token, done more strongly, without any training.
 
-The model reads the prompt twice, told who asks and not told. At each token the two sets of scores are combined, one token
-is drawn, and both readings go on with it. Context-aware decoding (CAD, Shi et al., arXiv 2305.14739) combines logits,
-context steering (CoS, He et al., arXiv 2405.01768) log-probabilities; a softmax takes them to the same distribution.
+The model reads the prompt twice, with the user's context ("told") and without it. At each token the two sets of scores
+are combined, a token is drawn, and both readings go on with it. Context-aware decoding (CAD, Shi et al., arXiv
+2305.14739) combines logits, context steering (CoS, He et al., arXiv 2405.01768) log-probabilities; a softmax takes both
+to the same distribution.
 """
 
 import math
 
+import numpy as np
+import torch
 from transformers import LogitsProcessor
 
 from mipo_nb import generation, prompts
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.progress import progress
 from mipo_nb.engine import decoding
+from mipo_nb.engine.linear import packed_weights
 from mipo_nb.engine.packing import enable_packing
 
 
@@ -28,7 +32,7 @@ def steered(told, untold, strength):
 
 
 class Both:
-    """Two continuations (`decoding.Continuation`), told and untold, as one: combined scores, and every token goes to both."""
+    """Two continuations (`decoding.Continuation`), told and untold, as one: scores are combined, tokens go to both."""
 
     def __init__(self, told, untold, strength):
         self.told, self.untold, self.strength = told, untold, strength
@@ -51,38 +55,32 @@ class Both:
 class Steering(LogitsProcessor):
     """Steering for transformers' `generate`, which reads the told prompts; this reads `untold` (lists of token ids).
 
-    It keeps the untold reading's own cache and gives it, at each call, the token that `generate` has just drawn: one
-    more pass per token. It comes before temperature, top-k and top-p. One object serves one call of `generate`, without
-    beams; raises `ValueError` otherwise, for its cache would be that of other texts.
+    It keeps the untold reading's own cache and adds, at each call, the token that `generate` has just drawn: one more
+    pass per token. It comes before temperature, top-k and top-p. An object serves one call of `generate`, without
+    beams; raises `ValueError` otherwise, because its cache would be that of other texts.
     """
 
     def __init__(self, model, untold, strength):
         self.model, self.untold, self.strength = model, untold, strength
-        self.read = None  # how many tokens `generate` had when it last asked
+        self.read = None  # how many tokens `generate` had at the last call
 
     def __call__(self, input_ids, scores):
-        import torch
-
         rows, width = input_ids.shape
         if rows != len(self.untold) or self.read not in (None, width - 1):
             raise ValueError("A Steering serves one call of generate, with one row per untold prompt and no beams.")
         if self.read is None:
             longest, device = max(map(len, self.untold)), input_ids.device
-            tokens = torch.tensor([[0] * (longest - len(i)) + i for i in self.untold], device=device)
-            self.mask = torch.tensor([[0] * (longest - len(i)) + [1] * len(i) for i in self.untold], device=device)
+            tokens = torch.tensor([[0] * (longest - len(ids)) + ids for ids in self.untold], device=device)
+            self.mask = torch.tensor(
+                [[0] * (longest - len(ids)) + [1] * len(ids) for ids in self.untold], device=device
+            )
             positions, self.cache = (self.mask.cumsum(-1) - 1).clamp(min=0), None
         else:
             tokens, positions = input_ids[:, -1:], self.mask.sum(-1, keepdim=True)
             self.mask = torch.cat([self.mask, torch.ones_like(tokens)], dim=1)
         with torch.inference_mode():
-            out = self.model(
-                tokens,
-                attention_mask=self.mask,
-                position_ids=positions,
-                past_key_values=self.cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
+            cached = {"attention_mask": self.mask, "past_key_values": self.cache, "use_cache": True}
+            out = self.model(tokens, position_ids=positions, logits_to_keep=1, **cached)
         self.read, self.cache = width, out.past_key_values
         return steered(scores, out.logits[:, -1].to(scores.device), self.strength)
 
@@ -98,53 +96,43 @@ def decode(model, told, untold, sampling, ends, strength, ticks=None):
 def sample(model, tokenizer, told, untold, sampling, *, strength, seed, folder=None, description="steered sampling"):
     """What `generation.sample` returns for the conversations `told`, steered away from `untold`, row by row.
 
-    `untold` is what the rejected side of a MIPO pair would be sampled from (`pairs.negative_conversations`): without the
-    context, or with another user's. Raises `UserError` for lists of different lengths, a strength that is no finite
+    `untold` is what the rejected side of a MIPO pair would be sampled from (`pairs.negative_conversations`): without
+    the context, or with another user's. Raises `UserError` for lists of different lengths, a strength that is no finite
     number, or a conversation longer than the model takes.
     """
     if len(told) != len(untold):
         raise UserError(f"There are {len(told)} conversations to steer towards and {len(untold)} to steer away from.")
     if not math.isfinite(strength):
         raise UserError(f"The strength of steering must be a finite number, not {strength!r}.")
-    ids, others = (generation.token_ids(model, tokenizer, rows, sampling) for rows in (told, untold))
+    ids, untold_ids = (generation.token_ids(model, tokenizer, rows, sampling) for rows in (told, untold))
     ends = generation.ends_of(model, tokenizer)
 
     def respond(rows, ticks):
-        return decode(model, [ids[i] for i in rows], [others[i] for i in rows], sampling, ends, strength, ticks)
+        return decode(model, [ids[i] for i in rows], [untold_ids[i] for i in rows], sampling, ends, strength, ticks)
 
-    return generation.in_batches(
-        respond, model, tokenizer, ids, sampling, seed=seed, folder=folder, description=description
-    )
+    options = {"seed": seed, "folder": folder, "description": description}
+    return generation.whole_sentences(generation.in_batches(respond, model, tokenizer, ids, sampling, **options))
 
 
 def divergences(policy, model, tokenizer, told, untold, responses, candidates, *, description="divergences"):
-    """Array [n, C]: KL(policy || candidate) of the next token in nats, averaged over the tokens of each response.
-
-    A candidate is (strength, temperature): `model` steered so, then divided by the temperature, over the whole
-    vocabulary. (0, 1) is the model itself, told the context. `policy` is told it too.
-    """
-    import numpy as np
-    import torch
-
-    from mipo_nb.engine.linear import packed_weights
-
-    found = []
+    """Array [n, C]: KL(policy || candidate) of the next token in nats, averaged over the tokens of each response. A
+    candidate is (strength, temperature): `model` steered so, then divided by the temperature, over the whole
+    vocabulary. (0, 1) is the model itself with the context. `policy` reads the context too."""
+    rows = []
     with torch.inference_mode(), packed_weights(model), packed_weights(policy):
-        for one, other, response in zip(progress(told, description), untold, responses, strict=True):
-            target = next_token_scores(policy, tokenizer, one, response).log_softmax(-1)
+        for *conversations, response in zip(progress(told, description), untold, responses, strict=True):
+            target = next_token_scores(policy, tokenizer, conversations[0], response).log_softmax(-1)
             p, row = target.exp(), []
-            with_context, without = (next_token_scores(model, tokenizer, c, response) for c in (one, other))
+            both = [next_token_scores(model, tokenizer, conversation, response) for conversation in conversations]
             for strength, temperature in candidates:
-                candidate = (steered(with_context, without, strength) / temperature).log_softmax(-1)
+                candidate = (steered(*both, strength) / temperature).log_softmax(-1)
                 row.append((p * (target - candidate)).sum(-1).mean().item())
-            found.append(row)
-    return np.array(found)
+            rows.append(row)
+    return np.array(rows)
 
 
 def next_token_scores(model, tokenizer, conversation, response):
     """Tensor [T, V]: the model's logits, in float32, where it predicts each of the T tokens of the response."""
-    import torch
-
     start = prompts.prompt_ids(tokenizer, conversation)
     end = prompts.completion_ids(tokenizer, conversation, response)
     tokens = torch.tensor([start + end], device=model.device)

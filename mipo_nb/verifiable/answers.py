@@ -26,7 +26,7 @@ _ONES = "zero one two three four five six seven eight nine".split()
 _TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _WORDS = {word: k for k, word in enumerate(_ONES + _TEENS)} | {word: 10 * k for k, word in enumerate(_TENS, 2)}
-_WORDS |= {f"{ten}-{one}": 10 * t + o for t, ten in enumerate(_TENS, 2) for o, one in enumerate(_ONES) if o}
+_WORDS |= {f"{ten}-{unit}": 10 * t + u for t, ten in enumerate(_TENS, 2) for u, unit in enumerate(_ONES) if u}
 _WORDS |= {"hundred": 100, "dozen": 12, "none": 0, "nobody": 0, "half": Fraction(1, 2)}
 _WORD = re.compile(r"\b(" + "|".join(sorted(_WORDS, key=len, reverse=True)) + r")\b", re.IGNORECASE)
 _GLYPHS = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3", "⅕": "1/5", "⅛": "1/8"}
@@ -78,15 +78,15 @@ def read_number(response):
     that differ are a conflict. Without any, it is the last number, in digits or else as a word; list numbers and ordinals are none.
     """
     text = _plain(response)
-    formal, said = ({number(found) for p in patterns for found in p.findall(text)} for patterns in _MARKED_NUMBER)
-    if marked := formal or said:
+    formal, in_words = ({number(digits) for p in forms for digits in p.findall(text)} for forms in _MARKED_NUMBER)
+    if marked := formal or in_words:
         return Reading(ANSWER, *marked, marked=True) if len(marked) == 1 else Reading(CONFLICT, marked=True)
     if refuses(text):
         return Reading(REFUSAL)
-    if found := re.findall(_NUMBER, text):
-        return Reading(ANSWER, number(found[-1]))
-    if found := _WORD.findall(text):
-        return Reading(ANSWER, Fraction(_WORDS[found[-1].lower()]))
+    if numbers := re.findall(_NUMBER, text):
+        return Reading(ANSWER, number(numbers[-1]))
+    if words := _WORD.findall(text):
+        return Reading(ANSWER, Fraction(_WORDS[words[-1].lower()]))
     return Reading(NONE)
 
 
@@ -101,37 +101,33 @@ def read_letter(response, options):
     upper = rf"[(\[\"']?([{letters}])[)\]\"']?(?![\w'’])(?!\s+(?!because|since|as\b|is\b|and\b|\()[a-z])"
     lower = rf"[(\[\"']?([{letters.lower()}])(?:[)\]\"':.,]|\s*$)"
     answer = r"(?i:\banswer\b[^.\n]{0,60}?(?:\bis\b|:|=)\s*(?:the )?(?:option|choice|letter)?:?)\s*"
-    patterns = [
+    phrases = [
         rf"\\boxed\s*\{{\s*(?:\\text\s*\{{)?\(?([{letters}{letters.lower()}])\b",
         rf"{answer}(?:{upper}|{lower})",
         rf"####\s*(?:{upper}|{lower})",
         rf"(?i:\b(?:option|choice|letter)\s+)?{upper}\s+(?i:(?:is|would be|must be) (?:the )?(?:correct|right|best|true|answer))",
     ]
-    marked = _letters(patterns, text)
-    if not marked:
-        alone = [
-            rf"\A(?i:(?:option|choice)\s+)?(?:{upper}|{lower})\s*[.):]?\s*\Z",
-            rf"\A(?:(?i:option|choice)\s+)?\(?([{letters}])[).:](?=\s|\Z)",
-        ]
-        alone += [rf"(?m:^(?i:(?:option|choice)\s+)?\(?([{letters}])\)?\s*[.:]?\s*$)"]
-        marked = _letters(alone, text)
-    if marked:
+    alone = [
+        rf"\A(?i:(?:option|choice)\s+)?(?:{upper}|{lower})\s*[.):]?\s*\Z",
+        rf"\A(?:(?i:option|choice)\s+)?\(?([{letters}])[).:](?=\s|\Z)",
+        rf"(?m:^(?i:(?:option|choice)\s+)?\(?([{letters}])\)?\s*[.:]?\s*$)",
+    ]
+    if marked := _letters(phrases, text) or _letters(alone, text):
         return Reading(ANSWER, *marked, marked=True) if len(marked) == 1 else Reading(CONFLICT, marked=True)
     if refuses(text):
         return Reading(REFUSAL)
     plain = {letter: re.sub(r"[*_`]", "", option).strip() for letter, option in options.items()}
     for says in (_says_exactly, _says):
-        said = [letter for letter, option in plain.items() if says(text, option)]
+        named = [letter for letter, option in plain.items() if says(text, option)]
         # Of options that contain one another ("cell", "cell wall") the longest that is said counts.
-        said = [a for a in said if not any(a != b and says(plain[b], plain[a]) for b in said)]
-        if said:
-            return Reading(ANSWER, said[0]) if len(said) == 1 else Reading(CONFLICT)
+        if longest := [a for a in named if not any(a != b and says(plain[b], plain[a]) for b in named)]:
+            return Reading(ANSWER, *longest) if len(longest) == 1 else Reading(CONFLICT)
     return Reading(NONE)
 
 
 def _letters(patterns, text):
-    found = [group for p in patterns for match in re.finditer(p, text) for group in match.groups() if group]
-    return {letter.upper() for letter in found}
+    matches = (match for pattern in patterns for match in re.finditer(pattern, text))
+    return {letter.upper() for match in matches for letter in match.groups() if letter}
 
 
 def _says_exactly(text, option):
@@ -168,7 +164,7 @@ def equations(response):
 
     A result may be rounded to the digits it is given with. What has brackets or per cents is left alone.
     """
-    found = []
+    results = []
     for match in _EQUATION.finditer(_plain(response)):
         terms, signs = [], []
         for token in _TOKEN.finditer(match["left"]):
@@ -176,22 +172,21 @@ def equations(response):
                 terms.append(number(token["number"]))
             elif token["operator"]:
                 signs.append(_OPERATIONS.get(token["operator"], token["operator"]))
-        if len(terms) != len(signs) + 1:
-            continue
         value, right = _evaluated(terms, signs), number(match["right"])
         if value is not None:
             digits = len(match["right"].partition(".")[2])
             rounded = value.denominator > 1 and abs(value - right) < Fraction(1, 2 * 10**digits)
-            found.append((" ".join(match[0].split()), value == right or rounded))
-    return found
+            results.append((" ".join(match[0].split()), value == right or rounded))
+    return results
 
 
 def _evaluated(terms, signs):
-    """The value of terms and the operations between them, products first; None for a division by zero."""
+    """The value of terms with operations between them, products first; None for a division by zero or a lost term."""
+    pairs = list(zip(signs, terms[1:], strict=False))
+    if len(terms) != len(signs) + 1 or ("/", 0) in pairs:
+        return None
     sums = [terms[0]]
-    for sign, term in zip(signs, terms[1:], strict=True):
-        if sign == "/" and term == 0:
-            return None
+    for sign, term in pairs:
         if sign in "*/":
             sums[-1] = sums[-1] * term if sign == "*" else sums[-1] / term
         else:
@@ -210,27 +205,24 @@ def error_kind(question, response, reading, gold):
     """One of `KINDS` for a response: right, or the first of these that fits.
 
     "no answer": none, a refusal, or two. "format": the right number is in the response, but not where an answer is read.
-    "off-topic": next to nothing of the question occurs. "arithmetic slip": an equation in the text does not hold.
-    "wrong reasoning": all the rest.
+    "off-topic": hardly a word of the question. "arithmetic slip": an equation does not hold. "wrong reasoning": else.
     """
     if reading.outcome == ANSWER and same(reading.value, gold):
         return "right"
     if not response.strip():
         return "no answer"
-    about = len(_content(question) & _content(response))
-    if about < 2 and about < 0.2 * len(_content(question)):
+    shared = len(_content(question) & _content(response))
+    if shared < 2 and shared < 0.2 * len(_content(question)):
         return "off-topic"
     if reading.outcome != ANSWER:
         return "no answer"
-    last = {number(found) for found in re.findall(_NUMBER, _plain(response))[-3:]}
-    if not reading.marked and gold in last:
+    last_numbers = map(number, re.findall(_NUMBER, _plain(response))[-3:])
+    if not reading.marked and gold in last_numbers:
         return "format"
-    if any(not holds for _, holds in equations(response)):
-        return "arithmetic slip"
-    return "wrong reasoning"
+    return "wrong reasoning" if all(holds for _, holds in equations(response)) else "arithmetic slip"
 
 
 def _content(text):
     """The numbers and the words of some weight in a text."""
     words = {w[:5] for w in re.findall(r"[a-z]{3,}", text.lower()) if w not in _COMMON}
-    return words | {str(number(found)) for found in re.findall(_NUMBER, _plain(text))}
+    return words | {str(number(digits)) for digits in re.findall(_NUMBER, _plain(text))}

@@ -29,7 +29,7 @@ def passed(kinds):
     kinds = np.asarray(kinds)
     if unknown := set(kinds.ravel().tolist()) - set(answers.KINDS):
         raise ValueError(f"Unknown kinds {sorted(unknown)}; give those of `reasoning.graded`.")
-    fails = np.stack([np.isin(kinds, some) for some in STAGES.values()], axis=-1)
+    fails = np.stack([np.isin(kinds, failures) for failures in STAGES.values()], axis=-1)
     return 1.0 - np.logical_or.accumulate(fails, axis=-1)
 
 
@@ -39,16 +39,15 @@ def factors(levels):
     Their product is the last of the levels (eq-chain of notebook 43).
     """
     levels = np.asarray(levels, dtype=float)
-    came = np.concatenate([np.ones_like(levels[..., :1]), levels[..., :-1]], axis=-1)
-    return np.divide(levels, came, out=np.full_like(levels, np.nan), where=came > 0)
+    previous = np.concatenate([np.ones_like(levels[..., :1]), levels[..., :-1]], axis=-1)
+    return np.divide(levels, previous, out=np.full_like(levels, np.nan), where=previous > 0)
 
 
 def split(before, after):
     """[..., K] parts of prod(after) - prod(before), one for each of K factors, which add up to it exactly.
 
-    A factor's part is what the product gains when that factor alone is exchanged, averaged over all orders in which the
-    factors can be exchanged: Shapley's value (eq-split of notebook 43). A factor that is NaN, a share of nothing, on one
-    side is taken to be what it is on the other: its part is 0.
+    A factor's part is what the product gains when that factor alone is exchanged, averaged over all orders of exchange:
+    Shapley's value (eq-split of notebook 43). A factor that is NaN on one side is taken as on the other: its part is 0.
     """
     before, after = np.broadcast_arrays(np.asarray(before, dtype=float), np.asarray(after, dtype=float))
     old = np.nan_to_num(np.where(np.isnan(before), after, before), nan=1.0)
@@ -60,8 +59,8 @@ def split(before, after):
         for size in range(count):
             weight = factorial(size) * factorial(count - size - 1) / factorial(count)
             for exchanged in combinations(others, size):
-                kept = [j for j in others if j not in exchanged]
-                rest = new[..., list(exchanged)].prod(-1) * old[..., kept].prod(-1)
+                unchanged = [j for j in others if j not in exchanged]
+                rest = new[..., list(exchanged)].prod(-1) * old[..., unchanged].prod(-1)
                 parts[..., i] += weight * (new[..., i] - old[..., i]) * rest
     return parts
 
@@ -78,17 +77,15 @@ def change(after, before, *, seed=0, resamples=2000):
     old, new = np.split(resampled(both, seed=seed, resamples=resamples) / n, [links], axis=1)
     parts = np.column_stack([split(factors(old), factors(new)), (new - old)[:, -1]])
     low, high = np.quantile(parts[1:], [0.025, 0.975], axis=0)
-    return {
-        stage: Estimate(float(parts[0, k]), float(low[k]), float(high[k]), n)
-        for k, stage in enumerate([*STAGES, "all"])
-    }
+    columns = zip([*STAGES, "all"], parts[0].tolist(), low.tolist(), high.tolist(), strict=True)
+    return {stage: Estimate(*numbers, n) for stage, *numbers in columns}
 
 
 def mentions(response, gold):
     """Whether any number in a response, in digits or as a word, is the right one: the most lenient of all readings.
 
-    `gold` is a `Fraction`. It needs no closing phrase, no last place, not even a claim, and signs do not count; so it is
-    an upper bound of what another way of reading could find, and counts hits by luck. Raises `UserError` for a letter.
+    `gold` is a `Fraction`. No closing phrase or last place is needed, and signs do not count: an upper bound of what
+    any way of reading could find, hits by luck included. Raises `UserError` for a letter.
     """
     if not isinstance(gold, Fraction):
         raise UserError(

@@ -7,7 +7,7 @@ likelihood nothing is sampled: each option of a multiple-choice question is scor
 import numpy as np
 
 from mipo_nb import prompts, scoring
-from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.base.errors import UserError, require_known
 from mipo_nb.verifiable import answers
 
 FORMS = ("letter", "cloze", "plain", "plain without question")
@@ -33,18 +33,11 @@ def graded(rows, responses):
 
     table = []
     for row, response in zip(rows, responses, strict=True):
-        found = read(row, response)
-        kind = answers.error_kind(prompts.problem_text(row), response, found, gold(row))
-        value = None if found.value is None else str(found.value)
-        table.append(
-            {
-                "outcome": found.outcome,
-                "value": value,
-                "right": kind == "right",
-                "kind": kind,
-                "words": float(len(response.split())),
-            }
-        )
+        reading, words = read(row, response), float(len(response.split()))
+        kind = answers.error_kind(prompts.problem_text(row), response, reading, gold(row))
+        value = None if reading.value is None else str(reading.value)
+        right = kind == "right"
+        table.append({"outcome": reading.outcome, "value": value, "right": right, "kind": kind, "words": words})
     return pd.DataFrame(table)
 
 
@@ -56,11 +49,10 @@ def factors(table):
     """
     on_topic = table["kind"] != "off-topic"
     answered = on_topic & ~table["kind"].isin(["no answer", "format"])
-    right = table["right"]
     return {
         "on topic": float(on_topic.mean()),
         "answered, if on topic": float(answered[on_topic].mean()),
-        "right, if answered": float(right[answered].mean()),
+        "right, if answered": float(table["right"][answered].mean()),
     }
 
 
@@ -72,24 +64,18 @@ def option_scores(model, tokenizer, rows, form, *, batch_size=64, folder=None, d
     base models are tested), "plain without question" ("Answer:" alone: how likely the option is anyway). The question is
     computed once for all its options. Raises `UserError` for another form, or a problem without options.
     """
-    if form not in FORMS:
-        raise UserError(f"Unknown form '{form}'; {did_you_mean(form, FORMS)}")
-    starts, ends = [], []
-    for row in rows:
-        if not row["letters"]:
-            raise UserError(f"A problem of '{row['task']}' has no options to score; use a multiple-choice task.")
-        for start, end in _asked(tokenizer, row, form):
-            starts.append(start)
-            ends.append(end)
-    scored = scoring.continuation_log_probabilities(
-        model, starts, ends, batch_size=batch_size, folder=folder, description=description
-    )
-    sums = iter([values.sum() for values in scored])
+    require_known("form", form, FORMS)
+    pairs = [pair for row in rows for pair in _asked(tokenizer, row, form)]
+    starts, ends = [start for start, _ in pairs], [end for _, end in pairs]
+    call = {"batch_size": batch_size, "folder": folder, "description": description}
+    sums = iter([values.sum() for values in scoring.continuation_log_probabilities(model, starts, ends, **call)])
     return [np.array([next(sums) for _ in row["letters"]]) for row in rows]
 
 
 def _asked(tokenizer, row, form):
     """[(token ids of what is asked, token ids of an option)] for the options of a row."""
+    if not row["letters"]:
+        raise UserError(f"A problem of '{row['task']}' has no options to score; use a multiple-choice task.")
     encode = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
     if form == "letter":
         start = prompts.prompt_ids(tokenizer, prompts.problem_messages(row)) + encode(_OPENING)
@@ -97,23 +83,21 @@ def _asked(tokenizer, row, form):
     if form == "cloze":
         start = prompts.prompt_ids(tokenizer, prompts.messages(row["question"]))
         return [(start, encode(option)) for option in row["options"]]
-    asked = "Answer:" if form == "plain without question" else f"Question: {row['question']}\nAnswer:"
-    start = encode(asked)
+    text = "Answer:" if form == "plain without question" else f"Question: {row['question']}\nAnswer:"
+    start = encode(text)
     # Text and option are cut into tokens together, as they would stand in a document.
-    return [(start, encode(f"{asked} {option}")[len(start) :]) for option in row["options"]]
+    return [(start, encode(f"{text} {option}")[len(start) :]) for option in row["options"]]
 
 
 def picked(rows, scores, rule, without=None):
     """Array [n] of 0 and 1: whether the option that the rule picks is the right one; ties share the credit.
 
-    `scores` are those of `option_scores`. "likelihood" takes the likeliest option, "per character" that with the highest
-    log-probability per character of its text (the `acc_norm` of EleutherAI's harness), "PMI" that with the largest
-    log p(option | question) - log p(option), the latter in `without` (Holtzman et al. 2021, arXiv 2104.08315).
-    Raises `UserError` for another rule.
+    `scores` are those of `option_scores`. "likelihood" takes the likeliest option, "per character" the highest
+    log-probability per character (`acc_norm` of EleutherAI's harness), "PMI" the largest log p(option | question) -
+    log p(option), which is in `without` (Holtzman et al. 2021, arXiv 2104.08315). Raises `UserError` for another rule.
     """
-    if rule not in RULES:
-        raise UserError(f"Unknown rule '{rule}'; {did_you_mean(rule, RULES)}")
-    found = []
+    require_known("rule", rule, RULES)
+    credit = []
     for k, row in enumerate(rows):
         values = np.asarray(scores[k], dtype=float)
         if rule == "per character":
@@ -121,5 +105,5 @@ def picked(rows, scores, rule, without=None):
         elif rule == "PMI":
             values = values - without[k]
         best = values == values.max()
-        found.append(best[row["letters"].index(row["answer"])] / best.sum())
-    return np.array(found)
+        credit.append(best[row["letters"].index(row["answer"])] / best.sum())
+    return np.array(credit)

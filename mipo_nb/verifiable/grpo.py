@@ -7,7 +7,7 @@ its group becomes likelier. The responses of a group share their problem: it is 
 from pathlib import Path
 
 from mipo_nb import models, training
-from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.base.errors import UserError, require_known
 from mipo_nb.verifiable import rewards
 
 
@@ -22,13 +22,11 @@ def train(
     `rewards.REWARDS`; `accumulate` such batches make one update; `beta`, here 0 unless given, weighs the KL divergence
     from the untrained model. Every `watch` steps the `held_out` problems are answered once each; the share of right
     answers is `eval_rewards/accuracy/mean` in the log, that of the step's own responses `rewards/accuracy/mean`. Neither
-    has a part in the training. Adapter, optimizer and schedule are as in `training.train`.
-
-    Raises `UserError` as `training.Recipe` does, for an unknown reward, or batches that are no whole number of groups.
+    affects the training. Adapter, optimizer and schedule are as in `training.train`. Raises `UserError` as
+    `training.Recipe` does, for an unknown reward, or batches that are no whole number of groups.
     """
     recipe = training.Recipe(**{"beta": 0.0, **numbers})
-    if reward not in rewards.REWARDS:
-        raise UserError(f"Unknown reward '{reward}'; {did_you_mean(reward, rewards.REWARDS)}")
+    require_known("reward", reward, rewards.REWARDS)
     if group < 2 or recipe.batch_size % group:
         raise UserError(
             f"{recipe.batch_size} responses are no whole number of groups of {group}; a group has two at least."
@@ -38,7 +36,7 @@ def train(
     model, tokenizer = models.load(model_name, **recipe.weights)
     problems = {"train": (list(rows), list(conversations)), "held out": (list(held_out), list(held_out_conversations))}
     policy = []  # filled below: rewards need the model that the trainer wraps
-    data = {part: _prompts(part, put) for part, (_, put) in problems.items() if put}
+    data = {part: _prompts(part, asked) for part, (_, asked) in problems.items() if asked}
     trainer = SharedPrefixGRPOTrainer(
         model=model,
         reward_funcs=_reward_functions(reward, policy, tokenizer, problems),
@@ -60,20 +58,11 @@ def _arguments(folder, recipe, steps, group, max_new_tokens, watch, n_held_out):
 
     common = training.trainer_arguments(Path(folder) / "checkpoints", recipe)
     common["per_device_eval_batch_size"] = max(1, n_held_out)
+    sampling = {"num_generations": group, "max_completion_length": max_new_tokens, "temperature": 1.0}
     watched = bool(watch and n_held_out)
-    return GRPOConfig(
-        **common,
-        max_steps=steps,
-        num_generations=group,
-        num_generations_eval=1,
-        max_completion_length=max_new_tokens,
-        temperature=1.0,
-        beta=recipe.beta,
-        reward_weights=[1.0, 0.0],
-        eval_strategy="steps" if watched else "no",
-        eval_steps=watch or None,
-        eval_on_start=watched,
-    )
+    watching = {"eval_strategy": "steps" if watched else "no", "eval_steps": watch or None, "eval_on_start": watched}
+    learning = {"max_steps": steps, "beta": recipe.beta, "reward_weights": [1.0, 0.0]}
+    return GRPOConfig(**common, **sampling, **watching, **learning, num_generations_eval=1)
 
 
 def _prompts(part, conversations):
@@ -85,22 +74,19 @@ def _prompts(part, conversations):
 def _reward_functions(reward, policy, tokenizer, problems):
     """[what is learned from, what is only watched], as TRL calls them: one number for each of the completions."""
 
-    def given(name, part, number, completions):
+    def rewarded(name, part, number, completions):
+        rows, conversations = ([column[k] for k in number] for column in problems[part[0]])
         texts = [completion[-1]["content"] for completion in completions]
-        rows, conversations = problems[part[0]]
-        responses = rewards.Responses(
-            policy[0], tokenizer, [rows[k] for k in number], [conversations[k] for k in number], texts
-        )
-        return rewards.REWARDS[name](responses)
+        return rewards.REWARDS[name](rewards.Responses(policy[0], tokenizer, rows, conversations, texts))
 
     def earned(completions, part, number, **kwargs):
         if part[0] != "train":
             return [None] * len(completions)
         with policy[0].disable_adapter():
-            return given(reward, part, number, completions)
+            return rewarded(reward, part, number, completions)
 
     def accuracy(completions, part, number, **kwargs):
-        return given("verifiable", part, number, completions)
+        return rewarded("verifiable", part, number, completions)
 
     earned.__name__ = "reward"
     return [earned, accuracy]

@@ -10,9 +10,10 @@ import os
 import random
 import re
 from collections import Counter, defaultdict
+from itertools import accumulate
 from pathlib import Path
 
-from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.base.errors import UserError, require_known
 from mipo_nb.sources import SPLITS, share_of
 from mipo_nb.verifiable import stories
 
@@ -40,13 +41,11 @@ def load(task, split, *, n=None, seed=0):
     """
     from datasets import Dataset
 
-    if task not in TASKS:
-        raise UserError(f"Unknown task '{task}'; {did_you_mean(task, TASKS)}")
-    if split not in SPLITS:
-        raise UserError(f"Unknown split '{split}'; {did_you_mean(split, SPLITS)}")
+    for what, name, known in (("task", task, TASKS), ("split", split, SPLITS)):
+        require_known(what, name, known)
     if task in STORIES:
-        made = stories.problems(split, n=n or 1000, seed=seed, steps=STORIES[task])
-        return Dataset.from_list([_row(r["question"], r["answer"], task, solution=r["solution"]) for r in made])
+        invented = stories.problems(split, n=n or 1000, seed=seed, steps=STORIES[task])
+        return Dataset.from_list([_row(r["question"], r["answer"], task, solution=r["solution"]) for r in invented])
     rows = [_read(task, row) for row in _rows(task, HUB[task][4][split == "test"])]
     if split != "test":
         rows = [row for row in rows if (share_of(row["question"]) < 0.1) == (split == "dev")]
@@ -58,36 +57,33 @@ def load(task, split, *, n=None, seed=0):
 
 def _unlike(rows, questions, n):
     """The first `n` of the rows, or all, whose question is none of `questions` nor nearly so."""
-    found, size = [], n or len(rows)
-    while rows and len(found) < size:
-        some, rows = rows[:size], rows[size:]
-        alike = set(near_duplicates([row["question"] for row in some], questions))
-        found += [row for k, row in enumerate(some) if k not in alike]
-    return found
+    unlike, size = [], n or len(rows)
+    while rows and len(unlike) < size:
+        batch, rows = rows[:size], rows[size:]
+        alike = set(near_duplicates([row["question"] for row in batch], questions))
+        unlike += [row for k, row in enumerate(batch) if k not in alike]
+    return unlike
 
 
 def at_hand(tasks):
     """(those of the tasks whose data can be had here, {task: why not} of the others). Raises `UserError` for an unknown one."""
-    found, missing = [], {}
+    available, missing = [], {}
     for task in tasks:
-        if task not in TASKS:
-            raise UserError(f"Unknown task '{task}'; {did_you_mean(task, TASKS)}")
+        require_known("task", task, TASKS)
         try:
-            if task in HUB:
-                for part in HUB[task][4]:
-                    _rows(task, part)
-            found.append(task)
+            for part in HUB[task][4] if task in HUB else ():
+                _rows(task, part)
+            available.append(task)
         except UserError as e:
             missing[task] = str(e)
-    return found, missing
+    return available, missing
 
 
 def _rows(task, part):
     """The rows of one file of a data set, in the hub's own columns."""
-    repository, configuration, commit, place, _ = HUB[task]
-    folder = os.environ.get("MIPO_NB_DATA")
-    if folder:
-        file = Path(folder).expanduser() / place / f"{part}.jsonl"
+    repository, configuration, commit, subfolder, _ = HUB[task]
+    if folder := os.environ.get("MIPO_NB_DATA"):
+        file = Path(folder).expanduser() / subfolder / f"{part}.jsonl"
         if not file.is_file():
             raise UserError(f"MIPO_NB_DATA has no file {file}; add it, or unset MIPO_NB_DATA to use the hub.")
         with file.open(encoding="utf-8") as lines:
@@ -99,29 +95,22 @@ def _rows(task, part):
     except Exception as e:  # the hub's client raises many kinds for one thing: it cannot be had
         raise UserError(
             f"{repository} could not be loaded ({type(e).__name__}); check the network, set MIPO_NB_DATA to a folder with "
-            f"{place}/{part}.jsonl, or use the task 'stories'."
+            f"{subfolder}/{part}.jsonl, or use the task 'stories'."
         ) from None
 
 
 def _row(question, answer, task, options=(), solution=""):
-    letters = list(_LETTERS[: len(options)])
-    return {
-        "question": " ".join(question.split()),
-        "answer": answer,
-        "task": task,
-        "letters": letters,
-        "options": [" ".join(option.split()) for option in options],
-        "solution": solution,
-    }
+    question, *options = (" ".join(text.split()) for text in (question, *options))
+    row = {"question": question, "answer": answer, "task": task, "letters": list(_LETTERS[: len(options)])}
+    return {**row, "options": options, "solution": solution}
 
 
 def _read(task, row):
     """A row of the hub's as one of ours. Options get letters in their order: some of ARC's are numbered."""
     if task == "gsm8k":
         solution, _, answer = row["answer"].rpartition("####")
-        return _row(
-            row["question"], answer.strip().replace(",", ""), task, solution=re.sub("<<[^>]*>>", "", solution).strip()
-        )
+        solution = re.sub("<<[^>]*>>", "", solution).strip()
+        return _row(row["question"], answer.strip().replace(",", ""), task, solution=solution)
     if task == "svamp":
         body, number = row["Body"].strip(), float(row["Answer"])
         stop = "" if body.endswith((".", "?", "!", ",")) else "."
@@ -137,37 +126,26 @@ def _equation(text):
     """SVAMP's "( 8.0 - 2.0 )" as it would be written: "8 - 2"."""
     text = re.sub(r"(\d)\.0\b", r"\1", text.replace("*", "x").strip())
     text = text.replace("( ", "(").replace(" )", ")")
-    # Every operation has brackets; the outermost pair says nothing.
-    return text[1:-1] if text.startswith("(") and _closes(text) == len(text) - 1 else text
-
-
-def _closes(text):
-    """Where the bracket that opens a text is closed."""
-    depth = 0
-    for place, sign in enumerate(text):
-        depth += (sign == "(") - (sign == ")")
-        if not depth:
-            return place
-    return None
+    depths = list(accumulate((sign == "(") - (sign == ")") for sign in text))
+    # Every operation has brackets; the outermost pair, which only the last sign closes, says nothing.
+    return text[1:-1] if text.startswith("(") and all(depths[:-1]) and not depths[-1] else text
 
 
 def near_duplicates(questions, others, *, alike=0.7):
     """Indices of `questions` that are one of `others` but for case, punctuation and little else.
 
-    Alike are two texts whose runs of four words overlap by that share of their union (Jaccard), or whose words are the
-    same altogether.
+    Texts are alike where their runs of four words overlap by `alike` of their union (Jaccard), or their words agree.
     """
     words = lambda text: re.findall(r"[^\W_]+", text.lower())  # noqa: E731
     runs = lambda w: {tuple(w[k : k + 4]) for k in range(max(1, len(w) - 3))}  # noqa: E731
-    others = [runs(words(text)) for text in others]
+    questions, others = ([runs(words(text)) for text in texts] for texts in (questions, others))
     holders = defaultdict(list)
-    for place, those in enumerate(others):
-        for run in those:
-            holders[run].append(place)
-    found = []
-    for place, text in enumerate(questions):
-        own = runs(words(text))
-        shared = Counter(other for run in own for other in holders.get(run, ()))
-        if any(count >= alike * len(own | others[other]) for other, count in shared.items()):
-            found.append(place)
-    return found
+    for k, other in enumerate(others):
+        for run in other:
+            holders[run].append(k)
+    duplicates = []
+    for i, question in enumerate(questions):
+        shared = Counter(k for run in question for k in holders.get(run, ()))
+        if any(count >= alike * len(question | others[k]) for k, count in shared.items()):
+            duplicates.append(i)
+    return duplicates

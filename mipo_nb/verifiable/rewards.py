@@ -36,56 +36,41 @@ def verifiable(responses):
 
 def strict(responses):
     """1 where the first number after `####` is right, else 0: the form that the published baseline insists on."""
-    return [
-        float(answers.same(answers.after_hashes(text), grading.gold(row)))
-        for row, text in zip(responses.rows, responses.texts, strict=True)
-    ]
+    pairs = zip(responses.rows, responses.texts, strict=True)
+    return [float(answers.same(answers.after_hashes(text), grading.gold(row))) for row, text in pairs]
 
 
 def self_judged(responses):
-    """The rating from 1 to 5 that the untrained model gives on average: the mean over the probabilities of the digits.
-
-    The mean over the five digits, instead of one digit that is written: a rating without the noise of drawing it.
-    """
-    starts = []
-    for row, text in zip(responses.rows, responses.texts, strict=True):
-        asked = _RATE.format(problem=prompts.problem_text(row), response=text)
-        starts.append(prompts.prompt_ids(responses.tokenizer, [{"role": "user", "content": asked}]))
+    """The untrained model's mean rating, 1 to 5, by its probabilities of the digits: a drawn digit would add noise."""
+    pairs = zip(responses.rows, responses.texts, strict=True)
+    questions = [_RATE.format(problem=prompts.problem_text(row), response=text) for row, text in pairs]
+    starts = [prompts.prompt_ids(responses.tokenizer, [{"role": "user", "content": text}]) for text in questions]
     digits = [responses.tokenizer(str(k), add_special_tokens=False)["input_ids"] for k in range(1, 6)]
     scored = scoring.continuation_log_probabilities(
         responses.model, [s for s in starts for _ in digits], digits * len(starts), batch_size=5 * len(starts)
     )
-    share = np.exp(np.array([one.sum() for one in scored]).reshape(-1, 5))
+    share = np.exp(np.array([values.sum() for values in scored]).reshape(-1, 5))
     return (share @ np.arange(1, 6) / share.sum(1)).tolist()
 
 
 def information(responses):
     """PMI of response and problem under the untrained model, in nats: log p(y|x) - log mean_k p(y|x_k).
 
-    The marginal is taken over the other problems x_k among these responses (up to three of them), as MIPO's random
-    prompts do with one. Zero where there is no other problem.
+    The marginal runs over up to three other problems x_k of these responses (MIPO takes one); zero where there is none.
     """
-    problems = list(dict.fromkeys(map(_key, responses.conversations)))
-    if len(problems) == 1:
+    distinct = {conversation[-1]["content"]: conversation for conversation in responses.conversations}
+    if len(distinct) == 1:
         return [0.0] * len(responses.texts)
-    of = dict(zip(map(_key, responses.conversations), responses.conversations, strict=True))
-    asked = []
+    problems, width = list(distinct), min(4, len(distinct))
+    conversations = []
     for conversation in responses.conversations:
-        at = problems.index(_key(conversation))
-        turned = [*problems[at:], *problems[:at]]  # the own one first, then its neighbours
-        asked.append([of[key] for key in turned[:4]])
-    flat = scoring.log_probabilities(
-        responses.model,
-        responses.tokenizer,
-        [one for row in asked for one in row],
-        [text for row, text in zip(asked, responses.texts, strict=True) for _ in row],
-        batch_size=len(asked[0]) * len(asked),
-    ).reshape(len(asked), -1)
-    return (flat[:, 0] - np.logaddexp.reduce(flat[:, 1:], axis=1) + np.log(flat.shape[1] - 1)).tolist()
-
-
-def _key(conversation):
-    return conversation[-1]["content"]
+        k = problems.index(conversation[-1]["content"])
+        rotated = problems[k:] + problems[:k]  # its own problem first, then the neighbours
+        conversations += [distinct[problem] for problem in rotated[:width]]
+    texts = [text for text in responses.texts for _ in range(width)]
+    model, tokenizer = responses.model, responses.tokenizer
+    scores = scoring.log_probabilities(model, tokenizer, conversations, texts, batch_size=len(texts)).reshape(-1, width)
+    return (scores[:, 0] - np.logaddexp.reduce(scores[:, 1:], axis=1) + np.log(width - 1)).tolist()
 
 
 REWARDS = {"verifiable": verifiable, "strict": strict, "self-judged": self_judged, "information": information}
@@ -99,16 +84,16 @@ def log_probabilities_with_prompt_masked(model, tokenizer, conversations, respon
     """
     import torch
 
-    found = []
+    log_probabilities = []
     for conversation, response in zip(conversations, responses, strict=True):
         start = prompts.prompt_ids(tokenizer, conversation)
         end = prompts.completion_ids(tokenizer, conversation, response)
         tokens = torch.tensor([start + end], device=model.device)
-        seen = torch.ones_like(tokens)
-        seen[:, : len(start) - 1] = 0
+        mask = torch.ones_like(tokens)
+        mask[:, : len(start) - 1] = 0
+        positions = torch.arange(tokens.shape[1], device=model.device)[None]
         with torch.inference_mode():
-            places = torch.arange(tokens.shape[1], device=model.device)[None]
-            logits = model(input_ids=tokens, attention_mask=seen, position_ids=places).logits[0, len(start) - 1 : -1]
+            logits = model(input_ids=tokens, attention_mask=mask, position_ids=positions).logits[0, len(start) - 1 : -1]
         picked = logits.float().log_softmax(-1).gather(-1, tokens[0, len(start) :, None])
-        found.append(float(picked.sum()))
-    return np.array(found)
+        log_probabilities.append(float(picked.sum()))
+    return np.array(log_probabilities)

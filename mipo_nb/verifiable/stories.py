@@ -7,7 +7,7 @@ a model of 135 million parameters gets some right: a task on which gains and los
 import random
 import re
 
-from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.base.errors import UserError, require_known
 from mipo_nb.sources import SPLITS, share_of
 
 STEPS = (1, 2, 3)
@@ -47,6 +47,7 @@ _OPENINGS = ("{who} has {n} {things} {place}.", "There are {n} {things} {place},
 _GROUPS = ("{who} has {a} {holders} with {b} {things} in each.", "In each of {a} {holders} {who} keeps {b} {things}.",
            "{who} fills {a} {holders} and puts {b} {things} into every one.")  # fmt: skip
 _LINKS = ("Then {who} ", "Later {who} ", "After that {who} ", "In the afternoon {who} ")
+_SHARES = ("{who} shares them equally among {n} friends.", "{who} packs them into {n} boxes, as many in each.")
 _QUESTIONS = ("How many {things} does {who} have now?", "How many {things} are there now?",
               "What is the number of {things} that {who} has in the end?")  # fmt: skip
 _FIRST_QUESTIONS = ("How many {things} does {who} have?", "How many {things} is that altogether?")
@@ -57,37 +58,29 @@ def problem(rng, steps):
 
     `steps` is a list of equations as text, in order; `solution` says them and ends in `#### answer`, as GSM8K's do.
     """
-    many, place, gains, losses, holder = rng.choice(_THINGS)
-    gains, losses = list(gains), list(losses)
+    things, place, gains, losses, holder = rng.choice(_THINGS)
+    gains, losses = list(gains), list(losses)  # phrases that have not been used yet
     who, other = rng.sample(_PEOPLE, 2)
-    words = {"who": who, "things": many, "place": place, "holders": f"{holder}es" if holder == "box" else f"{holder}s"}
-    told, done = [], []
+    words = {"who": who, "things": things, "place": place, "holders": "boxes" if holder == "box" else f"{holder}s"}
+    sentences, equations = [], []
     if rng.random() < 0.35:
         a, b = rng.randint(2, 6), rng.randint(2, 9)
-        told.append(rng.choice(_GROUPS).format(a=a, b=b, **words))
-        done.append((f"{a} x {b}", a * b))
         total = a * b
+        sentences.append(rng.choice(_GROUPS).format(a=a, b=b, **words))
+        equations.append(f"{a} x {b} = {total}")
     else:
         total = rng.randint(3, 20)
-        told.append(rng.choice(_OPENINGS).format(n=total, **words))
+        sentences.append(rng.choice(_OPENINGS).format(n=total, **words))
     kinds = []
-    while len(done) < steps:
-        last = len(done) == steps - 1
-        kind = rng.choice(_possible(total, kinds, last))
-        kinds.append(kind)
-        n, sign, total_after, text = _event(rng, kind, total, gains, losses, other, words)
-        done.append((f"{total} {sign} {n}", total_after))
-        told.append(text)
+    while len(equations) < steps:
+        kinds.append(rng.choice(_possible(total, kinds, last=len(equations) == steps - 1)))
+        n, sign, total_after, sentence = _event(rng, kinds[-1], total, gains, losses, other, words)
+        sentences.append(sentence)
+        equations.append(f"{total} {sign} {n} = {total_after}")
         total = total_after
-    asked = _question(rng, kinds, other, words)
-    lines = [f"{left} = {value}" for left, value in done]
-    return {
-        "question": " ".join([*told, asked]),
-        "answer": str(total),
-        "task": "stories",
-        "steps": lines,
-        "solution": " ".join(f"{line}." for line in lines) + f" #### {total}",
-    }
+    question = " ".join([*sentences, _question(rng, kinds, other, words)])
+    solution = " ".join(f"{equation}." for equation in equations) + f" #### {total}"
+    return {"question": question, "answer": str(total), "task": "stories", "steps": equations, "solution": solution}
 
 
 def _possible(total, before, last):
@@ -105,10 +98,7 @@ def _event(rng, kind, total, gains, losses, other, words):
     who, things = words["who"], words["things"]
     if kind == "share":
         n = rng.choice([k for k in range(2, 7) if total % k == 0 and total > k])
-        text = rng.choice(
-            ("{who} shares them equally among {n} friends.", "{who} packs them into {n} boxes, as many in each.")
-        )
-        return n, "/", total // n, text.format(n=n, who=who)
+        return n, "/", total // n, rng.choice(_SHARES).format(n=n, who=who)
     if kind == "double":
         n = rng.randint(2, 4)
         return n, "x", total * n, f"{other} has {n} times as many {things} as {who}."
@@ -118,11 +108,11 @@ def _event(rng, kind, total, gains, losses, other, words):
     if kind == "fewer":
         n = rng.randint(2, total - 1)
         return n, "-", total - n, f"{other} has {n} fewer {things} than {who}."
-    n = rng.randint(2, 12) if kind == "gain" else rng.randint(2, total - 2)
-    sentences = gains if kind == "gain" else losses
-    phrase = sentences.pop(rng.randrange(len(sentences)))  # the same thing does not happen twice
-    text = f"{rng.choice(_LINKS)}{phrase}."
-    return n, "+" if kind == "gain" else "-", total + n if kind == "gain" else total - n, text.format(n=n, **words)
+    n = rng.randint(2, 12 if kind == "gain" else total - 2)
+    phrases = gains if kind == "gain" else losses
+    phrase = phrases.pop(rng.randrange(len(phrases)))  # the same thing does not happen twice
+    sentence = f"{rng.choice(_LINKS)}{phrase}.".format(n=n, **words)
+    return (n, "+", total + n, sentence) if kind == "gain" else (n, "-", total - n, sentence)
 
 
 def _question(rng, kinds, other, words):
@@ -137,14 +127,12 @@ def _question(rng, kinds, other, words):
 def problems(split, *, n, seed=0, steps=STEPS):
     """A `datasets.Dataset` of `n` different problems of one split, their numbers of steps in turn.
 
-    A problem's split is a hash of its words, numbers and names left out, so that no question is ever in two of them, nor
-    one that differs in those only, whatever the seeds.
-    Raises `UserError` for an unknown split or number of steps.
+    A hash of a problem's words, without numbers and names, decides its split: whatever the seeds, no two splits share a
+    question or its copies with other numbers and names. Raises `UserError` for an unknown split or number of steps.
     """
     from datasets import Dataset
 
-    if split not in SPLITS:
-        raise UserError(f"Unknown split '{split}'; {did_you_mean(split, SPLITS)}")
+    require_known("split", split, SPLITS)
     if not steps or set(steps) - set(STEPS):
         raise UserError(f"Stories have {', '.join(map(str, STEPS))} steps, not {steps!r}.")
     rng, rows, seen = random.Random(f"stories-{split}-{seed}"), [], set()

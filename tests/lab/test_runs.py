@@ -285,7 +285,7 @@ KEY = """
 import sys
 from mipo_nb import scoring
 from mipo_nb.lab import steps
-print(steps.key(scoring.log_probabilities, {"batch_size": 16}), "trl" in sys.modules)
+print(steps.key(scoring.log_probabilities, (), {"batch_size": 16}), "trl" in sys.modules)
 """
 
 
@@ -320,16 +320,27 @@ def test_the_key_of_a_step_holds_the_code_that_makes_its_numbers_and_no_other(tm
 def test_functions_as_arguments_are_told_apart_and_must_say_all():
     from mipo_nb import statistics
 
-    keys = {steps.key(statistics.mean, {"f": f}) for f in (statistics.mean, statistics.share, twice)}
+    keys = {steps.key(statistics.bootstrap, (f, 3), {}) for f in (statistics.mean, statistics.share, twice)}
     assert len(keys) == 3
     with pytest.raises(TypeError, match="a named function whose numbers are all among its arguments"):
-        steps.key(statistics.mean, {"f": lambda x: x})
+        steps.key(statistics.bootstrap, (lambda x: x, 3), {})
+
+
+def test_a_number_is_the_same_whether_it_is_given_or_left_to_its_default():
+    from mipo_nb import training
+
+    shortest, fast = {"learning_rate": 1e-4, "device": "cpu", "dtype": "float32"}, {"route": "shared_prefix"}
+    first = steps.key(training.train, ("model", [], None), shortest)
+    assert steps.key(training.train, ("model", [], None), {**vars(training.Recipe(**shortest)), **fast}) == first
+    assert steps.key(training.train, ("model", [], None), {**shortest, "beta": 0.2}) != first
+    with pytest.raises(UserError, match="learning_rate must be"):
+        steps.key(training.train, ("model", [], None), {"learning_rate": -1})
 
 
 def test_other_libraries_make_another_key(monkeypatch):
-    before = steps.key(twice, {"x": 1})
+    before = steps.key(twice, (1,), {})
     monkeypatch.setattr(steps, "library_versions", lambda names: dict.fromkeys(names, "another"))
-    assert steps.key(twice, {"x": 1}) != before
+    assert steps.key(twice, (1,), {}) != before
 
 
 def test_a_function_of_a_notebook_is_keyed_by_its_own_text():

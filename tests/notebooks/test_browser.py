@@ -21,7 +21,11 @@ SETTINGS = {  # outputs of all cells in the page, not only of those in view; no 
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
 }
 
-pytestmark = [pytest.mark.notebook, pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on this machine")]
+pytestmark = [
+    pytest.mark.whole,
+    pytest.mark.notebook,
+    pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on this machine"),
+]
 
 
 @pytest.fixture

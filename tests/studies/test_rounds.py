@@ -108,7 +108,7 @@ def test_a_merged_model_is_all_adapters_added_and_a_round_adds_one(first_round, 
     add = LoraModel.merge_and_unload
     monkeypatch.setattr(LoraModel, "merge_and_unload", lambda self: merges.append(1) or add(self))
     lineage = rounds.Lineage(NAME, merged=True)
-    rounds._merged.cache_clear()
+    models._merged.cache_clear()
     for _ in range(3):
         lineage = lineage.then(folder)
         for made, _ in (lineage.load(**HOW), lineage.start(**HOW)):

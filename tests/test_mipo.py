@@ -1,0 +1,120 @@
+"""The method on one page: from rows to an adapter, in a plain script and in a run; what a recipe refuses."""
+
+import math
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mipo_nb import generation, mipo, models, pairs, sources, training
+from mipo_nb.base import hardware
+from mipo_nb.base.errors import UserError
+from mipo_nb.base.files import project_root
+from mipo_nb.lab import runs, settings
+
+NAME = "embedded:smollm2-135m"
+SHORT = generation.Sampling(max_new_tokens=24)
+RECIPE = mipo.Recipe(learning_rate=1e-3, batch_size=2, rank=4, max_length=256, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return sources.personal_prompts("train", n=4)
+
+
+@pytest.mark.model
+def test_a_plain_script_as_the_readme_prints_it(tmp_path):
+    readme = (project_root() / "README.md").read_text(encoding="utf-8")
+    [script] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len([line for line in script.splitlines() if line.strip()]) == 3
+    script += 'print(sorted(file.name for file in trained["adapter"].iterdir()), trained["log"][0]["loss"])'
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    files, loss = done.stdout.strip().rsplit(" ", 1)
+    assert "adapter_model.safetensors" in files and float(loss) == pytest.approx(math.log(2), abs=0.05)
+    assert (tmp_path / "my_adapter" / "adapter" / "adapter_config.json").exists()
+
+
+@pytest.mark.model
+def test_pairs_are_what_asking_twice_by_hand_gives(model_and_tokenizer, rows):
+    model, tokenizer = model_and_tokenizer
+    made, counts = mipo.make_pairs(model, tokenizer, rows, "missing_context", SHORT, seed=3)
+    asked = pairs.positive_conversations(rows), pairs.negative_conversations(rows, "missing_context")
+    chosen, rejected = (
+        list(generation.sample(model, tokenizer, conversations, SHORT, seed=3 + k)["text"])
+        for k, conversations in enumerate(asked, 1)
+    )
+    by_hand, same = pairs.build(rows, chosen, rejected, tokenizer, negative="missing_context", max_length=512)
+    assert (made.to_list(), counts) == (by_hand.to_list(), same) and len(made) > 0
+
+
+@pytest.mark.model
+def test_from_rows_to_an_adapter_that_prefers_what_was_asked(rows, tmp_path):
+    recipe = mipo.Recipe(**{**vars(RECIPE), "epochs": 4})
+    result = mipo.mipo(NAME, rows, recipe, folder=tmp_path / "new", sampling=SHORT)
+    assert result["counts"]["pairs"] == len(result["pairs"]) >= 2
+    assert result["log"][0]["loss"] == pytest.approx(math.log(2), rel=1e-4)
+    tuned, tokenizer = models.load(NAME, dtype="float32", adapter=result["adapter"])
+    after = training.reference_log_probabilities(tuned, tokenizer, result["pairs"])
+    with tuned.disable_adapter():
+        before = training.reference_log_probabilities(tuned, tokenizer, result["pairs"])
+    margin = (after - before) @ np.array([1, -1])
+    assert margin.mean() > 1  # nats, on the pairs it was trained on
+
+
+@pytest.mark.model
+def test_in_a_run_every_step_is_kept_and_found(rows, tmp_path):
+    def trained():
+        run = runs.start("01_test", "smoke", output_dir=tmp_path)
+        return run, mipo.mipo(NAME, rows, RECIPE, sampling=SHORT, step=run.step)
+
+    (first, once), (second, again) = trained(), trained()
+    names = ["chosen responses", "rejected responses random_context", "reference log-probs", "training"]
+    assert [step["name"] for step in first.steps] == names and not any(step["found"] for step in first.steps)
+    assert all(step["found"] for step in second.steps)
+    assert (once["adapter"], once["log"]) == (again["adapter"], again["log"])
+    assert once["adapter"].is_relative_to(tmp_path / "smoke" / "steps")
+
+
+def test_a_folder_that_has_something_in_it_is_left_alone(rows, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    for folder in (tmp_path, None):
+        with pytest.raises(UserError, match="new or empty"):
+            mipo.mipo(NAME, rows, RECIPE, folder=folder)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate must be a finite number greater than 0, not 0.0."),
+        ({"learning_rate": math.nan}, "learning_rate must be a finite number greater than 0"),
+        ({"epochs": math.inf}, "epochs must be a finite number"),
+        ({"batch_size": 0}, "batch_size must be a finite number greater than 0, not 0."),
+        ({"accumulate": -1}, "accumulate must be a finite number greater than 0"),
+        ({"beta": -0.1}, "beta must be from 0 to inf, not -0.1."),
+        ({"rank": -1}, "rank must be from 0 to inf"),
+        ({"warmup": 1.5}, "warmup must be from 0 to 1, not 1.5."),
+        ({"final_rate": 2}, "final_rate must be from 0 to 1"),
+        ({"route": "fast"}, "Unknown route 'fast'; use one of shared_prefix, trl."),
+        ({"rank": 0, "four_bit": True}, "4-bit weights cannot be trained themselves"),
+    ],
+)
+def test_a_recipe_refuses_what_no_training_can_have(number, message):
+    with pytest.raises(UserError) as caught:
+        mipo.Recipe(**{"learning_rate": 1e-4, **number})
+    assert message in str(caught.value)
+
+
+def test_a_recipe_knows_this_machine_and_the_settings_of_a_run():
+    machine = hardware.hardware()
+    plain = mipo.Recipe(learning_rate=1e-4)
+    assert (plain.device, plain.dtype) == (machine.device, machine.dtype)
+    s = settings.resolve("laptop", "11_qlora_mipo", seed=5, device="cpu")
+    recipe = mipo.Recipe.of(s, beta=0.3)
+    assert (recipe.learning_rate, recipe.epochs, recipe.rank) == (s.learning_rate, s.epochs, s.lora_rank)
+    assert (recipe.seed, recipe.device, recipe.dtype, recipe.beta) == (5, "cpu", s.dtype, 0.3)
+    assert recipe.pairs_per_step == s.batch_size * s.accumulate
+    assert mipo.Recipe(learning_rate=1e-4, rank=0, dtype="bfloat16").weights["dtype"] == "float32"
