@@ -13,8 +13,8 @@ Its minimum is pi*(y|x,c), proportional to p (p / q)^(1 / beta), where p and q a
 become likelier by as much as the context made them, that is by their pointwise mutual information with what was asked
 (`information.mipo_optimum`; notebook 03 derives it). No labels, no judge and no new data have a part in it.
 
-Below, the method from rows to an adapter: `make_pairs`, `train`, and `mipo`, which is both. Each takes `step`, which calls
-a function by a name: `call` just does it; the `step` of a run (`lab.runs`) keeps what comes out, and finds it again.
+Below: `make_pairs`, `train`, and `mipo`, which is both. Each takes `step`, which calls a function by a name: `call` just
+does it; the `step` of a run (`lab.runs`) keeps what comes out, and finds it again.
 """
 
 from pathlib import Path
@@ -40,13 +40,13 @@ def make_pairs(
     message lists, which any trainer of TRL takes. Raises `UserError` as `pairs.negative_conversations`,
     `generation.sample` and `pairs.build` do.
     """
-    asked = {
+    conversations = {
         "chosen responses": pairs.positive_conversations(rows),
         f"rejected responses {negative}": pairs.negative_conversations(rows, negative, seed=seed),
     }
     chosen, rejected = (
-        step(name, generation.sample, model, tokenizer, conversations, sampling or Sampling(), seed=seed + k)["text"]
-        for k, (name, conversations) in enumerate(asked.items(), 1)
+        step(name, generation.sample, model, tokenizer, put, sampling or Sampling(), seed=seed + k)["text"]
+        for k, (name, put) in enumerate(conversations.items(), 1)
     )
     return pairs.build(
         rows, list(chosen), list(rejected), tokenizer, negative=negative, max_length=max_length, at_least=at_least

@@ -173,7 +173,6 @@ def train(start, pairs, reference, *, folder, keep_at=None, **numbers: Recipe):
 
     recipe, folder, steps = Recipe(**numbers), Path(folder), [] if keep_at is None else _rising(keep_at)
     require_a_batch(pairs, recipe.pairs_per_step)
-
     lineage = start if isinstance(start, models.Lineage) else models.Lineage(start)
     model, tokenizer = lineage.start(**recipe.weights)
     arguments = dpo_arguments(folder / "checkpoints", **vars(recipe))

