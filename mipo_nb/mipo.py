@@ -1,11 +1,11 @@
 """MIPO on one page (Nam, Li and Jaques, arXiv 2603.19294): ask twice, and prefer the answer to what was asked.
 
-For a prompt x and what is known of a user, the context c, the untrained model pi_ref answers twice:
+For a prompt x and what is known of a user, the context c, the untrained model pi_ref answers twice::
 
     y+ ~ pi_ref(. | x, c)      the real question of the real user: chosen
     y- ~ pi_ref(. | x, c')     somebody else's context, or none, or another prompt: rejected
 
-and DPO (arXiv 2305.18290) trains a policy pi that starts as pi_ref to prefer y+ to y- when it is asked (x, c):
+and DPO (arXiv 2305.18290) trains a policy pi that starts as pi_ref to prefer y+ to y- when it is asked (x, c)::
 
     loss = -log sigmoid( beta [ log pi(y+|x,c)/pi_ref(y+|x,c) - log pi(y-|x,c)/pi_ref(y-|x,c) ] )
 

@@ -50,6 +50,7 @@ def test_arc_by_cloze_picks_what_the_harness_picks(harness, model_and_tokenizer,
         "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
     }
     model, tokenizer = model_and_tokenizer
+    before = model.config._attn_implementation
     model.set_attn_implementation("sdpa")  # what the harness would run
     try:
         theirs = harness.simple_evaluate(
@@ -57,7 +58,7 @@ def test_arc_by_cloze_picks_what_the_harness_picks(harness, model_and_tokenizer,
             task_manager=TaskManager(include_defaults=False),
         )["samples"]["arc_easy_here"]  # fmt: skip
     finally:
-        model._enable_packing = None  # its attention was changed: to be tried anew
+        model.set_attn_implementation(before)
     theirs = sorted(theirs, key=lambda sample: sample["doc_id"])
     rows = [problems._read("arc_easy", json.loads(line)) for line in lines]
     ours = grading.option_scores(model, tokenizer, rows, "plain")
