@@ -6,71 +6,93 @@ A *personal prompt* is a row with `prompt`, `context`, `user_id`, and where know
 """
 
 import hashlib
-import json
 import math
 import random
+import reprlib
 from pathlib import Path
 
+from mipo_nb.base import jsonl
 from mipo_nb.base.errors import UserError, did_you_mean, require_known
 from mipo_nb.preferences import KINDS
 
 SPLITS = ("train", "dev", "test")
 OWN = "own"
+_CALLED_DEV = ("validation", "valid", "val", "development")
+_OPTIONAL = {"name": (str, "text"), "reference_response": (str, "text"), "preferences": (list, "a list of objects")}
+_LARGEST = 10**15  # tables hold fractions and whole numbers of 64 bits, and this one is exact as both
 
 
 def read_jsonl(path, required=()):
-    """Rows of a JSONL file. Raises `UserError` naming file and line for broken lines and missing columns."""
-    rows = list(stream_jsonl(path, required))
+    """The rows of `stream_jsonl` as a list. Raises `UserError` as it does, and for a file without rows."""
+    return [row for _, row in _all_rows(path, required)]
+
+
+def stream_jsonl(path, required=()):
+    """The rows of a JSONL file one at a time, for files larger than memory; none and no error for an empty file.
+
+    The columns `required` are text; a number in a required `user_id` becomes text. What a row has of the other columns
+    of a personal prompt is checked: `split` is one of SPLITS ("validation" becomes `dev`), and `reference_response`
+    loses blanks and line breaks before its text. Raises `UserError`, with file and line, for what is not a JSON object
+    in whole UTF-8 characters and for a column that is missing or of another type.
+    """
+    return (row for _, row in _rows(path, required))
+
+
+def _all_rows(path, required):
+    rows = list(_rows(path, required))
     if not rows:
         raise UserError(f"{Path(path).expanduser()} has no rows; write one JSON object per line.")
     return rows
 
 
-def stream_jsonl(path, required=()):
-    """The rows of `read_jsonl` one at a time, for files larger than memory; no rows and no error for an empty file."""
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise UserError(f"There is no file {path}; give a JSONL file, or '{OWN}' for the project's own users.")
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield _parsed(line, required, f"{path}, line {number}")
-    except UnicodeDecodeError as e:
-        raise UserError(f"{path}: not UTF-8 text ({e.reason} at byte {e.start}); save it as UTF-8.") from None
+def _rows(path, required):
+    """(file and line, checked row) of each line that is not blank."""
+    return ((where, _checked(row, required, where)) for where, row in jsonl.objects(path))
 
 
-def _parsed(line, required, where):
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as e:
-        raise UserError(f"{where}: not valid JSON ({e.msg}); mend or remove it.") from None
-    if not isinstance(row, dict):
-        raise UserError(f'{where}: a row must be a JSON object like {{"prompt": ...}}, not {type(row).__name__}.')
+def _checked(row, required, where):
+    if "user_id" in required and _is_number(row.get("user_id")):
+        row["user_id"] = str(row["user_id"]).removesuffix(".0")  # tables make 7.0 of 7 where another id is missing
     for column in required:
         if column not in row:
             raise UserError(f"{where}: column '{column}' is missing; rows need {', '.join(required)}.")
-        if not isinstance(row[column], str) or not row[column].strip():
-            raise UserError(f"{where}: column '{column}' must be text that is not empty, not {row[column]!r}.")
-    if not isinstance(row.get("name") or "", str):
-        raise UserError(f"{where}: column 'name' must be text, not {row['name']!r}.")
-    if not isinstance(row.get("preferences") or [], list):
-        raise UserError(f"{where}: column 'preferences' must be a list of objects.")
-    for preference in row.get("preferences") or []:
+        filled = isinstance(row[column], str) and row[column].strip()
+        _require(filled, f"{where}: column '{column}' must be text that is not empty", row[column])
+    for column, (kind, needed) in _OPTIONAL.items():
+        value = row.get(column)
+        _require(value is None or isinstance(value, kind), f"{where}: column '{column}' must be {needed}", value)
+    for preference in row.get("preferences") or ():
         _check_preference(preference, where)
-    if row.get("split", "train") not in SPLITS:
-        raise UserError(f"{where}: unknown split '{row['split']}'; {did_you_mean(row['split'], SPLITS)}")
+    if row.get("reference_response") is not None:
+        row["reference_response"] = row["reference_response"].lstrip() or None
+    if "split" in row:
+        name = str(row["split"])
+        row["split"] = "dev" if name in _CALLED_DEV else name
+        if row["split"] not in SPLITS:
+            raise UserError(f"{where}: unknown split {reprlib.repr(name)}; {did_you_mean(name, SPLITS)}")
     return row
 
 
 def _check_preference(preference, where):
     if not isinstance(preference, dict) or not isinstance(preference.get("text"), str):
         raise UserError(f'{where}: a preference must be an object like {{"text": ..., "kind": null, "value": null}}.')
-    kind = preference.get("kind")
-    if kind is not None and kind not in KINDS:
-        raise UserError(f"{where}: unknown kind of preference '{kind}'; {did_you_mean(kind, KINDS)}")
-    if kind == "at_most_words" and not isinstance(preference.get("value"), int):
-        raise UserError(f"{where}: 'at_most_words. needs a whole number as its value.")
+    kind, value = preference.get("kind"), preference.get("value")
+    if kind is not None and (not isinstance(kind, str) or kind not in KINDS):
+        raise UserError(f"{where}: unknown kind of preference {reprlib.repr(kind)}; {did_you_mean(kind, KINDS)}")
+    if kind == "at_most_words":
+        counts = type(value) is int and 0 < value <= _LARGEST
+        _require(counts, f"{where}: the value of 'at_most_words' must be a whole number from 1 to 10**15", value)
+    stored = value is None or isinstance(value, str) or (_is_number(value) and abs(value) <= _LARGEST)
+    _require(stored, f"{where}: a preference's value must be text, null or a number up to 10**15", value)
+
+
+def _is_number(value):
+    return type(value) in (int, float) and abs(value) < math.inf  # True is none, nor is NaN
+
+
+def _require(holds, message, value):
+    if not holds:
+        raise UserError(f"{message}, not {reprlib.repr(value)}.")
 
 
 def data_folder():
@@ -95,18 +117,16 @@ def personal_prompts(split, *, n, data=OWN, seed=0):
     """A `datasets.Dataset` of at most `n` personal prompts of one split; "own" spreads them evenly over users, prompts.
 
     `data` is "own", or the path of a JSONL file with columns `prompt`, `context`, `user_id` (and, if wanted, `name`,
-    `preferences`, `split`, `reference_response`). Without a `split` column `split_of` decides. Rows of `dev` and `test`
-    whose prompt also occurs in training are left out as long as others remain, so that prompts are unseen too. Raises
-    `UserError` for an unknown split, a broken file, or a split without rows.
+    `preferences`, `split`, `reference_response`), which `stream_jsonl` reads; `divide` gives a split to users without.
+    Rows of `dev` and `test` whose prompt also occurs in training are left out as long as others remain, so that prompts
+    are unseen too. Raises `UserError` for an unknown split, a broken file, or a split without rows.
     """
     from datasets import Dataset
 
     require_known("split", split, SPLITS)
     rows = _own_rows(split, n, seed) if data == OWN else _file_rows(data, split, n, seed)
     if not rows:
-        raise UserError(
-            f"{data} has no '{split}' rows; add users (10 or more make all three splits) or a split column."
-        )
+        raise UserError(f"{data} has no '{split}' rows; add users (three make all three splits) or a split column.")
     return Dataset.from_list([columns(r) for r in rows])
 
 
@@ -124,18 +144,56 @@ def _own_rows(split, n, seed):
 
 
 def _file_rows(path, split, n, seed):
-    rows = read_jsonl(path, required=("prompt", "context", "user_id"))
-    split_of_user = {}
-    for number, row in enumerate(rows, 1):
-        row.setdefault("split", split_of(row["user_id"]))
-        if split_of_user.setdefault(row["user_id"], row["split"]) != row["split"]:
-            raise UserError(f"{path}: user '{row['user_id']}' (row {number}) is in two splits; keep a user in one.")
+    located = _all_rows(path, required=("prompt", "context", "user_id"))
+    _check_values(located)
+    splits = _splits_of_users(located)
+    rows = [{**row, "split": splits[row["user_id"]]} for _, row in located]
     training_prompts = {r["prompt"] for r in rows if r["split"] == "train"}
     split_rows = [r for r in rows if r["split"] == split]
     if split != "train":
         split_rows = [r for r in split_rows if r["prompt"] not in training_prompts] or split_rows
     random.Random(seed).shuffle(split_rows)
     return split_rows[:n]
+
+
+def _check_values(located):
+    """Raise `UserError` where a file has both numbers and text as values, which no column of a table can hold."""
+    kinds = set()
+    for where, row in located:
+        kinds |= {type(p.get("value")) is str for p in row.get("preferences") or () if p.get("value") is not None}
+        if len(kinds) > 1:
+            raise UserError(f"{where}: values of preferences are numbers and text up to here; use one type in a file.")
+
+
+def _splits_of_users(located):
+    """{user: split}, as the rows say, and by `divide` for users of whom none says it."""
+    named = {}
+    for where, row in located:
+        user, split = row["user_id"], row.get("split")
+        if split and named.setdefault(user, split) != split:
+            raise UserError(f"{where}: user {reprlib.repr(user)} is in two splits; keep a user in one.")
+    by_hash = {row["user_id"]: split_of(row["user_id"]) for _, row in located if row["user_id"] not in named}
+    # Rows of one split that were written with all `columns`, to be handed on, are still of that split.
+    handed_on = len(set(by_hash.values())) == 1 and all(row.keys() >= _OPTIONAL.keys() for _, row in located)
+    return (by_hash if handed_on else divide(by_hash)) | named
+
+
+def divide(users):
+    """{user id: split} for different user ids.
+
+    Guaranteed: of three or more each split gets at least one and half its share; the order of rows does not matter.
+    Users have the split of `split_of`, which others cannot change, unless it leaves a split with less (3 in 10 sets of
+    15 users, hardly any of 100). Then those beside it in the order of the hash move in; a user who is added later moves
+    three others at most.
+    """
+    order = sorted(users, key=lambda user: (share_of(user), user))
+    by_hash = [split_of(user) for user in order]
+    n, dev, test = len(order), by_hash.count("train"), len(order) - by_hash.count("test")  # where each begins
+    if n >= 3:
+        least_train, least_dev, least_test = (math.ceil(n * share / 20) for share in (5, 2, 3))  # half the shares
+        dev = min(max(dev, least_train), n - least_dev - least_test)
+        test = min(max(test, dev + least_dev), n - least_test)
+    return {user: "train" if i < dev else "dev" if i < test else "test" for i, user in enumerate(order)}
 
 
 def split_of(user_id):

@@ -4,15 +4,21 @@ A profile is a set of numbers in `profiles/NAME.toml`: a table `defaults` and a 
 the same for all profiles; any number can be overridden by name.
 """
 
+import os
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from mipo_nb.base.errors import UserError, did_you_mean, require_known
+from mipo_nb.base.files import project_root
 from mipo_nb.base.hardware import hardware
 
 _GPU_BYTES = 8 * 1024**3 * 0.95  # cards sold as "8 GB" report a little less
+# Numbers that mean something at zero: greedy, no cut, all weights, no warm-up, a rate that ends at nothing, no penalty.
+_MAY_BE_ZERO = ("temperature", "choice_temperature", "top_k", "lora_rank", "warmup", "final_rate", "reward_beta")
+# What DATA takes by name: a file that happens to be called so is not meant (`paper.personal` reads all but the first).
+_DATA_NAMES = ("own", "prism", "community_alignment", "multifaceted_bench")
 
 
 def profile_names(notebook=None):
@@ -24,7 +30,10 @@ def profile_names(notebook=None):
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that sizes a run. `numbers` holds the profile's values for this notebook, overrides applied."""
+    """Everything that sizes a run. `numbers` holds the profile's values for this notebook, overrides applied.
+
+    `model`, `adapter` and `data` are absolute paths where they name what is there, see `located`.
+    """
 
     profile: str
     notebook: str
@@ -33,6 +42,7 @@ class Settings:
     device: str
     dtype: str
     numbers: dict
+    adapter: str | None = None
 
     def __getattr__(self, name):
         try:
@@ -108,12 +118,13 @@ def _line(file, heading, name=None):
     return f"table '{heading}'"
 
 
-def resolve(profile, notebook, *, model=None, seed=0, device=None, **overrides):
+def resolve(profile, notebook, *, model=None, adapter=None, seed=0, device=None, **overrides):
     """Settings for a notebook.
 
     `profile="auto"` takes `gpu` where CUDA has 8 GB or more, else `laptop`. `overrides` of None are ignored; the others
-    must name a number of the profile and keep its type. Raises `UserError` for an unknown profile or number, a value of
-    the wrong type or sign, or an absent device.
+    must name a number of the profile and keep its type. `model`, `adapter` (folders, or names on the hub) and `data` (a
+    file, or a name) are `located`. Raises `UserError` for an unknown profile or number, a value of the wrong type or
+    sign, or an absent device.
     """
     machine = hardware()
     if profile == "auto":
@@ -130,18 +141,41 @@ def resolve(profile, notebook, *, model=None, seed=0, device=None, **overrides):
     if device not in ("cpu", "cuda"):
         raise UserError(f"Unknown device '{device}'; use 'cpu' or 'cuda'.")
     default_model = numbers.pop("model", None)
-    return Settings(Path(profile).stem, notebook, model or default_model, seed, device, machine.dtype, numbers)
+    model = located("MODEL", model or default_model, os.path.isdir)
+    adapter = located("ADAPTER", adapter or None, os.path.isdir)
+    if numbers.get("data") not in _DATA_NAMES:
+        numbers["data"] = located("DATA", numbers["data"], os.path.isfile)
+    return Settings(Path(profile).stem, notebook, model, seed, device, machine.dtype, numbers, adapter)
+
+
+def located(parameter, name, is_there):
+    """The absolute path, as text, of what a relative `name` means; the name as it was where nothing `is_there`.
+
+    Taken from the project's root, else from the working folder: JupyterLab, VS Code and headless runs work in different
+    folders, and a name means the same in each. None stays None. Raises `UserError` for a name that is not text.
+    """
+    if name is None:
+        return None
+    if not isinstance(name, (str, Path)):
+        raise UserError(f"{parameter} must be a name or a path as text, not {name!r}.")
+    for folder in (project_root(), Path.cwd()):
+        path = os.path.abspath(folder / os.path.expanduser(name))
+        if is_there(path):
+            return path
+    return str(name)
 
 
 def _checked(name, value, default):
     """`value` if it has the type and sign of the profile's own value for this number."""
-    kind = type(default)
+    kind, zero = type(default), not default or name in _MAY_BE_ZERO
     if kind is float and type(value) is int:
         value = float(value)
     if kind is not type(value):
         raise UserError(f"{name} must be of type {kind.__name__} (like {default!r}), not {value!r}.")
-    if kind in (int, float) and not (0 <= value < float("inf")) or (value == 0 and default):
-        raise UserError(f"{name} must be a finite number greater than 0, not {value!r}.")
+    if kind in (int, float) and not (0 < value < float("inf") or (zero and value == 0)):
+        raise UserError(
+            f"{name} must be a finite number {'of 0 or more' if zero else 'greater than 0'}, not {value!r}."
+        )
     if name == "top_p" and value > 1:
         raise UserError(f"top_p is a probability and cannot be {value!r}; use a number up to 1.")
     return value

@@ -1,6 +1,7 @@
 """Profiles and settings of a run, and what is said about wrong ones."""
 
 import copy
+import os
 import pickle
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from mipo_nb.base.errors import UserError, did_you_mean
 from mipo_nb.base.hardware import Hardware
 from mipo_nb.lab import settings
+from mipo_nb.paper import data_files
 
 PLAIN = Hardware(2, 8 * 1024**3, None, 0, False, "Linux x86_64")
 
@@ -122,9 +124,126 @@ def test_wrong_parameters_are_explained(options, message):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_numbers_must_be_finite(value):
-    with pytest.raises(UserError):
-        resolve(learning_rate=value)
+@pytest.mark.parametrize("name", ["learning_rate", "temperature", "final_rate"])
+def test_numbers_must_be_finite(name, value):
+    with pytest.raises(UserError, match=f"{name} must be a finite number"):
+        resolve(**{name: value})
+
+
+MAY_BE_ZERO = ["temperature", "top_k", "lora_rank", "warmup", "final_rate"]
+
+
+@pytest.mark.parametrize("profile", [p for p in settings.profile_names() if p != "paper"])
+def test_zero_can_be_asked_for_where_it_means_something(profile, tmp_path):
+    zeros = dict.fromkeys(MAY_BE_ZERO, 0)
+    found = settings.resolve(profile, "11_qlora_mipo", **zeros, four_bit=False)
+    assert {name: found.numbers[name] for name in zeros} == zeros and found.four_bit is False
+    kinds = {name: type(value) for name, value in settings.profile_numbers(profile, "11_qlora_mipo").items()}
+    assert all(type(found.numbers[name]) is kinds[name] for name in zeros)
+
+
+def test_zero_stands_in_a_profile_of_ones_own(tmp_path):
+    file = tmp_path / "mine.toml"
+    zeros = dict.fromkeys(MAY_BE_ZERO, 0)
+    table = "".join(f"{name} = 0\n" for name in zeros)
+    file.write_text(f"[defaults]\n{table}four_bit = false\n[31_reproduce_reasoning]\nchoice_temperature = 0\n")
+    found = settings.resolve(str(file), "31_reproduce_reasoning", temperature=0).numbers
+    assert {name: found[name] for name in (*zeros, "choice_temperature")} == {**zeros, "choice_temperature": 0}
+
+
+def test_the_papers_penalty_can_be_switched_off():
+    assert settings.resolve("paper", "31_reproduce_reasoning", reward_beta=0).reward_beta == 0
+
+
+@pytest.mark.parametrize("name", MAY_BE_ZERO)
+def test_no_number_is_negative(name):
+    with pytest.raises(UserError, match=f"{name} must be a finite number of 0 or more, not -1"):
+        resolve(**{name: -1})
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "beta", "top_p", "epochs", "batch_size", "max_new_tokens"])
+def test_zero_is_refused_where_nothing_would_be_left(name):
+    with pytest.raises(UserError, match=f"{name} must be a finite number greater than 0, not 0"):
+        resolve(**{name: 0})
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """(project's root, working folder), which lies beside it as JupyterLab's may."""
+    root, here = tmp_path / "root", tmp_path / "here"
+    for folder in (root, here):
+        folder.mkdir()
+    monkeypatch.setattr(settings, "project_root", lambda: root)
+    monkeypatch.chdir(here)
+    return root, here
+
+
+def put(folder, name):
+    """A file, or a folder with one in it where the name has no ending."""
+    path = folder / name
+    file = path if path.suffix else path / "config.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("{}")
+    return str(path)
+
+
+PLACED = [("data", "mine/rows.jsonl"), ("model", "models/tiny"), ("adapter", "adapters/mine")]
+
+
+@pytest.mark.parametrize("parameter, name", PLACED)
+def test_a_relative_path_means_the_project_root_first_then_the_working_folder(places, parameter, name):
+    root, here = places
+    found = lambda asked=name: getattr(resolve(**{parameter: asked}), parameter)  # noqa: E731
+    assert found() == name
+    there = put(here, name)
+    assert found() == there and os.path.isabs(there)
+    first = put(root, name)
+    assert found() == first
+    assert found(there) == there
+    assert found(f"../here/{name}") == there
+
+
+@pytest.mark.parametrize("parameter, name", PLACED)
+def test_a_home_folder_in_a_path_is_understood(places, monkeypatch, parameter, name):
+    monkeypatch.setenv("HOME", str(places[0]))
+    there = put(places[0], name)
+    assert getattr(resolve(**{parameter: f"~/{name}"}), parameter) == there
+
+
+def test_a_path_in_a_profile_of_ones_own_is_found_too(places, tmp_path):
+    there, model = put(places[0], "rows.jsonl"), put(places[0], "tiny")
+    (tmp_path / "mine.toml").write_text("[defaults]\ndata = 'rows.jsonl'\nmodel = 'tiny'\n")
+    found = settings.resolve(str(tmp_path / "mine.toml"), "11_qlora_mipo")
+    assert (found.data, found.model) == (there, model)
+
+
+@pytest.mark.parametrize("name", ["own", *data_files.HUB])
+def test_names_of_data_stay_what_they_are(places, name):
+    (places[0] / name).write_text("{}")
+    (places[1] / name).write_text("{}")
+    assert resolve(data=name).data == name
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen2.5-1.5B-Instruct@main", "embedded:smollm2-135m", "x" * 5000, "~nobody/x"])
+def test_names_that_are_no_path_stay_what_they_are(places, name):
+    found = resolve(model=name, adapter=name, data=name)
+    assert (found.model, found.adapter, found.data) == (name, name, name)
+
+
+def test_a_file_is_no_model_and_a_folder_no_data(places):
+    put(places[0], "a.bin"), put(places[0], "folder")
+    assert (resolve(model="a.bin").model, resolve(data="folder").data) == ("a.bin", "folder")
+
+
+def test_without_an_adapter_there_is_none(places):
+    assert resolve().adapter is None and resolve(adapter="").adapter is None
+    assert "adapter" not in resolve(adapter=put(places[0], "mine")).numbers
+
+
+@pytest.mark.parametrize("parameter", ["model", "adapter"])
+def test_a_name_that_is_no_text_is_explained(parameter):
+    with pytest.raises(UserError, match=f"{parameter.upper()} must be a name or a path as text, not 1."):
+        resolve(**{parameter: 1})
 
 
 def test_an_unknown_profile_is_explained():
