@@ -77,17 +77,19 @@ def build(rows, chosen, rejected, tokenizer, *, negative, max_length, at_least=1
     """(pairs, counts): the usable pairs as a `datasets.Dataset`, and how many rows went where.
 
     `chosen` and `rejected` are lists of response texts, row by row; the prompt is `conversations[i]`, by default from
-    `positive_conversations` for rows of personal prompts. Left out, in this order: an empty side, sides of one text, a
-    side with which the prompt exceeds `max_length` tokens (TRL would cut or drop it silently). Raises `UserError` when
+    `positive_conversations` for rows of personal prompts. Left out, in this order: an empty side, one that thinks aloud, sides
+    of one text, a side with which the prompt exceeds `max_length` tokens (TRL would cut or drop it silently). Raises `UserError` when
     fewer than `at_least` pairs are left.
     """
     from datasets import Dataset
 
-    pairs, counts = [], {"rows": len(rows), "empty": 0, "identical": 0, "over-long": 0}
+    pairs, counts = [], {"rows": len(rows), "empty": 0, "thinking": 0, "identical": 0, "over-long": 0}
     conversations = positive_conversations(rows) if conversations is None else conversations
     for number, (row, conversation, plus, minus) in enumerate(zip(rows, conversations, chosen, rejected, strict=True)):
         if not plus.strip() or not minus.strip():
             counts["empty"] += 1
+        elif any(mark in plus + minus for mark in ("<think>", "</think>")):
+            counts["thinking"] += 1
         elif plus.strip() == minus.strip():
             counts["identical"] += 1
         elif any(_n_tokens(tokenizer, conversation, side) > max_length for side in (plus, minus)):
@@ -99,8 +101,8 @@ def build(rows, chosen, rejected, tokenizer, *, negative, max_length, at_least=1
     counts["pairs"] = len(pairs)
     if len(pairs) < at_least:
         raise UserError(
-            f"Only {len(pairs)} of {len(rows)} rows make a usable pair ({counts['empty']} empty, {counts['identical']} "
-            f"identical, {counts['over-long']} over-long) and {at_least} are needed; add rows or raise max_length."
+            f"Only {len(pairs)} of {len(rows)} rows make a usable pair ({counts['empty']} empty, {counts['thinking']} "
+            f"thinking aloud, {counts['identical']} identical, {counts['over-long']} over-long) and {at_least} are needed; add rows or raise max_length."
         )
     return Dataset.from_list(pairs), counts
 

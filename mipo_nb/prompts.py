@@ -52,18 +52,23 @@ def prompt_ids(tokenizer, conversation):
 def completion_ids(tokenizer, conversation, response):
     """Token ids of a response as the chat template renders it, end-of-turn tokens included.
 
-    These are the tokens that TRL trains on: what remains of prompt + completion after the prompt.
+    These are the tokens that are scored and trained on: what remains of prompt + completion after the prompt.
     Raises `UserError` where the template does not render the prompt as a prefix of prompt + completion.
     """
     prompt = prompt_ids(tokenizer, conversation)
     answer = {"role": "assistant", "content": response}
     whole = tokenizer.apply_chat_template([*conversation, answer], return_dict=False)
-    if whole[: len(prompt)] != prompt:
+    if whole[: len(prompt)] == prompt:
+        return whole[len(prompt) :]
+    # The last token of the prompt may be another one where something follows; a response is written after the prompt.
+    text = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
+    whole_text = tokenizer.apply_chat_template([*conversation, answer], tokenize=False)
+    if not whole_text.startswith(text):
         raise UserError(
             "This model's chat template changes the prompt once an answer follows, so the answer's tokens cannot be "
             "told apart; use a model or template whose rendered prompt is a prefix of the whole conversation."
         )
-    return whole[len(prompt) :]
+    return tokenizer(whole_text[len(text) :], add_special_tokens=False)["input_ids"]
 
 
 def check_length(tokenizer, conversations, max_new_tokens, limit):

@@ -91,7 +91,7 @@ def build(tokenizer, chosen=CHOSEN, rejected=REJECTED, **options):
 @pytest.mark.model
 def test_pairs_hold_the_real_prompt_and_both_sides(tokenizer):
     made, counts = build(tokenizer)
-    assert counts == {"rows": 12, "empty": 0, "identical": 0, "over-long": 0, "pairs": 12}
+    assert counts == {"rows": 12, "empty": 0, "thinking": 0, "identical": 0, "over-long": 0, "pairs": 12}
     assert list(made["prompt"]) == pairs.positive_conversations(ROWS)
     assert pairs.texts(made, "chosen") == CHOSEN
     assert pairs.texts(made, "rejected") == REJECTED
@@ -111,11 +111,12 @@ def test_unusable_rows_are_counted_in_the_documented_order(tokenizer):
     chosen[4] = rejected[4] = "word " * 600  # identical comes before over-long
     chosen[5] = "word " * 600
     rejected[6] = "word " * 600
+    chosen[7] = "<think>\nBees.\n</think>\n\nLook at the hives."
     made, counts = build(tokenizer, chosen, rejected)
-    assert counts == {"rows": 12, "empty": 3, "identical": 2, "over-long": 2, "pairs": 5}
-    assert pairs.texts(made, "chosen") == CHOSEN[7:]
+    assert counts == {"rows": 12, "empty": 3, "thinking": 1, "identical": 2, "over-long": 2, "pairs": 4}
+    assert pairs.texts(made, "chosen") == CHOSEN[8:]
     full = build(tokenizer)[0]
-    assert list(made["pair_id"]) == list(full["pair_id"])[7:]  # an id says which row, whatever was left out
+    assert list(made["pair_id"]) == list(full["pair_id"])[8:]  # an id says which row, whatever was left out
 
 
 @pytest.mark.model
