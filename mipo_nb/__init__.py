@@ -18,12 +18,12 @@ MODULES = {
     "pairs": "pairs", "scoring": "scoring", "objectives": "objectives", "training": "training",
     "information": "information", "preferences": "preferences", "evaluation": "evaluation", "statistics": "statistics",
     # base: what everything stands on
-    "errors": "base.errors", "files": "base.files", "progress": "base.progress", "hardware": "base.hardware",
+    "errors": "base.errors", "files": "base.files", "jsonl": "base.jsonl", "progress": "base.progress", "hardware": "base.hardware",
     "embedded": "base.embedded",
     # engine: the same numbers, faster
     "attention": "engine.attention", "packing": "engine.packing", "linear": "engine.linear",
-    "decoding": "engine.decoding", "trainers": "engine.trainers", "checkpoints": "engine.checkpoints",
-    "server": "engine.server", "process": "engine.process",
+    "decoding": "engine.decoding", "templates": "engine.templates", "trainers": "engine.trainers",
+    "checkpoints": "engine.checkpoints", "server": "engine.server", "process": "engine.process",
     # lab: what a notebook starts with, and what it leaves
     "settings": "lab.settings", "runs": "lab.runs", "steps": "lab.steps", "provenance": "lab.provenance",
     "notebooks": "lab.notebooks", "plots": "lab.plots", "costs": "lab.costs", "claims": "lab.claims",

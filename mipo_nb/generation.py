@@ -33,7 +33,7 @@ def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, desc
     A response that reaches `max_new_tokens` is cut back to its last complete sentence and has `finished` False.
     Conversations that begin alike are sampled in one batch; batch i is seeded with (seed, i). With a `folder` each
     finished batch is kept there, so a killed run loses one batch at most and goes on to the same texts. `model` may be
-    a `Server`; it gets `batch_size` requests at a time, and each answer is kept. Raises `UserError` for a conversation
+    a `Server`, whose answers are kept one by one. Raises `UserError` for a conversation
     longer than the model takes, or a server that gives up.
     """
     options = {"seed": seed, "folder": folder, "description": description}
@@ -52,12 +52,14 @@ def _drawn(model, tokenizer, conversations, sampling, **options):
     ids, ends = token_ids(model, tokenizer, conversations, sampling), ends_of(model, tokenizer)
 
     def respond(rows, ticks):
-        batch_ids = [ids[i] for i in rows]
-        if enable_packing(model):
-            return decode(model, batch_ids, sampling, ends, ticks)
-        return generate(model, batch_ids, sampling, ends)
+        return continued(model, [ids[i] for i in rows], sampling, ends, ticks)
 
     return in_batches(respond, model, tokenizer, ids, sampling, **options)
+
+
+def continued(model, ids, sampling, ends, ticks=None):
+    """(new tokens, finished) for each row of token `ids`: by `decoding.decode`, or by `generate` where it cannot run."""
+    return decode(model, ids, sampling, ends, ticks) if enable_packing(model) else generate(model, ids, sampling, ends)
 
 
 def token_ids(model, tokenizer, conversations, sampling):
@@ -114,10 +116,12 @@ def generate(model, ids, sampling, ends, processors=()):
     import torch
     from transformers import LogitsProcessorList
 
-    width, pad = max(map(len, ids)), min(ends)
+    if len(ids) > 1 and getattr(model, "_is_stateful", False):  # padding would go through its recurrent layers
+        return [generate(model, [row], sampling, ends, processors)[0] for row in ids]
+    width, pad = max(map(len, ids)), min(ends, default=0)
     tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=model.device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=model.device)
-    options = {"max_new_tokens": sampling.max_new_tokens, "eos_token_id": sorted(ends), "pad_token_id": pad}
+    options = {"max_new_tokens": sampling.max_new_tokens, "eos_token_id": sorted(ends) or None, "pad_token_id": pad}
     options["repetition_penalty"] = 1.0  # some models' files set another, which would change the distribution
     options["do_sample"] = sampling.temperature > 0
     if options["do_sample"]:

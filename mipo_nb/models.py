@@ -13,7 +13,9 @@ from pathlib import Path
 
 from mipo_nb.base.embedded import embedded_folder
 from mipo_nb.base.errors import UserError
-from mipo_nb.engine.process import keep_freed_memory, settle_imports
+from mipo_nb.engine import templates
+from mipo_nb.engine.checkpoints import adapter_hash
+from mipo_nb.engine.process import keep_freed_memory, quieten, settle_imports
 
 
 def resolve(name):
@@ -35,8 +37,11 @@ def load_tokenizer(name):
     tokenizer = _from_hub(AutoTokenizer, name)
     if tokenizer.chat_template is None:
         raise UserError(f"Model '{name}' has no chat template; choose an instruct model, whose name often ends so.")
+    templates.settle(tokenizer)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
+        raise UserError(f"The tokenizer of '{name}' names neither a padding nor an end token; set one in its folder.")
     tokenizer.padding_side = "left"
     return tokenizer
 
@@ -55,13 +60,12 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, adapter=None):
     whole model that was trained from this one and is loaded in its place. Raises `UserError` for an unknown model, a
     missing chat template or adapter, and for 4-bit where bitsandbytes does not load.
     """
+    quieten()  # before the libraries are imported, which they announce
+    keep_freed_memory()
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from mipo_nb.engine.attention import use_grouped_attention
-
-    keep_freed_memory()
     tokenizer = load_tokenizer(name)
     settle_imports()
     lora = adapter is not None and (Path(adapter) / "adapter_config.json").exists()
@@ -73,8 +77,6 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, adapter=None):
     model = _from_hub(AutoModelForCausalLM, name, None if lora else adapter, **options)
     if not four_bit:
         model = model.to(device)
-    if device == "cpu":
-        use_grouped_attention(model)
     if lora:
         model = PeftModel.from_pretrained(model, adapter)
     return model.eval(), tokenizer
@@ -128,13 +130,9 @@ def revision_of(model):
 
 def fingerprint(model):
     """A JSON-able description of a model's weights: base revision, type, quantization, and a hash of its adapter."""
-    weights = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        if "lora_" in name:
-            weights.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
     parameter = next(model.parameters())
     quantized = bool(getattr(model, "is_loaded_in_4bit", False))
-    return [revision_of(model), str(parameter.dtype), parameter.device.type, quantized, weights.hexdigest()]
+    return [revision_of(model), str(parameter.dtype), parameter.device.type, quantized, adapter_hash(model)]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from mipo_nb import prompts
 from mipo_nb.base.files import digest, kept
 from mipo_nb.base.progress import progress
 
+_LOGITS = 2**28  # numbers that the logits of one padded batch may have
+
 
 def token_log_probabilities(
     model, tokenizer, conversations, responses, *, batch_size=16, folder=None, description="scoring"
@@ -58,23 +60,28 @@ def continuation_log_probabilities(model, starts, ends, *, batch_size=16, folder
 def padded_log_probabilities(model, starts, ends):
     """Log-probabilities [tokens] of `ends[i]` after `starts[i]`, in nats, row after row; differentiable.
 
-    `starts` and `ends` are lists of lists of token ids. Rows share no computation, and the softmax is float32 whatever
-    the weights are: the plain way, which any model takes and tests compare with.
+    `starts` and `ends` are lists of lists of token ids. The plain way, which any model takes and tests compare with: the
+    model's own forward pass and head, rows apart, padded on the right, where no token sees it; float32 softmax.
     """
     import torch
 
     whole = [s + e for s, e in zip(starts, ends, strict=True)]
-    width = max(map(len, whole))
-    tokens = torch.tensor([row + [0] * (width - len(row)) for row in whole])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in whole])
-    # Positions that predict response tokens: one before each of them.
-    rows = torch.cat([torch.full((len(e),), r) for r, e in enumerate(ends)])
-    columns = torch.cat([torch.arange(len(s) - 1, len(s) + len(e) - 1) for s, e in zip(starts, ends, strict=True)])
-    targets = torch.tensor([t for e in ends for t in e])
-    decoder, head = model.get_decoder(), model.get_output_embeddings()
-    hidden = decoder(input_ids=tokens.to(model.device), attention_mask=mask.to(model.device), use_cache=False)[0]
-    logits = head(hidden[rows, columns]).float()
-    return -torch.nn.functional.cross_entropy(logits, targets.to(model.device), reduction="none")
+    width, first = max(map(len, whole)), min(map(len, starts)) - 1  # where the first scored token is predicted
+    at_once = max(1, _LOGITS // ((width - first) * model.config.get_text_config().vocab_size))
+    at_once = 1 if getattr(model, "_is_stateful", False) else at_once  # recurrent layers: no padding at all
+    scores = []
+    for k in range(0, len(whole), at_once):
+        rows = whole[k : k + at_once]
+        longest = max(map(len, rows))
+        tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=model.device)
+        options = {"attention_mask": mask, "use_cache": False, "logits_to_keep": longest - first}
+        logits = model(input_ids=tokens, **options).logits
+        for row, start, end, values in zip(rows, starts[k:], ends[k:], logits, strict=False):
+            predicted = values[len(start) - 1 - first : len(row) - 1 - first].float()
+            target = torch.tensor(end, device=predicted.device)
+            scores.append(-torch.nn.functional.cross_entropy(predicted, target, reduction="none"))
+    return torch.cat(scores)
 
 
 def log_probabilities(model, tokenizer, conversations, responses, *, batch_size=16, folder=None, description="scoring"):

@@ -1,6 +1,5 @@
 """DPO through TRL, of an adapter (LoRA, QLoRA) or of all weights: the recipe, the reference's log-probs, the training."""
 
-import gc
 import math
 import shutil
 from dataclasses import dataclass, fields
@@ -11,6 +10,7 @@ from mipo_nb import models, prompts
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.hardware import hardware
 from mipo_nb.engine import checkpoints
+from mipo_nb.engine.checkpoints import carry_through
 from mipo_nb.pairs import texts, with_reference
 from mipo_nb.scoring import log_probabilities
 
@@ -31,7 +31,7 @@ class Recipe:
     accumulate: int = 1  # such batches in one step of the optimizer
     max_length: int | None = 512  # tokens of a prompt with a response; None: whatever they have
     rank: int = 16  # of the adapter; 0 trains all weights
-    warmup: float = 0.1  # share of the steps in which the learning rate rises
+    warmup: float = 0.1  # share of the steps in which the learning rate rises; none where there are 20 or fewer
     final_rate: float = 0.0  # share of the learning rate that is left at the end of its cosine; 1 keeps it constant
     loss: str = "sigmoid"  # a loss type of TRL: "sigmoid" (DPO), "ipo" (per token), "sft" (the chosen side only), ...
     four_bit: bool = False  # base weights in NF4: the Q of QLoRA
@@ -144,12 +144,21 @@ def reference_log_probabilities(
 
 
 def tokenize(pairs, tokenizer):
-    """[(prompt ids, chosen ids, rejected ids)], the tokens TRL would use."""
+    """[(prompt ids, chosen ids, rejected ids)]: the tokens that are scored and trained on."""
     sides = zip(pairs["prompt"], texts(pairs, "chosen"), texts(pairs, "rejected"), strict=True)
     return [
         (prompts.prompt_ids(tokenizer, x), *(prompts.completion_ids(tokenizer, x, y) for y in responses))
         for x, *responses in sides
     ]
+
+
+def _with_tokens(pairs, tokenizer):
+    """Pairs with the columns of token ids that TRL would make, so that it trains on those that were scored."""
+    for name, ids in zip(
+        ("prompt_ids", "chosen_ids", "rejected_ids"), zip(*tokenize(pairs, tokenizer), strict=True), strict=True
+    ):
+        pairs = pairs.add_column(name, list(ids))
+    return pairs
 
 
 def train(start, pairs, reference, *, folder, keep_at=None, **numbers: Recipe):
@@ -181,7 +190,7 @@ def train(start, pairs, reference, *, folder, keep_at=None, **numbers: Recipe):
     trainer = trainers.DPO[recipe.route](
         model=model,
         args=arguments,
-        train_dataset=pairs if reference is None else with_reference(pairs, reference),
+        train_dataset=_with_tokens(pairs if reference is None else with_reference(pairs, reference), tokenizer),
         processing_class=tokenizer,
         peft_config=lora(recipe.rank) if recipe.rank else None,
         callbacks=[checkpoints.keeping(folder, steps)],
@@ -203,31 +212,6 @@ def _rising(steps):
     if not steps or not all(isinstance(n, Integral) and n >= 1 for n in steps) or sorted(set(steps)) != steps:
         raise UserError(f"{steps} are no steps to keep an adapter at; give whole numbers from 1 on that rise.")
     return steps
-
-
-def carry_through(trainer, folder):
-    """Train to the end, on from the last checkpoint in `folder` if there is one, and save what was trained there.
-
-    Returns {"adapter": path of the adapter, or of the whole model where there is none, "log": one dictionary of metrics
-    per step, "held_out": one per evaluation, "initial_adapter": hash before training}. Empties `trainer`, whatever
-    `transformers.Trainer` it is.
-    """
-    from transformers import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(checkpoints.reporting())
-    trainer.add_callback(checkpoints.saving())
-    initial = models.fingerprint(trainer.model)[-1]
-    trainer.train(resume_from_checkpoint=checkpoints.last(folder / "checkpoints"))
-    trained = folder / ("adapter" if hasattr(trainer.model, "peft_config") else "model")
-    trainer.model.save_pretrained(trained)
-    history = trainer.state.log_history
-    log, held_out = ([entry for entry in history if key in entry] for key in ("loss", "eval_runtime"))
-    trainer.accelerator.free_memory()
-    # Trainer and model hold one another: without a collection every training would leave its memory behind.
-    vars(trainer).clear()
-    gc.collect()
-    return {"adapter": trained, "log": log, "held_out": held_out, "initial_adapter": initial}
 
 
 def require_a_batch(pairs, size):

@@ -115,7 +115,7 @@ def test_rooms_are_small():
             if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 45:
                 long.append(f"{name}.{node.name}: {node.end_lineno - node.lineno + 1} lines")
     root = sum(len(file.read_text(encoding="utf-8").splitlines()) for name, file in MODULES.items() if "." not in name)
-    assert not long and root < 1900
+    assert not long and root < 2000
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -12,7 +12,7 @@ from trl.trainer import dpo_trainer
 
 from mipo_nb import models, objectives, pairs, scoring, training
 from mipo_nb.base.errors import UserError
-from mipo_nb.engine import checkpoints, trainers
+from mipo_nb.engine import checkpoints, packing, trainers
 from mipo_nb.lab import settings
 
 NAME = "embedded:smollm2-135m"
@@ -57,6 +57,7 @@ def test_gradients_equal_those_of_separate_rows(some_pairs):
     model, tokenizer = models.load(NAME, dtype="float32")
     torch.manual_seed(0)
     policy = get_peft_model(model, training.lora(4))
+    assert packing.enable_packing(policy)
     for name, parameter in policy.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)
@@ -327,3 +328,75 @@ def test_all_weights_in_4_bits_are_refused(tmp_path):
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(UserError, match="There is no adapter in "):
         models.load(NAME, adapter=tmp_path)
+
+
+def test_the_papers_numbers_by_name():
+    """Nam, Li and Jaques (arXiv 2603.19294), as their code has it: Adam, clip, decay, schedule; LoRA as QLoRA has it."""
+    recipe = training.Recipe(
+        learning_rate=5e-7, beta=0.1, batch_size=4, max_length=15360, rank=0, warmup=0.03, final_rate=0.1, seed=42,
+        device="cpu", dtype="bfloat16",
+    )  # fmt: skip
+    arguments = {**training.trainer_arguments("", recipe), **training.dpo_numbers(recipe)}
+    paper = {
+        "learning_rate": 5e-7, "beta": 0.1, "num_train_epochs": 1, "max_length": 15360, "bf16": True, "fp16": False,
+        "adam_beta1": 0.9, "adam_beta2": 0.95, "weight_decay": 0.0, "max_grad_norm": 1.0, "warmup_steps": 0.03,
+        "lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.1}, "seed": 42,
+        "data_seed": 42, "loss_type": "sigmoid", "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1,
+    }  # fmt: skip
+    assert {name: arguments[name] for name in paper} == paper
+    adapter = training.lora(16)
+    assert (adapter.r, adapter.lora_alpha, adapter.lora_dropout) == (16, 32, 0.0)
+    assert adapter.target_modules == "all-linear"
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("four_bit", [False, True], ids=["16 bits", "4 bits"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_weights_that_learn_are_float32_and_the_others_stay(four_bit, dtype):
+    """TRL casts the adapter of a quantized model to bf16; so does this test, whatever the model."""
+    from peft import get_peft_model
+
+    model, _ = models.load(NAME, dtype=dtype, four_bit=four_bit)
+    policy = get_peft_model(model, training.lora(4))
+    for parameter in policy.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.bfloat16)
+    frozen = {name: p.dtype for name, p in policy.named_parameters() if not p.requires_grad}
+    checkpoints.hold_in_float32(policy)
+    assert {p.dtype for p in policy.parameters() if p.requires_grad} == {torch.float32}
+    assert {name: p.dtype for name, p in policy.named_parameters() if not p.requires_grad} == frozen
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("four_bit", [False, True], ids=["16 bits", "4 bits"])
+def test_a_trainer_learns_in_float32(some_pairs, reference, tmp_path, monkeypatch, four_bit):
+    types = []
+
+    class Noting(TrainerCallback):
+        def on_step_begin(self, args, state, control, model=None, **kwargs):
+            types.append({p.dtype for p in model.parameters() if p.requires_grad})
+
+    monkeypatch.setattr(checkpoints, "reporting", Noting)
+    call = {**NUMBERS, "dtype": "bfloat16", "four_bit": four_bit, "device": "cpu"}
+    training.train(NAME, some_pairs, reference, batch_size=3, folder=tmp_path, **call)
+    assert len(types) >= 2 and all(kinds == {torch.float32} for kinds in types)
+
+
+@pytest.mark.model
+def test_the_first_of_a_few_steps_is_not_lost(some_pairs, reference, tmp_path):
+    call = {**NUMBERS, "dtype": "float32", "device": "cpu", "warmup": 0.5}
+    log = training.train(NAME, some_pairs, reference, batch_size=2, folder=tmp_path, **call)["log"]
+    assert log[0]["learning_rate"] == pytest.approx(NUMBERS["learning_rate"])
+    full = checkpoints.full_steps(log, NUMBERS["learning_rate"])
+    assert 1 < full < len(log)  # a cosine from 1 down
+
+
+def test_half_a_checkpoint_is_no_checkpoint(tmp_path):
+    for step, state in ((1, '{"global_step": 1}'), (2, '{"global_st'), (3, None)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "adapter_model.safetensors").write_bytes(b"weights")
+        if state:
+            (folder / "trainer_state.json").write_text(state)
+    assert checkpoints.last(tmp_path) == str(tmp_path / "checkpoint-1")
+    assert [folder.name for folder in tmp_path.iterdir()] == ["checkpoint-1"]

@@ -72,8 +72,8 @@ def bench_sampling(dtype, device, peak, repetitions, *, n=128, batch=64):
     """Tokens per second over `n` prompts, in one batch and in batches of `batch`, against `model.generate` in such
     batches. With users' contexts, and bare: few prompts that many users share. Yields one row per case."""
     model, tokenizer = models.load(MODEL, device=device, dtype=dtype)
+    packing.enable_packing(model)
     plain = models.load(MODEL, device=device, dtype=dtype)[0]
-    plain.set_attn_implementation("sdpa")
     rows, ends = sources.personal_prompts("train", n=n, seed=0), {tokenizer.eos_token_id}
     personal = sorted(prompts.prompt_ids(tokenizer, prompts.messages(r["prompt"], r["context"])) for r in rows)
     bare = sorted(prompts.prompt_ids(tokenizer, prompts.messages(r["prompt"])) for r in rows)

@@ -9,6 +9,7 @@ from pathlib import Path
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import project_root
 from mipo_nb.base.hardware import hardware, processor
+from mipo_nb.engine.process import quieten
 from mipo_nb.lab import settings
 
 _GB = 1e9
@@ -69,6 +70,7 @@ def _processor(machine):
 
 
 def _four_bit():
+    quieten()
     try:
         import bitsandbytes
     except Exception as e:  # a library that is there and does not load says so in many ways

@@ -50,8 +50,6 @@ def training_step(route, data, dtype, device, four_bit=False, **changes):
     model, tokenizer = models.load(MODEL, device=device, dtype=dtype, four_bit=four_bit)
     if route == "ours":
         data = pairs.with_reference(data, np.zeros((len(data), 2)))
-    else:
-        model.set_attn_implementation("sdpa")  # what transformers takes by itself
     arguments = training.dpo_arguments(
         tempfile.gettempdir(), learning_rate=1e-4, beta=0.1, epochs=1, batch_size=len(data), max_length=None, seed=0,
         device=device, dtype=dtype,
@@ -127,7 +125,6 @@ def plain_mipo(name, rows, recipe, *, folder, sampling):
 
 def plain_responses(model, tokenizer, conversations, sampling):
     """Texts by transformers' `generate`, all conversations in one padded batch."""
-    model.get_decoder().config._attn_implementation = "sdpa"  # what transformers takes by itself
     ids = [prompts.prompt_ids(tokenizer, conversation) for conversation in conversations]
     drawn = generation.generate(model, ids, sampling, {tokenizer.eos_token_id})
     return [generation.cut_to_sentence(tokenizer.decode(tokens, skip_special_tokens=True)) for tokens, _ in drawn]

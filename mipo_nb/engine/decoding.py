@@ -29,7 +29,8 @@ class Sampling:
 def ends_of(model, tokenizer):
     """The set of tokens that close a response."""
     ends = model.generation_config.eos_token_id
-    return set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
+    ends = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id}
+    return ends - {None}  # without any, every response goes on to the limit
 
 
 def draw(scores, temperature, top_k, top_p):
@@ -38,6 +39,8 @@ def draw(scores, temperature, top_k, top_p):
     means all."""
     if temperature == 0:
         return scores.argmax(-1)
+    if not top_k and top_p >= 1:  # nothing is cut, so nothing has to be sorted
+        return (scores.float() / temperature).softmax(-1).multinomial(1)[:, 0]
     k = min(top_k or scores.shape[-1], scores.shape[-1])
     top, index = scores.float().topk(k, dim=-1)
     probabilities = (top / temperature).softmax(-1)
@@ -57,7 +60,7 @@ def decode(model, conversations, sampling, ends, ticks=None):
 def go_on(continuation, sampling, ends, ticks=None):
     """What `decode` returns, from a `Continuation` or whatever else has its `scores`, `add` and `keep`."""
     scores, ticks = continuation.scores(), iter(ticks or ())
-    ends = torch.tensor(sorted(ends), device=scores.device)
+    ends = torch.tensor(sorted(ends), dtype=torch.long, device=scores.device)
     written = torch.full((len(scores), sampling.max_new_tokens), -1, device=scores.device)
     finished = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
     rows = torch.arange(len(scores), device=scores.device)  # the rows still in the batch

@@ -160,6 +160,7 @@ def _with_one_adapter(model):
 
 
 def _can_pack(dtype):
-    if not torch.backends.mkldnn.is_available():
+    operations = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")  # no promises of torch's
+    if not torch.backends.mkldnn.is_available() or not all(hasattr(torch.ops.mkldnn, name) for name in operations):
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -149,27 +149,66 @@ class HeadLogProbabilities(torch.autograd.Function):
 
 @torch.no_grad()
 def enable_packing(model):
-    """Switch a model's attention to `grouped_sdpa`, so that it can be run on packed sequences. Returns whether it can.
-    Tried on two sequences that differ in one token. Together they must be as likely as apart; a model for which the
-    second came after the first would copy it."""
+    """Switch a model's attention to `grouped_sdpa`, so that it can be run on packed sequences. Returns whether it can;
+    a model that cannot stays as it is, and one line says why.
+
+    The configuration decides first, then a trial, once for each loaded model: packed sequences that share beginnings
+    must be as likely as the model's own forward pass finds them one by one.
+    """
     base = without_adapter_shell(model)
     if getattr(base, "_takes_packed", None) is None:
-        base._takes_packed = _tried(base)
+        obstacle = _obstacle(base) or _trial(base)
+        base._takes_packed = obstacle is None
+        if obstacle:
+            print(f"{type(base).__name__}: {obstacle}; the plain way is taken, which is right and slower.", flush=True)
     return base._takes_packed and base.config._attn_implementation == NAME
 
 
-def _tried(base):
-    use_grouped_attention(base)
-    head = base.get_output_embeddings()
-    capped = any(getattr(base.config, f"{where}_logit_softcapping", None) for where in ("attn", "final"))
-    if capped or base.config._attn_implementation != NAME or head is None or getattr(head, "bias", None) is not None:
-        return False
-    both = [[*range(5, 21), k, *range(21, 45)] for k in (3, 4)]
+def _obstacle(base):
+    """What in a model's configuration rules packed sequences out, or None."""
+    config, head = base.config.get_text_config(), base.get_output_embeddings()
+    layers = set(getattr(config, "layer_types", None) or ())
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    scaled = ("attn_logit_softcapping", "final_logit_softcapping", "logits_scaling", "logit_scale")
+    if base.config._attn_implementation not in ("sdpa", NAME):
+        return f"attention of the kind '{base.config._attn_implementation}'"
+    if layers - {"full_attention"} or (window and not layers):
+        return f"layers of the kind {', '.join(sorted(layers - {'full_attention'})) or 'sliding_attention'}"
+    if any(getattr(config, name, None) not in (None, 1, 1.0) for name in scaled):
+        return "scores that are scaled or capped"
+    return "a head with a bias, or none" if head is None or getattr(head, "bias", None) is not None else None
+
+
+def _trial(base):
+    """Run packed sequences against the model's own attention. Returns what is wrong, or None; then the attention stays
+    switched."""
+    # Three pieces deep, and longer than whatever window the configuration may call by another name.
+    numbers = (
+        value for name, value in vars(base.config.get_text_config()).items() if "window" in name or "chunk" in name
+    )
+    length = max([24, *(2 * n for n in numbers if isinstance(n, int) and 0 < 2 * n <= 2048)])
+    tokens = [5 + (7 * k) % 90 for k in range(length)]
+    sequences = [[*tokens, *branch, *range(9, 21), leaf] for branch in ([3] * 9, [4] * 9) for leaf in (6, 7)]
+    starts = [length // 2] * len(sequences)
     # The model's mode is left alone: on a CPU, bitsandbytes repacks 4-bit weights at the first forward pass in
     # evaluation mode, and gradients through repacked weights are wrong.
+    before = base.config._attn_implementation
     try:
-        together = completion_scores(base, both, [17, 17])[0]
-        apart = torch.cat([completion_scores(base, [sequence], [17])[0] for sequence in both])
-    except TypeError:  # a forward pass that does not hand `pieces` on
-        return False
-    return bool((together - apart).abs().mean() < 0.05 * apart.abs().mean())
+        own = torch.cat([_own_scores(base, tokens, start) for tokens, start in zip(sequences, starts, strict=True)])
+        use_grouped_attention(base)
+        error = (completion_scores(base, sequences, starts)[0] - own).abs()
+        # Rounding: of float32 sums, or of a half-precision one, a wrong mask or head being a tenth of a nat and more.
+        exact = base.dtype == torch.float32
+        if (error.max() < 1e-3) if exact else (error.mean() < 0.02 * own.abs().mean()):
+            return None
+        obstacle = f"scores that differ by {error.mean():.2g} nats a token from its own"
+    except Exception as e:  # whatever its forward pass says to arguments that it does not know
+        obstacle = f"a forward pass that does not take them ({type(e).__name__})"
+    base.set_attn_implementation(before)
+    return obstacle
+
+
+def _own_scores(base, tokens, start):
+    """Log-probs, float32, of `tokens` from `start` on, by the model's own forward pass."""
+    logits = base(torch.tensor([tokens], device=base.device), use_cache=False).logits[0, start - 1 : -1].float()
+    return logits.log_softmax(-1).gather(-1, torch.tensor(tokens[start:], device=base.device)[:, None])[:, 0]

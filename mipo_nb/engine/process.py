@@ -1,9 +1,12 @@
-"""Settings that make a process that runs models faster: keep freed memory, and collect no garbage in the libraries."""
+"""What a process that runs models is told once: be quiet, keep freed memory, collect no garbage in the libraries."""
 
 import ctypes
 import functools
 import gc
+import logging
+import os
 import platform
+import warnings
 
 
 @functools.cache
@@ -25,3 +28,17 @@ def keep_freed_memory():
         library.mallopt(mmap_threshold, 2**25)  # the most it takes
         library.mallopt(trim_threshold, 2**31 - 1)
         library.mallopt(top_pad, 2**26)
+
+
+def quieten():
+    """Keep the libraries' own progress bars and notices out of the notebooks."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it announces an optional package when it is imported
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated")

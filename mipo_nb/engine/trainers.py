@@ -13,8 +13,20 @@ import torch
 from trl import DPOTrainer, GRPOTrainer
 from trl.trainer import dpo_trainer
 
+from mipo_nb.base.errors import UserError
 from mipo_nb.engine import decoding, packing
 from mipo_nb.engine.linear import PackedTraining
+
+# What is overridden below and is no promise of TRL's: renamed there, it would no longer be called here, without a word.
+_PRIVATE = {
+    DPOTrainer: ("_prepare_dataset", "_precompute_ref_logps", "_compute_loss", "compute_ref_log_probs"),
+    GRPOTrainer: ("_generate_single_turn", "_get_per_token_logps_and_entropies"),
+    dpo_trainer: ("hash_module",),
+}
+for _owner, _names in _PRIVATE.items():
+    for _name in _names:
+        if not hasattr(_owner, _name):
+            raise UserError(f"This version of TRL has no {_owner.__name__}.{_name}; install trl>=1.16,<1.17.")
 
 
 class StoredReferenceDPOTrainer(DPOTrainer):
@@ -27,6 +39,11 @@ class StoredReferenceDPOTrainer(DPOTrainer):
         unhashed = _replaced(vars(dpo_trainer), "hash_module", lambda module: None)
         with unhashed if stored else contextlib.nullcontext():
             super().__init__(*args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs)
+
+    def _prepare_dataset(self, dataset, *args, **kwargs):
+        if "prompt_ids" in getattr(dataset, "column_names", ()):  # its tokens are there
+            return dataset
+        return super()._prepare_dataset(dataset, *args, **kwargs)
 
     def _precompute_ref_logps(self, dataset, name, batch_size):
         if _has_reference(dataset):
@@ -54,19 +71,12 @@ def _replaced(names, name, value):
 class SharedPrefixDPOTrainer(PackedTraining, StoredReferenceDPOTrainer):
     """`trl.DPOTrainer` with all its arguments, losses, metrics and callbacks, on rows that share their prefix.
     Reference log-probs that the data set already has are used as they are. Models whose attention cannot share a prefix
-    are trained on TRL's own path, with a notice."""
-
-    def __init__(self, *args, **kwargs):
-        self.shares_prefix = None  # unknown until the first batch
-        super().__init__(*args, **kwargs)
+    are trained on TRL's own path, as one line says."""
 
     def _forward(self, model):
         base = self.accelerator.unwrap_model(model)
-        if self.shares_prefix is None:
-            self.shares_prefix = packing.enable_packing(base)
-            if not self.shares_prefix:
-                print("This model's attention cannot share a prefix: training on TRL's own path.")
-        if not self.shares_prefix:
+        # Several processes average gradients around the model that they are given, so that one must be called.
+        if self.accelerator.num_processes > 1 or not packing.enable_packing(base):
             return model
         return lambda input_ids, attention_mask, labels, **_: shared_prefix_forward(
             base, input_ids, attention_mask, labels
@@ -119,7 +129,7 @@ class SharedPrefixGRPOTrainer(PackedTraining, GRPOTrainer):
 
     def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, **kwargs):
         base = self.accelerator.unwrap_model(model)
-        if not packing.enable_packing(base):
+        if self.accelerator.num_processes > 1 or not packing.enable_packing(base):
             scored = model, input_ids, attention_mask, logits_to_keep
             return super()._get_per_token_logps_and_entropies(*scored, **kwargs)
         real = attention_mask.bool()

@@ -6,7 +6,6 @@ what an earlier one computed, and can compute it itself when it is run alone.
 
 import inspect
 import json
-import logging
 import os
 import platform
 import random
@@ -14,11 +13,11 @@ import resource
 import shutil
 import sys
 import time
-import warnings
 from pathlib import Path
 
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import project_root, write_atomically
+from mipo_nb.engine.process import quieten
 from mipo_nb.lab import settings as settings_module
 from mipo_nb.lab.provenance import git_state, library_versions
 from mipo_nb.lab.steps import code_version, decode, encode, key
@@ -130,20 +129,6 @@ def seed_everything(seed):
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def quieten():
-    """Keep the libraries' own progress bars and notices out of the notebooks."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    import datasets
-    import transformers
-
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it announces an optional package
-    warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated")
 
 
 def peak_memory():

@@ -7,6 +7,7 @@ import sys
 import pytest
 from rich.console import Console
 
+from mipo_nb.base.files import project_root
 from mipo_nb.command import runner
 from mipo_nb.course import classroom
 from mipo_nb.lab.notebooks import Notebook, collection
@@ -38,6 +39,11 @@ def test_notebook_runs(name, output_dir, record_property):
     manifest = json.loads((state.call.folder / "manifest.json").read_text())
     assert manifest["profile"] == "smoke" and manifest["libraries"]["trl"]
     record_property("ran", f"{name}: {state.seconds / 60:.1f} minutes, {len(code)} cells")
+
+
+def test_the_record_of_passed_runs_is_of_these_notebooks():
+    record = json.loads((project_root() / "tests" / "notebooks" / "passed.json").read_text(encoding="utf-8"))
+    assert set(record) <= set(collection()) and all(len(version) == 16 for version in record.values())
 
 
 @pytest.mark.whole

@@ -139,3 +139,17 @@ def test_bad_input_is_refused_before_anything_is_loaded(rows, asked, tmp_path, c
     with pytest.raises(UserError, match=message):
         grpo.train("embedded:nothing", rows, asked, folder=tmp_path, **call)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.model
+def test_rewards_are_those_of_the_untrained_model(trainer, rows, asked, model_and_tokenizer):
+    """With an adapter that is not zero: the reward is what the model without it gives, not what the policy would."""
+    untrained, tokenizer = model_and_tokenizer
+    texts = ["She has 7 eggs. The answer is 7.", "Five."]
+    kept = rewards.Responses(untrained, tokenizer, rows[:2], asked[:2], texts)
+    tuned = rewards.Responses(trainer.model, tokenizer, rows[:2], asked[:2], texts)
+    completions = [[{"role": "assistant", "content": text}] for text in texts]
+    call = {"completions": completions, "part": ["train"] * 2, "number": [0, 1]}
+    learned, _ = grpo._reward_functions("information", [trainer.model], tokenizer, {"train": (rows, asked)})
+    given, own, other = learned(**call), rewards.information(kept), rewards.information(tuned)
+    assert given == pytest.approx(own, abs=1e-3) and np.abs(np.subtract(own, other)).max() > 0.01
