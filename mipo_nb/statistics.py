@@ -1,8 +1,9 @@
 """Intervals and tests for paired measurements. Intervals hold 95% and know which rows belong to one user."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.special import bdtr, nctdtrinc, stdtr, stdtrit
 
 _RESAMPLES = 4000
 _Z = 1.959963984540054  # 97.5% of a standard normal lie below
@@ -10,12 +11,18 @@ _Z = 1.959963984540054  # 97.5% of a standard normal lie below
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95% interval and the rows it stands on."""
+    """A number, its 95% interval and the rows it stands on; `se` and `df` of Student's t, or of a normal as wide."""
 
     value: float
     low: float
     high: float
     n: int
+    se: float | None = field(default=None, compare=False)
+    df: float = field(default=1e6, compare=False)
+
+    def __post_init__(self):
+        if self.se is None:
+            object.__setattr__(self, "se", (self.high - self.low) / (2 * _Z))
 
     def __format__(self, spec):
         spec = spec or ".2f"
@@ -23,148 +30,170 @@ class Estimate:
 
     def __mul__(self, factor):
         low, high = sorted((self.low * factor, self.high * factor))
-        return Estimate(self.value * factor, low, high, self.n)
+        return Estimate(self.value * factor, low, high, self.n, self.se * abs(factor), self.df)
 
 
 def resampled(tables, clusters=None, *, seed=0, resamples=_RESAMPLES):
-    """Array [1 + resamples, k]: column sums of `tables` [trainings, n, k], averaged over trainings; first as they are, then
-    with whole clusters (users), and the trainings where there are several, drawn with replacement.
-
-    `clusters` [n] are labels, or None for independent rows. The users are the same in all trainings, and are drawn once
-    for all of them. With few trainings their part is coarse; it widens the interval, as it should.
-    """
-    tables = np.asarray(tables, dtype=float)
-    trainings, n, k = tables.shape
-    labels = _labels(n, clusters)
-    sums = np.zeros((trainings, labels.max(initial=-1) + 1, k))
-    np.add.at(sums, (slice(None), labels), tables)
-    rng = np.random.default_rng(seed)
-    users = _drawn(sums.shape[1], rng, resamples)
-    if trainings == 1:
-        drawn = users @ sums[0]
-    else:
-        seeds = _drawn(trainings, rng, resamples) / trainings
-        drawn = np.einsum("bs,suk,bu->bk", seeds, sums, users, optimize=True)
+    """Array [1 + resamples, k]: column sums of `tables` [trainings, n, k], averaged over trainings; first as they are,
+    then with whole clusters (users), the same in all trainings, and the trainings drawn with replacement. `clusters`
+    [n] are labels, or None for independent rows. With few trainings such intervals may be much too short."""
+    sums, rng = _sums(np.asarray(tables, dtype=float), clusters), np.random.default_rng(seed)
+    k, n, _ = sums.shape
+    users = rng.multinomial(n, np.full(n, 1 / n), size=resamples)  # how often each is drawn
+    trainings = rng.multinomial(k, np.full(k, 1 / k), size=resamples) / k
+    drawn = np.einsum("bs,suk,bu->bk", trainings, sums, users, optimize=True)
     return np.concatenate([sums.sum(1).mean(0, keepdims=True), drawn])
+
+
+def _sums(tables, clusters):
+    """[trainings, users, ...]: `tables` [trainings, n, ...] summed over the rows of each user."""
+    labels = _labels(tables.shape[1], clusters)
+    sums = np.zeros((len(tables), labels.max(initial=-1) + 1, *tables.shape[2:]))
+    np.add.at(sums, (slice(None), labels), tables)
+    return sums
 
 
 def _labels(n, clusters):
     return np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
 
 
-def _drawn(count, rng, resamples):
-    """[resamples, count]: how often each of `count` is drawn when as many are drawn with replacement."""
-    return rng.multinomial(count, np.full(count, 1 / count), size=resamples)
-
-
 def _interval(values, n):
-    """`Estimate` of `values`, the first of them as the data are, the others resampled; those that are NaN are left out (one
-    user drawn n times has no correlation)."""
+    """`Estimate` of `values`: the first as the data are, the others resampled; NaNs (one user n times) are left out."""
     drawn = values[1:][~np.isnan(values[1:])]
     low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
     return Estimate(float(values[0]), float(low), float(high), n)
 
 
-def _ratio_of_sums(columns, clusters, seed):
-    """The first of the `columns`, [2][trainings, n], over the second: `_interval` of their sums."""
-    sums = resampled(np.stack(columns, axis=-1), clusters, seed=seed)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return _interval(np.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], np.nan), columns[0].shape[1])
+def _complete(table, clusters):
+    """`table` as [trainings, n], and `clusters` [n], without the rows that hold a NaN."""
+    table = np.atleast_2d(np.asarray(table, dtype=float))
+    keep = ~np.isnan(table).any(axis=0)
+    if not keep.any():
+        raise ValueError("No value to average.")
+    return table[:, keep], None if clusters is None else np.asarray(clusters)[keep]
 
 
 def mean(values, clusters=None, *, seed=0):
-    """Mean with a percentile-bootstrap interval that resamples whole clusters (users), as rows of one user go together.
-
-    `values` [n]; `clusters` [n] of labels, or None for independent rows. NaNs are left out. Raises `ValueError` when
-    nothing is left.
-    """
-    return over_seeds(np.asarray(values, dtype=float)[None], clusters, seed=seed)
+    """Mean of `values` [n] with a percentile-bootstrap interval that resamples whole clusters (users: labels [n], None
+    for independent rows), as rows of a user go together. Leaves out NaNs. Raises `ValueError` when nothing is left."""
+    kept, clusters = _complete(values, clusters)
+    return ratio(kept, np.ones_like(kept), clusters, seed=seed)
 
 
 def proportion(values, clusters=None, *, seed=0):
-    """`mean` of values that are shares, 0 to 1.
-
-    Where every one is 0, or every one is 1, resampling cannot show how uncertain that is; the interval is then Wilson's
-    for as many trials as there are clusters.
-    """
-    estimate = mean(values, clusters, seed=seed)
-    if estimate.value not in (0, 1):
-        return estimate
-    keep = ~np.isnan(np.asarray(values, dtype=float))
-    trials = estimate.n if clusters is None else len(np.unique(np.asarray(clusters)[keep]))
-    interval = share(estimate.value * trials, trials)
-    return Estimate(estimate.value, interval.low, interval.high, estimate.n)
+    """`mean` of shares [n], 0 to 1; where all are 0, or all 1, with Wilson's interval for a trial per cluster."""
+    found, missing = mean(values, clusters, seed=seed), np.isnan(np.asarray(values, dtype=float))
+    trials = len(np.unique(_labels(len(missing), clusters)[~missing]))
+    return Estimate(found.value, *wilson(found.value, trials), found.n) if found.value in (0, 1) else found
 
 
 def paired_difference(after, before, clusters=None, *, seed=0):
-    """Mean of after - before, row by row, with the interval of `mean`. Both arrays have shape [n]."""
-    return mean(np.asarray(after, dtype=float) - np.asarray(before, dtype=float), clusters, seed=seed)
+    """`mean` of after - before, row by row, both [n]; where no user differs from another, by `over_seeds`."""
+    difference = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+    found = mean(difference, clusters, seed=seed)
+    return found if found.high - found.low > 1e-12 * abs(found.value) else over_seeds(difference, clusters)
+
+
+change_in_share = paired_difference  # of arrays of right or wrong, 1 or 0 (or shared credit), one row a problem
 
 
 def ratio(parts, wholes, clusters=None, *, seed=0):
-    """Sum of `parts` over the sum of `wholes`, both [n], resampling whole clusters (users). Nothing may be NaN."""
-    return _ratio_of_sums([np.asarray(column, dtype=float)[None] for column in (parts, wholes)], clusters, seed)
+    """Sum of `parts` over that of `wholes`, both [n] or [trainings, n]; see `resampled`. Nothing may be NaN."""
+    columns = np.stack([np.atleast_2d(np.asarray(column, dtype=float)) for column in (parts, wholes)], axis=-1)
+    above, below = resampled(columns, clusters, seed=seed).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _interval(np.where(below > 0, above / below, np.nan), columns.shape[1])
+
+
+def relative_gain(after, before, *, seed=0):
+    """Sum of `after` over sum of `before`, less 1: an `Estimate` that resamples questions and training seeds together.
+    Both are arrays [seeds, n] of right or wrong on the same n questions, row k of one belonging to row k of the other.
+    Resamples in which `before` is 0 throughout are left out; all is NaN where it is 0 everywhere."""
+    gain = ratio(after, before, seed=seed)
+    return replace(gain, value=gain.value - 1, low=gain.low - 1, high=gain.high - 1)
 
 
 def correlation(x, y, clusters=None, *, seed=0):
     """Pearson's correlation of x and y [n], resampling whole clusters (users). Nothing may be NaN."""
-    # Centred first, so that differences of large squares lose no digits.
-    x, y = (np.asarray(v, dtype=float) - np.mean(v) for v in (x, y))
+    x, y = (np.asarray(v, dtype=float) - np.mean(v) for v in (x, y))  # differences of large squares lose digits
     columns = np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y], axis=-1)
     n, a, b, aa, bb, ab = resampled(columns[None], clusters, seed=seed).T
     with np.errstate(divide="ignore", invalid="ignore"):
         return _interval((ab - a * b / n) / np.sqrt((aa - a**2 / n) * (bb - b**2 / n)), len(x))
 
 
-def change_in_share(after, before, *, seed=0):
-    """`paired_difference` of arrays [n] of right or wrong, 1 or 0 (or shared credit), one row a problem.
+def over_seeds(differences, clusters=None, *, unit=1.0):
+    """Mean of an array [trainings, n]: a t-interval with users (`clusters` [n], or the rows) and trainings both random;
+    with one training over users only. Rows with a NaN are left out. Raises `ValueError` when nothing is left.
+    The variance is that of crossed random effects by mean squares (Searle, Casella, McCulloch 1992), of linearised sums
+    of each user's rows. It covers 93 to 98% with 3 to 10 trainings (simulated in the tests), 90 to 97% with two. Where
+    no user differs from another, each end reaches further by Wilson's upper limit for none of the users, times how far
+    from the mean one not seen may lie: |mean| + max(|mean|, `unit`), with 1 for shares; give that of other scales."""
+    table, clusters = _complete(differences, clusters)
+    value, sums = float(table.mean()), _sums(table - table.mean(), clusters)
+    n, users = table.shape[1], sums.shape[1]
+    se, df = _error(_mean_squares(sums * users / n), len(sums), users)
+    if users == 1 or se <= 1e-12 * np.abs(table).max():
+        se += (abs(value) + max(unit, abs(value))) * wilson(0, users)[1] / stdtrit(df, 0.975)
+    reach = float(se * stdtrit(df, 0.975))
+    return Estimate(value, value - reach, value + reach, n, float(se), float(df))
 
-    Where no row changed, resampling cannot show how uncertain that is; the interval then reaches as far to either side
-    as Wilson's upper limit for none of n.
-    """
-    estimate = paired_difference(after, before, seed=seed)
-    if estimate.low < estimate.high or estimate.value:
-        return estimate
-    reach = share(0, estimate.n).high
-    return Estimate(0.0, -reach, reach, estimate.n)
+
+def _mean_squares(table):
+    """Mean squares of a table [trainings, users] with one value in a cell: (trainings, users, what is left)."""
+    (k, n), middle = table.shape, table.mean()
+    rows, columns, free = table.mean(1, keepdims=True) - middle, table.mean(0) - middle, (max(k - 1, 1), max(n - 1, 1))
+    left = ((table - middle - rows - columns) ** 2).sum() / (free[0] * free[1])
+    return n * (rows**2).sum() / free[0], k * (columns**2).sum() / free[1], left
 
 
-def over_seeds(differences, clusters=None, *, seed=0):
-    """Mean over rows and training seeds of an array [seeds, n], bootstrapping users and seeds together: see `resampled`.
+def _error(squares, trainings, users):
+    """(standard error, degrees of freedom) of the mean of a table with these `_mean_squares`; no variance is below 0.
+    Degrees of freedom: of the users where trainings differ no more than chance; else Satterthwaite's (1946), with the
+    trainings' part raised by 4 / (trainings - 1), twice its relative variance: unraised, three cover 92%, not 94."""
+    between, left, (a, b) = squares[0], squares[2], (max(trainings - 1, 1), max(users - 1, 1))
+    within, raised = max(squares[1] - left, 0.0), between * (1 + 4 / a)
+    parts = raised**2 / a + (within + left) ** 2 / b + left**2 / (a * b)
+    se = np.sqrt((max(between, left) + within) / (trainings * users))
+    return se, (raised + within) ** 2 / parts if between > left else b
 
-    Rows with a NaN in any seed are left out. Raises `ValueError` when nothing is left.
-    """
-    differences = np.asarray(differences, dtype=float)
-    keep = ~np.isnan(differences).any(axis=0)
-    if not keep.any():
-        raise ValueError("No value to average.")
-    differences = differences[:, keep]
-    clusters = None if clusters is None else np.asarray(clusters)[keep]
-    return _ratio_of_sums([differences, np.ones_like(differences)], clusters, seed)
+
+def equivalent(differences, margin, clusters=None):
+    """(outcome, `Estimate` with a 90% interval): is the change no larger than `margin`? Two one-sided tests at 5%.
+    True: the interval lies within -margin to margin (Schuirmann 1987); False: outside, the change is larger; None:
+    undecided. `differences` are as for `over_seeds`, or [n], or an `Estimate`. Raises `ValueError` for margin 0."""
+    found = differences if isinstance(differences, Estimate) else over_seeds(differences, clusters)
+    if not (margin > 0 and found.se > 0):
+        raise ValueError(f"Margin {margin} and standard error {found.se} must be above 0.")
+    low, high = (float(found.value + sign * found.se * stdtrit(found.df, 0.95)) for sign in (-1, 1))
+    outcome = True if -margin < low and high < margin else False if low > margin or high < -margin else None
+    return outcome, replace(found, low=low, high=high)
+
+
+def detectable(found, trainings=None, users=None, *, power=0.8):
+    """Smallest true mean that a two-sided test at 5% finds with this power, in the unit of the data: with the error of
+    `found`, an `Estimate`, or of a design of so many trainings and users, `found` being variances of `components`."""
+    if not isinstance(found, Estimate):
+        squares = found[2] + users * found[1], found[2] + trainings * found[0], found[2]
+        found = Estimate(0.0, 0.0, 0.0, users, *_error(squares, trainings, users))
+    return float(found.se * nctdtrinc(found.df, 1 - power, stdtrit(found.df, 0.975)))
 
 
 def change_over_seeds(after, before):
-    """`over_seeds` of arrays [seeds, n] of right or wrong, 1 or 0, one column a problem.
-
-    Resampling cannot pass what it saw: where no problem was lost in any training (or none gained), that end reaches
-    further by Wilson's upper limit for none of n, which is on the safe side.
-    """
+    """`over_seeds` of arrays [seeds, n] of right or wrong, 1 or 0, one column a problem. Where no problem was lost in
+    any training (or none gained), that end is on the safe side: further by Wilson's upper limit for none of n."""
     gap = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
-    estimate, missed = over_seeds(gap), share(0, gap.shape[1]).high
-    low, high = estimate.low - missed * (not (gap < 0).any()), estimate.high + missed * (not (gap > 0).any())
-    return Estimate(estimate.value, low, high, estimate.n)
+    found, least, most = over_seeds(gap), np.nanmin(gap), np.nanmax(gap)
+    low, high = wilson(0, gap.shape[1])[1] * np.array([least >= 0 < most, least < 0 >= most])
+    return Estimate(found.value, found.low - low, found.high + high, found.n) if low or high else found
 
 
 def bootstrap(estimator, n, clusters=None, *, seed=0, resamples=1000):
-    """Any number with a percentile-bootstrap interval that resamples whole clusters (users).
-
-    `estimator` takes weights [resamples, n], how often each of the n rows was drawn, and gives an array [resamples];
-    all weights 1 are the data as they are. Resamples in which it is NaN are left out of the interval.
-    """
-    labels = _labels(n, clusters)
-    drawn = _drawn(labels.max() + 1, np.random.default_rng(seed), resamples)
-    weights = np.concatenate([np.ones((1, n)), drawn[:, labels]])
-    return _interval(estimator(weights), n)
+    """Any number with a percentile-bootstrap interval that resamples whole clusters (users). `estimator` takes weights
+    [resamples, n], how often each row was drawn (all 1 are the data), and gives [resamples]; its NaNs are left out."""
+    labels, users = _labels(n, clusters), n if clusters is None else len(np.unique(clusters))
+    drawn = np.random.default_rng(seed).multinomial(users, np.full(users, 1 / users), size=resamples)
+    return _interval(estimator(np.concatenate([np.ones((1, n)), drawn[:, labels]])), n)
 
 
 def share(successes, n):
@@ -173,76 +202,49 @@ def share(successes, n):
 
 
 def wilson(share, n):
-    """(low, high): Wilson's 95% interval of a share of n, each from 0 to 1; `share` x n need not be whole.
-
-    The values of p from which the share is no more than 1.96 standard errors away, with the error that p implies
-    (Wilson 1927). Raises `ValueError` for n = 0.
-    """
+    """(low, high): Wilson's 95% interval (1927) of a share of n, each from 0 to 1: the values of p no more than 1.96 of
+    their standard errors away; `share` x n need not be whole. Raises `ValueError` for n = 0."""
     if n < 1:
         raise ValueError("A share of nothing has no interval.")
-    middle = share + _Z**2 / (2 * n)
+    middle, whole = share + _Z**2 / (2 * n), 1 + _Z**2 / n
     reach = _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    low, high = (middle - reach) / (1 + _Z**2 / n), (middle + reach) / (1 + _Z**2 / n)
-    return max(0.0, float(low)), min(1.0, float(high))  # rounding passes none and all
+    return max(0.0, float((middle - reach) / whole)), min(1.0, float((middle + reach) / whole))
 
 
-def paired_p_value(after, before, clusters=None, *, seed=0):
-    """Two-sided p-value of no paired difference, by flipping the sign of whole clusters (users) at random; NaNs left out."""
+def paired_p_value(after, before, clusters=None, *, trainings_given=False, seed=0):
+    """Two-sided p-value of no paired difference of arrays [n], or [trainings, n]; rows with a NaN are left out.
+    With [n], or a flag that takes the trainings as given (averaged), users alone are random: whole clusters (users)
+    change sign by chance. Else it is the t-test of `over_seeds`: below 0.05 where that interval leaves out 0."""
     difference = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
-    labels = _labels(len(difference), clusters)
-    keep = ~np.isnan(difference)
-    sums = np.bincount(labels[keep], weights=difference[keep])
+    if difference.ndim == 2 and not trainings_given:
+        found = over_seeds(difference, clusters)
+        return float(2 * stdtr(found.df, -abs(found.value) / found.se))
+    difference, clusters = _complete(difference, clusters)
+    sums = _sums(difference.mean(axis=0, keepdims=True), clusters)[0]
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(_RESAMPLES, len(sums)))
-    extreme = np.abs(signs @ sums) >= abs(sums.sum()) * (1 - 1e-9)
+    extreme = np.abs(signs @ sums) >= abs(sums.sum()) * (1 - 1e-9)  # rounding parts no ties
     return float((extreme.sum() + 1) / (_RESAMPLES + 1))
 
 
 def mcnemar(after, before):
-    """(gained, lost, p): rows right only after, rows right only before, and the exact two-sided p of McNemar's test.
-
-    Arrays [n] of right or wrong on the same problems. Rows on which both agree say nothing of a difference; of the others
-    half would be gained if there were none (McNemar 1947; the exact binomial form). p is 1 where there are no such rows.
-    """
-    from scipy.stats import binomtest
-
+    """(gained, lost, p): rows [n] right only after, only before, and McNemar's exact two-sided p (1947): of rows that
+    changed, half would be gained if nothing differed. p is 1 where none changed."""
     after, before = np.asarray(after, dtype=bool), np.asarray(before, dtype=bool)
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    return gained, lost, float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return gained, lost, min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
 
 
 def corrected(p_values):
     """Holm's correction for several metrics at once: adjusted p-values in the order given."""
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p)
-    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(steps, 1.0)
-    return adjusted
-
-
-def relative_gain(after, before, *, seed=0):
-    """Sum of `after` over sum of `before`, less 1: an `Estimate` that resamples questions and training seeds together.
-
-    Both are arrays [seeds, n] of right or wrong on the same n questions, row k of one belonging to row k of the other.
-    Resamples in which `before` is 0 throughout are left out; all is NaN where it is 0 everywhere.
-    """
-    after, before = (np.atleast_2d(np.asarray(a, dtype=float)) for a in (after, before))
-    gain = _ratio_of_sums([after, before], None, seed)
-    return Estimate(gain.value - 1, gain.low - 1, gain.high - 1, gain.n)
+    return np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)[np.argsort(order)]
 
 
 def components(values):
-    """Variances of an array [seeds, n]: (between questions, between seeds, what is left), none below 0.
-
-    From the mean squares of a table with one value in each cell; unbiased but for the cut at 0. What is left is the
-    interaction of seed and question with chance. Raises `ValueError` for fewer than two seeds or questions.
-    """
-    values = np.asarray(values, dtype=float)
-    k, n = values.shape
+    """Variances of an array [seeds, n]: (between questions, between seeds, what is left: both together, chance), none
+    below 0, from the mean squares; unbiased but for the cut. Raises `ValueError` for fewer than two of either."""
+    (k, n), (seeds, questions, left) = np.shape(values), _mean_squares(np.asarray(values, dtype=float))
     if k < 2 or n < 2:
         raise ValueError(f"{k} seeds and {n} questions have no variance between them; use two of each at least.")
-    by_seed, by_question = values.mean(1, keepdims=True), values.mean(0, keepdims=True)
-    left = ((values - by_seed - by_question + values.mean()) ** 2).sum() / ((k - 1) * (n - 1))
-    questions = (k * by_question.var(ddof=1) - left) / k
-    seeds = (n * by_seed.var(ddof=1) - left) / n
-    return tuple(max(0.0, float(v)) for v in (questions, seeds, left))
+    return tuple(max(0.0, float(v)) for v in ((questions - left) / k, (seeds - left) / n, left))

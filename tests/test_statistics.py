@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 
 import numpy as np
 import pytest
@@ -108,7 +109,9 @@ def test_the_seed_decides_the_interval():
 def test_paired_difference_is_antisymmetric_and_the_mean_of_differences(rows):
     after, before = zip(*rows, strict=True)
     forward = statistics.paired_difference(after, before)
-    assert triple(forward) == interval(statistics.mean([a - b for a, b in rows]))
+    differences = [a - b for a, b in rows]
+    known = statistics.mean(differences) if np.ptp(differences) else statistics.over_seeds(differences)
+    assert triple(forward) == interval(known)
     assert triple(statistics.paired_difference(before, after)) == interval(forward * -1)
 
 
@@ -119,18 +122,178 @@ def test_pairing_removes_what_both_sides_share():
     assert 0.9 < found.low < found.high < 1.1
 
 
-@given(st.lists(st.lists(numbers, min_size=6, max_size=6), min_size=1, max_size=5))
-def test_over_seeds_averages_everything(rows):
+@given(st.lists(st.lists(numbers, min_size=6, max_size=6), min_size=1, max_size=5), st.sampled_from([-4.0, 0.5]))
+def test_over_seeds_averages_everything(rows, factor):
     found = statistics.over_seeds(rows)
     assert found.value == pytest.approx(np.mean(rows))
     assert found.n == 6
-    assert np.min(rows) - 1e-9 <= found.low <= found.high <= np.max(rows) + 1e-9
+    assert found.low < found.value < found.high
+    unit = abs(factor)
+    assert triple(statistics.over_seeds(np.array(rows) * factor, unit=unit)) == pytest.approx(triple(found * factor))
+
+
+def test_over_one_training_is_students_interval_over_users():
+    row = np.random.default_rng(6).normal(1, 2, size=30)
+    found, half = statistics.over_seeds([row]), 2.045229642 * row.std(ddof=1) / math.sqrt(30)  # 29 degrees of freedom
+    assert triple(found) == pytest.approx((row.mean(), row.mean() - half, row.mean() + half))
+    assert found.df == 29 and found.se == pytest.approx(row.std(ddof=1) / math.sqrt(30))
+
+
+def test_over_trainings_that_alone_differ_is_students_interval_over_trainings():
+    levels = np.array([[-1.0], [0.0], [4.0]])
+    found = statistics.over_seeds(levels + np.zeros(20))
+    assert found.df == pytest.approx(2)
+    assert found.high - found.value == pytest.approx(4.302652730 * levels.std(ddof=1) / math.sqrt(3))
 
 
 @given(st.lists(numbers, min_size=2, max_size=12), st.integers(1, 4))
 def test_seeds_that_agree_add_nothing(row, seeds):
     users = [i // 2 for i in range(len(row))]
-    assert triple(statistics.over_seeds([row] * seeds, users)) == interval(statistics.mean(row, users))
+    assert triple(statistics.over_seeds([row] * seeds, users)) == interval(statistics.over_seeds(row, users))
+
+
+def test_copies_within_a_user_add_nothing_over_seeds():
+    table, users = np.random.default_rng(3).normal(size=(3, 20)), np.arange(20)
+    once, many = statistics.over_seeds(table), statistics.over_seeds(np.repeat(table, 4, axis=1), np.repeat(users, 4))
+    assert triple(many) == interval(once) and many.df == pytest.approx(once.df)
+
+
+def test_rows_with_a_gap_in_any_training_are_left_out():
+    table, users = np.random.default_rng(4).normal(size=(3, 20)), np.arange(20) // 2
+    gap = np.insert(table, 5, [math.nan, 9.0, 9.0], axis=1)
+    assert statistics.over_seeds(gap, np.insert(users, 5, 99)) == statistics.over_seeds(table, users)
+    with pytest.raises(ValueError, match="No value"):
+        statistics.over_seeds(np.full((2, 3), math.nan))
+
+
+@pytest.mark.parametrize("value, reach", [(0.0, 1), (0.5, 1.5), (-1.0, 2), (3.0, 6)])
+def test_where_nothing_varies_the_interval_still_has_a_width(value, reach):
+    """One user not seen may lie on the other side of 0, as far as the mean or as one unit."""
+    none_of_twelve = 1.959963984540054**2 / (12 + 1.959963984540054**2)
+    for found in (
+        statistics.over_seeds(np.full((3, 12), value)),
+        statistics.over_seeds(np.full((3, 24), value), np.arange(24) // 2),
+        statistics.over_seeds(np.tile([value + 1, value - 1], (1, 12)), np.arange(24) // 2),  # but no user from another
+        statistics.paired_difference(np.full(12, value), np.zeros(12)),
+    ):
+        assert triple(found) == pytest.approx((value, value - reach * none_of_twelve, value + reach * none_of_twelve))
+    wide = statistics.over_seeds(np.zeros((3, 12)), unit=100)
+    assert wide.high == -wide.low == pytest.approx(100 * none_of_twelve)
+
+
+@pytest.mark.parametrize("trainings", [1, 3])
+def test_one_user_proves_nothing(trainings):
+    found = statistics.over_seeds(np.full((trainings, 6), 5.0) + np.arange(trainings)[:, None], np.zeros(6))
+    assert found.low < 0 < found.high
+
+
+def test_trainings_that_undo_each_other_are_not_certain():
+    found = statistics.over_seeds([[1.0, -1.0] * 10, [-1.0, 1.0] * 10])  # no user and no training differs, but cells do
+    assert found.value == 0 and found.high == -found.low > 0.3
+
+
+def drawn(rng, kept, trainings, users, sd, sd_users):
+    """(differences [trainings, n], user of each row), mean 0.1: users have 1 to 6 rows; effects of users have the SD
+    `sd_users`, those of trainings `sd`. `kept`: each is 1, 0 or -1; otherwise normal."""
+    who = np.repeat(np.arange(users), rng.integers(1, 7, users))
+    moved = np.clip(rng.normal(0, sd, (trainings, 1)), -0.45, 0.45)
+    if not kept:
+        noise = rng.normal(0, 0.4, (trainings, len(who)))
+        return 0.1 + moved + rng.normal(0, sd_users, users)[who] + noise, who
+    chance = 0.1 + moved + sd_users * rng.choice([-1, 1], users)[who]
+    changed, u = np.maximum(np.abs(chance), 0.35), rng.random((trainings, len(who)))
+    return np.where(u < (changed + chance) / 2, 1.0, np.where(u < changed, -1.0, 0.0)), who
+
+
+def covered(repetitions, *design, seed=0):
+    """How often the interval of `over_seeds` holds the true mean."""
+    rng = np.random.default_rng(seed)
+    found = [statistics.over_seeds(*drawn(rng, *design)) for _ in range(repetitions)]
+    return np.mean([e.low <= 0.1 <= e.high for e in found])
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept or not", "normal"])
+@pytest.mark.parametrize("trainings", [3, 5, 10])
+def test_over_seeds_covers_the_truth_whatever_trainings_and_users_vary_by(trainings, kept):
+    """Training SD 0 to 20 points, user SD 20 and 45, 48 and 200 users: 93 to 98%, and two errors of 600 runs."""
+    for users, sd, sd_users in itertools.product([48, 200], [0, 0.05, 0.1, 0.2], [0.2, 0.45]):
+        share = covered(600, kept, trainings, users, sd, sd_users, seed=trainings)
+        assert 0.93 - 2 * 0.0104 < share < 0.98 + 2 * 0.0057, (users, sd, sd_users)
+
+
+def test_over_seeds_covers_the_truth_with_one_training_over_users_and_nearly_with_two():
+    assert 0.93 < covered(600, True, 1, 48, 0, 0.2) < 0.98
+    assert all(0.86 < covered(600, True, 2, 48, sd, 0.2) < 0.99 for sd in (0, 0.1, 0.2))
+
+
+def test_over_seeds_is_quick():
+    table, users = np.random.default_rng(0).normal(size=(5, 208)), np.arange(208) % 48
+    seconds = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        statistics.over_seeds(table, users)
+        seconds.append(time.perf_counter() - begun)
+    assert min(seconds) < 0.02
+
+
+def test_equivalent_says_within_outside_or_undecided_by_the_interval_of_90_percent():
+    row = np.random.default_rng(6).normal(0, 1, size=30) + 0.2
+    row += 0.2 - row.mean()
+    half = 1.699127027 * row.std(ddof=1) / math.sqrt(30)  # 95% of Student's t with 29 degrees of freedom lie below
+    for margin, expected in ((0.2 + half + 0.001, True), (0.2 + half - 0.001, None), (5, True), (0.01, None)):
+        outcome, found = statistics.equivalent(row, margin)
+        assert outcome is expected and triple(found) == pytest.approx((0.2, 0.2 - half, 0.2 + half))
+    assert statistics.equivalent(row + 2, 1)[0] is False and statistics.equivalent(row - 2, 1)[0] is False
+    estimate = statistics.over_seeds(row) * 100
+    assert statistics.equivalent(estimate, 100 * (0.2 + half + 0.001))[0] is True
+    assert triple(statistics.equivalent(estimate, 1)[1]) == pytest.approx((20, 20 - 100 * half, 20 + 100 * half))
+    normal = statistics.equivalent(statistics.Estimate(0.0, -1.96, 1.96, 9), 1.65)[
+        1
+    ]  # any other interval as a normal's
+    assert (normal.low, normal.high) == pytest.approx((-1.645, 1.645), abs=1e-3)
+
+
+def test_nothing_that_varies_is_equivalent_only_beyond_what_an_unseen_user_may_do():
+    assert statistics.equivalent(np.zeros((3, 20)), 0.01)[0] is None
+    assert statistics.equivalent(np.zeros((3, 20)), 0.2)[0] is True
+
+
+@pytest.mark.parametrize("ends, margin", [((-1, 1), 0), ((0, 0), 5)])
+def test_no_margin_and_no_error_are_refused(ends, margin):
+    with pytest.raises(ValueError, match="above 0"):
+        statistics.equivalent(statistics.Estimate(0, *ends, 9), margin)
+
+
+def test_equivalent_errs_at_most_one_time_in_twenty():
+    """The truth, 0.1, lies on the margin: neither "no larger" nor "larger" is right."""
+    rng = np.random.default_rng(9)
+    tables = [drawn(rng, True, 5, 100, 0.05, 0.2) for _ in range(1000)]
+    outcomes = [statistics.equivalent(table, 0.1, users)[0] for table, users in tables]
+    for wrong in (True, False):
+        assert 0.01 < np.mean([outcome is wrong for outcome in outcomes]) < 0.05 + 2 * 0.007
+
+
+def test_detectable_is_found_as_often_as_it_says():
+    rng, found, power = np.random.default_rng(10), [], []
+    variances = 0.2**2 + 0.2**2, 0.1**2, 0.3**2
+    smallest = statistics.detectable(variances, 6, 60)
+    for _ in range(1500):
+        people, seeds = rng.normal(0, math.sqrt(variances[0]), 60), rng.normal(0, 0.1, (6, 1))
+        table = smallest + people + seeds + rng.normal(0, 0.3, (6, 60))
+        estimate = statistics.over_seeds(table)
+        power.append(estimate.low > 0)
+        found.append(statistics.detectable(estimate))
+    assert np.mean(power) == pytest.approx(0.8, abs=0.035)
+    assert np.median(found) == pytest.approx(smallest, rel=0.1)
+
+
+def test_detectable_falls_with_more_of_either_and_follows_the_unit():
+    at = [statistics.detectable((0.04, 0.01, 0.09), *design) for design in ((3, 50), (3, 200), (6, 200), (12, 200))]
+    assert at == sorted(at, reverse=True) and at[0] > 1.5 * at[-1]
+    estimate = statistics.Estimate(0.1, -0.2, 0.4, 50)
+    assert statistics.detectable(estimate) == pytest.approx(0.6 * 2.8016 / 3.9199, abs=1e-4)  # of a normal's interval
+    assert statistics.detectable(estimate * -100) == pytest.approx(100 * statistics.detectable(estimate))
+    assert statistics.detectable(estimate, power=0.9) > statistics.detectable(estimate)
 
 
 def test_seeds_that_disagree_widen_the_interval():
@@ -176,6 +339,27 @@ def test_p_value_is_two_sided(rows):
     assert statistics.paired_p_value(before, after) == forward
 
 
+@pytest.mark.parametrize("trainings", [1, 2, 5])
+def test_p_value_over_trainings_agrees_with_their_interval(trainings):
+    rng = np.random.default_rng(trainings)
+    table, users = rng.normal(size=(trainings, 30)), np.arange(30) // 2
+    found = statistics.over_seeds(table, users)
+    reach = found.high - found.value
+    for shift, sides in ((1.001, True), (0.999, False)):
+        p = statistics.paired_p_value(table - found.value + shift * reach, np.zeros(30), users)
+        assert (p < 0.05) is sides and p == pytest.approx(0.05, abs=0.001)
+    assert statistics.paired_p_value(table, table) == 1
+
+
+def test_a_flag_takes_the_trainings_as_given():
+    rng = np.random.default_rng(3)
+    after, users = rng.normal(0.3, 1, (3, 60)) + [[-0.5], [0], [0.5]], np.arange(60) // 2
+    given = statistics.paired_p_value(after, np.zeros(60), users, trainings_given=True)
+    assert given == statistics.paired_p_value(after.mean(axis=0), np.zeros(60), users)
+    assert given < statistics.paired_p_value(after, np.zeros(60), users)
+    assert type(given) is float
+
+
 def test_p_value_extremes():
     rng = np.random.default_rng(7)
     before = rng.normal(size=40)
@@ -195,8 +379,7 @@ def test_p_values_without_an_effect_are_spread_evenly():
 
 
 def test_a_missing_value_is_no_evidence():
-    gap = statistics.paired_p_value([1, -1, math.nan], [0, 0, 0])
-    assert gap == pytest.approx(statistics.paired_p_value([1, -1], [0, 0]), abs=0.05)
+    assert statistics.paired_p_value([1, -1, math.nan], [0, 0, 0]) == statistics.paired_p_value([1, -1], [0, 0])
 
 
 def test_holm_on_a_worked_example():
@@ -221,6 +404,8 @@ def test_estimates_print_and_scale():
     assert f"{estimate:.1%}" == "50.0% [25.0%, 62.5%]"
     assert f"{estimate}" == "0.50 [0.25, 0.62]"
     assert estimate * -2 == statistics.Estimate(-1.0, -1.25, -0.5, 8)
+    scaled = statistics.Estimate(0.5, 0.25, 0.625, 8, 0.1, 7) * -2
+    assert (scaled.se, scaled.df) == (0.2, 7)
 
 
 def test_what_never_happened_is_not_certain():
@@ -289,6 +474,7 @@ def test_what_did_not_change_is_not_certain_not_to():
     assert same.value == 0 and same.high == -same.low == pytest.approx(statistics.share(0, 32).high)
     after, before = [1, 1, 0, 1] * 8, [0, 1, 0, 1] * 8
     assert statistics.change_in_share(after, before) == statistics.paired_difference(after, before)
+    assert statistics.change_in_share([1] * 32, [0] * 32).low == pytest.approx(1 - 2 * statistics.share(0, 32).high)
 
 
 def test_relative_gain_is_the_ratio_of_sums_less_one():
@@ -344,6 +530,7 @@ def test_a_change_that_goes_one_way_keeps_room_for_the_other():
     plain, found = statistics.over_seeds(gained - before), statistics.change_over_seeds(gained, before)
     assert (found.value, found.high) == (plain.value, plain.high)
     assert found.low == pytest.approx(plain.low - missed)
+    assert found.se == pytest.approx((found.high - found.low) / 3.92, rel=1e-4)  # so that `equivalent` leaves room too
     lost = statistics.change_over_seeds(before + np.zeros((2, 1)), gained)
     assert (lost.low, lost.high) == pytest.approx((-found.high, -found.low))
     assert statistics.change_over_seeds(both, before) == statistics.over_seeds(both - before)

@@ -69,7 +69,7 @@ def change(after, before, *, seed=0, resamples=2000):
     """{stage: `Estimate`} of the parts of accuracy after - before, as shares, and "all", their sum.
 
     `after` are kinds of errors [training seeds, problems]; `before` is the same, row by row, or [problems] where it is
-    one model. Intervals hold 95% and resample problems and training seeds together, as `statistics.over_seeds` does.
+    one model. Intervals hold 95% and resample problems and training seeds together (`statistics.resampled`).
     """
     after, before = passed(after), passed(before)
     n, links = after.shape[1:]
