@@ -1,5 +1,6 @@
 """How Sphinx builds the site: the committed notebooks as they are, the package's docstrings, formulas without a network."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from docutils import nodes
 from docutils.utils.math import latex2mathml
 
 import mipo_nb
+from mipo_nb.engine.process import quieten
+from mipo_nb.lab.notebooks import collection
 
 project, author, release = "MIPO notebooks", "The MIPO notebooks' authors", mipo_nb.__version__
 copyright = "the authors; text CC BY 4.0, code Apache-2.0"
@@ -75,6 +78,11 @@ def _modules():
 def _complete(app, page, source):
     if page == "docs/api":
         source[0] += _modules()
+    folder, _, name = page.rpartition("/")
+    if folder == "notebooks" and (changed := collection()[name].changed_since):
+        notebook = json.loads(source[0])
+        notebook["cells"][0]["source"] += ["\n\n", f"*{changed}*"]
+        source[0] = json.dumps(notebook)
 
 
 def _front_page(app, error):
@@ -83,6 +91,7 @@ def _front_page(app, error):
 
 def setup(app):
     """Formulas become MathML when the site is built: browsers draw it themselves, with no script from elsewhere."""
+    quieten()  # the page on the package imports all of it
     app.add_html_math_renderer("mathml", (_inline, None), (_displayed, None))
     app.connect("source-read", _complete)
     app.connect("build-finished", _front_page)

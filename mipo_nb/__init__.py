@@ -18,8 +18,13 @@ MODULES = {
     "pairs": "pairs", "scoring": "scoring", "objectives": "objectives", "training": "training",
     "information": "information", "preferences": "preferences", "evaluation": "evaluation", "statistics": "statistics",
     # base: what everything stands on
-    "errors": "base.errors", "files": "base.files", "jsonl": "base.jsonl", "progress": "base.progress", "hardware": "base.hardware",
+    "errors": "base.errors", "files": "base.files", "jsonl": "base.jsonl", "rows": "base.rows", "progress": "base.progress", "hardware": "base.hardware",
     "embedded": "base.embedded",
+    # wishes: whether a response does what a user wished
+    "sentences": "wishes.sentences", "refusals": "wishes.refusals", "recital": "wishes.recital",
+    "languages": "wishes.languages", "grammar": "wishes.grammar", "response": "wishes.response", "kind": "wishes.kind",
+    "forms": "wishes.forms", "endings": "wishes.endings", "lists": "wishes.lists", "address": "wishes.address",
+    "phrases": "wishes.phrases", "figures": "wishes.figures", "mentions": "wishes.mentions", "topics": "wishes.topics",
     # engine: the same numbers, faster
     "attention": "engine.attention", "packing": "engine.packing", "linear": "engine.linear",
     "decoding": "engine.decoding", "templates": "engine.templates", "trainers": "engine.trainers",

@@ -5,37 +5,81 @@ models are compared in pairs (`statistics.paired_difference`), clustered by user
 """
 
 import random
-import re
 
 import numpy as np
 
 from mipo_nb import preferences
 from mipo_nb.base.errors import UserError
 from mipo_nb.information import area_under_curve, identified
-
-# A refusal speaks in the first person, or of the question; "I can't wait" and "if you are unable to" are none.
-_REFUSAL = re.compile(
-    r"\bi (?:can(?:no|['’])t|can not|could(?: not|n['’]t))\b(?! wait| help but| stress| imagine| emphasi[sz]e| recommend)"
-    r"|\bi(?:['’]m| am) (?:not able|unable|afraid (?:i|that|not)\b|sorry,? but)|\bas an? (?:ai|(?:large )?language model)\b"
-    r"|\bi (?:do not|don['’]t) (?:have (?:access|enough|the ability)|know(?: the answer|[.!]|$))"
-    r"|\bnot enough information\b|\bcannot be (?:determined|answered)\b"
-    r"|\blo siento,? (?:pero )?no\b|\bno puedo (?:ayudar|responder)|\bdésolée?,? (?:mais )?je ne\b|\bje ne peux pas\b",
-    re.IGNORECASE,
-)
-
-
-def refuses(text):
-    """Whether a text refuses to answer, by the usual words of a refusal; every count of refusals uses this rule."""
-    return bool(_REFUSAL.search(text))
+from mipo_nb.wishes import recital
+from mipo_nb.wishes.refusals import refuses
 
 
 def preferences_kept(rows, responses):
     """Array [n]: share of the row's checkable preferences that the response keeps, NaN where a row has none."""
     shares = []
-    for row, response in zip(rows, responses, strict=True):
-        keeps = [preferences.keeps(response, p, row["name"]) for p in preferences.checkable(row["preferences"])]
+    for row, response in zip(rows, _read(rows, responses), strict=True):
+        wished = preferences.checkable(row["preferences"])
+        keeps = [preferences.KINDS[p["kind"]].keeps(response, p["value"]) for p in wished]
         shares.append(np.mean(keeps) if keeps else np.nan)
     return np.array(shares, dtype=float)
+
+
+def kept_matrix(rows, responses):
+    """(kinds, array [n responses, kinds] of bool): every rule on every response, whatever its user wished.
+
+    What a user's own kind shows beyond the same column at other users' responses is for the user; the rest is a style for
+    everyone. A number (of `at_most_words`) is the user's own, else in turn one of those that other users named.
+    """
+    kinds, wished = list(preferences.KINDS), [preferences.checkable(row["preferences"]) for row in rows]
+    own = [{p["kind"]: p["value"] for p in some} for some in wished]
+    named = {kind: [values[kind] for values in own if values.get(kind) is not None] or [None] for kind in kinds}
+    kept = np.zeros((len(own), len(kinds)), dtype=bool)
+    for i, response in enumerate(_read(rows, responses)):
+        for j, kind in enumerate(kinds):
+            value = own[i].get(kind, named[kind][i % len(named[kind])])
+            kept[i, j] = preferences.KINDS[kind].keeps(response, value)
+    return kinds, kept
+
+
+def _read(rows, responses):
+    """Each response as its user's `preferences.Response`, with the wishes as the row and its context word them."""
+    for row, text in zip(rows, responses, strict=True):
+        wishes = recital.wishes_in(row["context"], tuple(p["text"] for p in row["preferences"]))
+        yield preferences.Response(text, row["name"] or "", wishes)
+
+
+def asked_matrix(rows, kinds):
+    """Array [n, kinds] of bool: which of the `kinds` each row's user wished."""
+    wished = [{p["kind"] for p in preferences.checkable(row["preferences"])} for row in rows]
+    return np.array([[kind in some for kind in kinds] for some in wished], dtype=bool)
+
+
+def for_the_user(asked, kept):
+    """{"kept", "for everyone", "for the user"}: arrays [n] whose means are three shares of the wishes, 0 to 1.
+
+    `asked` [n, kinds] says which kinds a row's user wished, `kept` [n, kinds] which its response keeps, asked or not (0
+    to 1: several draws may be averaged). "kept" is how often a wish is kept; "for everyone" how often the responses to
+    users who did not wish it keep the same kind, a style; "for the user" is the first without the second. The values are
+    linear in the responses, so that differences of models can be averaged over users and trainings as any others; a
+    kind that nobody, or everybody, wished counts for nothing.
+    """
+    asked, kept = np.asarray(asked, dtype=float), np.asarray(kept, dtype=float)
+    wishes, others = asked.sum(0), (1 - asked).sum(0)
+    counted = (wishes > 0) & (others > 0)
+    weight = np.where(counted, wishes, 0) / max(wishes[counted].sum(), 1)  # each kind's share of all wishes
+    own = asked * kept @ (weight / np.maximum(wishes, 1)) * len(asked)
+    style = (1 - asked) * kept @ (weight / np.maximum(others, 1)) * len(asked)
+    return {"kept": own, "for everyone": style, "for the user": own - style}
+
+
+def misapplied(rows, responses):
+    """Array [n]: share of the user's wishes that must not act on the row (its `must_not`, a list of kinds) and do; NaN
+    where the user has none of these. What a response to somebody else's letter owes to nobody's wish."""
+    kinds, kept = kept_matrix(rows, responses)
+    asked = asked_matrix(rows, kinds) & np.array([[kind in row["must_not"] for kind in kinds] for row in rows])
+    with np.errstate(invalid="ignore"):
+        return (asked & kept).sum(1) / asked.sum(1)
 
 
 def preference_kinds(rows):
@@ -43,16 +87,18 @@ def preference_kinds(rows):
     return [next((p["kind"] for p in preferences.checkable(r["preferences"])), "") for r in rows]
 
 
-def text_health(rows, responses):
+def text_health(rows, responses, finished=None):
     """`pandas.DataFrame` [n rows]: what must not get worse while another score gets better.
 
     `repetition`: share of 4-grams of words that occurred before in the response. `refusal`: 0 or 1, by `refuses`.
-    `words`: length. `echo`: share of the response's 4-grams that are copied from the context. `asked_short`: whether
-    the user asked for at most N words.
+    `words`: length. `echo`: share of the response's 4-grams that are copied from the context. `empty`: 0 or 1.
+    `asked_short`: whether the user asked for a short answer. `cut`: 0 or 1, where `finished` [n] says which responses
+    ended by themselves.
     """
     import pandas as pd
 
-    return pd.DataFrame([_health(row, response) for row, response in zip(rows, responses, strict=True)])
+    table = pd.DataFrame([_health(row, response) for row, response in zip(rows, responses, strict=True)])
+    return table if finished is None else table.assign(cut=1.0 - np.asarray(finished, dtype=float))
 
 
 def _health(row, response):
@@ -62,7 +108,8 @@ def _health(row, response):
         "refusal": float(refuses(response)),
         "words": float(len(preferences.words(response))),
         "echo": float(np.mean([gram in context_grams for gram in grams])) if grams else 0.0,
-        "asked_short": any(p["kind"] == "at_most_words" for p in row["preferences"]),
+        "empty": float(not response.strip()),
+        "asked_short": any(p["kind"] in ("at_most_words", "one_sentence") for p in row["preferences"]),
     }
 
 

@@ -3,6 +3,7 @@
 One interface for two backends: a model in this process, or an OpenAI-compatible server (vLLM, llama.cpp, Ollama ...).
 """
 
+import bisect
 import itertools
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from mipo_nb import prompts
 from mipo_nb.base.files import kept
 from mipo_nb.base.progress import progress
-from mipo_nb.engine.decoding import Sampling, decode, ends_of
+from mipo_nb.engine.decoding import Sampling, chances, decode, ends_of, generate
 from mipo_nb.engine.linear import packed_weights
 from mipo_nb.engine.packing import enable_packing
 from mipo_nb.engine.server import Server
@@ -28,18 +29,19 @@ def cut_to_sentence(text):
 
 
 def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, description="sampling"):
-    """A `datasets.Dataset` with one row per conversation (message lists): `text`, and `finished`.
+    """A `datasets.Dataset` with one row per conversation (message lists): `text`, `tokens` and `finished`.
 
-    A response that reaches `max_new_tokens` is cut back to its last complete sentence and has `finished` False.
-    Conversations that begin alike are sampled in one batch; batch i is seeded with (seed, i). With a `folder` each
-    finished batch is kept there, so a killed run loses one batch at most and goes on to the same texts. `model` may be
-    a `Server`, whose answers are kept one by one. Raises `UserError` for a conversation
-    longer than the model takes, or a server that gives up.
+    `tokens` are the ids that were drawn, the token that ended the response included. A response that reaches
+    `max_new_tokens` has `finished` False, no end among its tokens, and the text that `sampling.at_limit` leaves of it.
+    Row i is drawn with the random numbers of (seed, i) (`decoding.chances`). With a `folder` each finished batch is
+    kept there, so a killed run loses one batch at most and goes on to the same texts. `model` may be a `Server`, whose
+    answers are kept one by one and have no `tokens`. Raises `UserError` for a conversation longer than the model takes,
+    or a server that gives up.
     """
     options = {"seed": seed, "folder": folder, "description": description}
     if isinstance(model, Server):
-        return whole_sentences(model.sample(conversations, sampling, **options))
-    return whole_sentences(_drawn(model, tokenizer, conversations, sampling, **options))
+        return at_limit(model.sample(conversations, sampling, **options), sampling, None)
+    return at_limit(_drawn(model, tokenizer, conversations, sampling, **options), sampling, tokenizer)
 
 
 def replies(model, tokenizer, conversations, *, max_tokens, batch_size=32, description="replies"):
@@ -51,15 +53,15 @@ def replies(model, tokenizer, conversations, *, max_tokens, batch_size=32, descr
 def _drawn(model, tokenizer, conversations, sampling, **options):
     ids, ends = token_ids(model, tokenizer, conversations, sampling), ends_of(model, tokenizer)
 
-    def respond(rows, ticks):
-        return continued(model, [ids[i] for i in rows], sampling, ends, ticks)
+    def respond(rows, *how):
+        return continued(model, [ids[i] for i in rows], sampling, ends, *how)
 
     return in_batches(respond, model, tokenizer, ids, sampling, **options)
 
 
-def continued(model, ids, sampling, ends, ticks=None):
+def continued(model, ids, sampling, ends, *how):
     """(new tokens, finished) for each row of token `ids`: by `decoding.decode`, or by `generate` where it cannot run."""
-    return decode(model, ids, sampling, ends, ticks) if enable_packing(model) else generate(model, ids, sampling, ends)
+    return decode(model, ids, sampling, ends, *how) if enable_packing(model) else generate(model, ids, sampling, ends)
 
 
 def token_ids(model, tokenizer, conversations, sampling):
@@ -71,9 +73,10 @@ def token_ids(model, tokenizer, conversations, sampling):
 
 
 def in_batches(respond, model, tokenizer, ids, sampling, *, seed, folder=None, description="sampling"):
-    """[{"text", "finished"}] from `respond(rows, ticks)`, which gives (tokens, finished) for each of these rows.
+    """[{"text", "tokens", "finished"}] from `respond(rows, ticks, chance)`: (tokens, finished) for each of these rows.
 
-    `ids` are the rows' token ids, which decide what is batched together; `respond` advances `ticks` at each token.
+    `ids` are the rows' token ids, which decide what is batched together; `respond` advances `ticks` at each token and
+    draws by `chance` (`decoding.chances`).
     """
     import torch
 
@@ -86,8 +89,8 @@ def in_batches(respond, model, tokenizer, ids, sampling, *, seed, folder=None, d
             ticks = itertools.islice(bar, sampling.max_new_tokens)
 
             def draw(number=number, batch=batch, ticks=ticks):
-                torch.manual_seed((seed * 1_000_003 + number) % 2**63)
-                return _texts(tokenizer, respond(batch, ticks))
+                torch.manual_seed((seed * 1_000_003 + number) % 2**63)  # for `generate`, which draws for itself
+                return _texts(tokenizer, respond(batch, ticks, chances(seed, batch, sampling.max_new_tokens)))
 
             file = Path(folder) / f"batch-{number:04d}.json" if folder else None
             responses.update(zip(batch, kept(file, draw), strict=True))
@@ -96,39 +99,33 @@ def in_batches(respond, model, tokenizer, ids, sampling, *, seed, folder=None, d
     return [responses[i] for i in range(len(ids))]
 
 
-def whole_sentences(responses):
-    """Responses {"text", "finished"} as a `datasets.Dataset`, unfinished ones cut to their last sentence."""
+def at_limit(responses, sampling, tokenizer):
+    """Responses {"text", "tokens", "finished"} as a `datasets.Dataset`, unfinished ones as `sampling.at_limit` says.
+
+    A text is cut where its tokens can be: behind the token in which its last sentence ends.
+    """
     from datasets import Dataset
 
-    return Dataset.from_list([r if r["finished"] else {**r, "text": cut_to_sentence(r["text"])} for r in responses])
+    def left_of(response):
+        if response["finished"] or sampling.at_limit == "whole":
+            return response
+        text = cut_to_sentence(response["text"]) if sampling.at_limit == "sentence" else ""
+        if "tokens" not in response:
+            return {**response, "text": text}
+        tokens = response["tokens"]
+        spells = lambda n: _spelt(tokenizer, tokens[:n]).startswith(text)  # noqa: E731
+        tokens = tokens[: bisect.bisect_left(range(len(tokens)), True, key=spells)] if text else []
+        return {**response, "text": _spelt(tokenizer, tokens), "tokens": tokens}
+
+    return Dataset.from_list([left_of(response) for response in responses])
+
+
+def _spelt(tokenizer, tokens):
+    return tokenizer.decode(tokens, skip_special_tokens=True).strip()
 
 
 def _texts(tokenizer, responses):
-    decoded = [tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens, _ in responses]
-    return [{"text": text, "finished": finished} for text, (_, finished) in zip(decoded, responses, strict=True)]
-
-
-def generate(model, ids, sampling, ends, processors=()):
-    """What `decoding.decode` returns, by transformers' own `generate`: for models it cannot run, and as its check.
-
-    `processors` are of transformers' class `LogitsProcessor`; they come before temperature, top-k and top-p.
-    """
-    import torch
-    from transformers import LogitsProcessorList
-
-    if len(ids) > 1 and getattr(model, "_is_stateful", False):  # padding would go through its recurrent layers
-        return [generate(model, [row], sampling, ends, processors)[0] for row in ids]
-    width, pad = max(map(len, ids)), min(ends, default=0)
-    tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=model.device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=model.device)
-    options = {"max_new_tokens": sampling.max_new_tokens, "eos_token_id": sorted(ends) or None, "pad_token_id": pad}
-    options["repetition_penalty"] = 1.0  # some models' files set another, which would change the distribution
-    options["do_sample"] = sampling.temperature > 0
-    if options["do_sample"]:
-        options |= {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
-    processors = LogitsProcessorList(processors)
-    with torch.inference_mode():
-        sequences = model.generate(tokens, attention_mask=mask, logits_processor=processors, **options)
-    completions = sequences[:, width:].tolist()
-    stops = [next((k for k, t in enumerate(row) if t in ends), None) for row in completions]
-    return [(row[:stop], stop is not None) for row, stop in zip(completions, stops, strict=True)]
+    """Rows of (tokens, finished) with their texts, to which the token that ends a response does not belong."""
+    ends = [len(tokens) - finished for tokens, finished in responses]
+    texts = [_spelt(tokenizer, tokens[:end]) for (tokens, _), end in zip(responses, ends, strict=True)]
+    return [{"text": y, "tokens": ids, "finished": done} for y, (ids, done) in zip(texts, responses, strict=True)]

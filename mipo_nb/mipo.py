@@ -45,12 +45,10 @@ def make_pairs(
         f"rejected responses {negative}": pairs.negative_conversations(rows, negative, seed=seed),
     }
     chosen, rejected = (
-        step(name, generation.sample, model, tokenizer, put, sampling or Sampling(), seed=seed + k)["text"]
+        step(name, generation.sample, model, tokenizer, put, sampling or Sampling(), seed=seed + k)
         for k, (name, put) in enumerate(conversations.items(), 1)
     )
-    return pairs.build(
-        rows, list(chosen), list(rejected), tokenizer, negative=negative, max_length=max_length, at_least=at_least
-    )
+    return pairs.build(rows, chosen, rejected, tokenizer, negative=negative, max_length=max_length, at_least=at_least)
 
 
 def train(start, reference_model, tokenizer, preferred, recipe, *, folder=None, scoring_batch=16, step=call):

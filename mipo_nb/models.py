@@ -13,9 +13,9 @@ from pathlib import Path
 
 from mipo_nb.base.embedded import embedded_folder
 from mipo_nb.base.errors import UserError
-from mipo_nb.engine import templates
-from mipo_nb.engine.checkpoints import adapter_hash
-from mipo_nb.engine.process import keep_freed_memory, quieten, settle_imports
+from mipo_nb.base.files import content_hash, stamps
+from mipo_nb.engine import checkpoints, templates
+from mipo_nb.engine.process import keep_freed_memory, keep_to_quota, quieten, settle_imports
 
 
 def resolve(name):
@@ -30,14 +30,15 @@ def resolve(name):
     return repo, revision or None
 
 
-def load_tokenizer(name):
-    """The tokenizer, padding on the left as generation wants. Raises `UserError` without a chat template."""
+def load_tokenizer(name, template_options=()):
+    """The tokenizer, padding on the left as generation wants; `template_options` are those of `templates.settle`. Raises
+    `UserError` without a chat template."""
     from transformers import AutoTokenizer
 
     tokenizer = _from_hub(AutoTokenizer, name)
     if tokenizer.chat_template is None:
         raise UserError(f"Model '{name}' has no chat template; choose an instruct model, whose name often ends so.")
-    templates.settle(tokenizer)
+    templates.settle(tokenizer, **dict(template_options))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
@@ -53,20 +54,20 @@ def load_config(name):
     return _from_hub(AutoConfig, name)
 
 
-def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, adapter=None):
+def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, template_options=(), adapter=None):
     """A causal language model in evaluation mode, and its tokenizer.
 
     `four_bit` loads NF4 weights through bitsandbytes (the Q of QLoRA). `adapter` is a folder with a LoRA adapter, or a
     whole model that was trained from this one and is loaded in its place. Raises `UserError` for an unknown model, a
-    missing chat template or adapter, and for 4-bit where bitsandbytes does not load.
+    missing chat template or adapter, for 4-bit where bitsandbytes does not load, and as `checkpoints.attach` does.
     """
     quieten()  # before the libraries are imported, which they announce
     keep_freed_memory()
+    keep_to_quota()
     import torch
-    from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    tokenizer = load_tokenizer(name)
+    tokenizer = load_tokenizer(name, template_options)
     settle_imports()
     lora = adapter is not None and (Path(adapter) / "adapter_config.json").exists()
     if adapter is not None and not lora and not (Path(adapter) / "config.json").exists():
@@ -77,8 +78,9 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, adapter=None):
     model = _from_hub(AutoModelForCausalLM, name, None if lora else adapter, **options)
     if not four_bit:
         model = model.to(device)
+    model.as_loaded = _held(model)
     if lora:
-        model = PeftModel.from_pretrained(model, adapter)
+        model = checkpoints.attach(model, adapter, name)
     return model.eval(), tokenizer
 
 
@@ -110,29 +112,28 @@ def _from_hub(cls, name, folder=None, **options):
         ) from e
 
 
-@functools.lru_cache
-def _weights_digest(files):
-    """Hash of safetensors; `files` holds (path, size, time of change), so that a changed file is read again."""
-    digest = hashlib.sha256()
-    for path, _, _ in files:
-        with open(path, "rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()[:16]
-
-
 def revision_of(model):
-    """What identifies the weights: the commit on the hub, or a hash of a folder's safetensors."""
-    if commit := getattr(model.config, "_commit_hash", None):
-        return commit
-    files = sorted(Path(model.config._name_or_path).glob("*.safetensors"))
-    return _weights_digest(tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files))
+    """What identifies the weights that were loaded: the commit on the hub, or a hash of a folder's safetensors."""
+    return getattr(model.config, "_commit_hash", None) or content_hash(_files(model))
+
+
+def _files(model):
+    return sorted(Path(model.config._name_or_path).glob("*.safetensors"))
+
+
+def _held(model):
+    """(hash of the weights in memory, what their files look like): `model.as_loaded` until one of them changes."""
+    return checkpoints.weights_hash(model), stamps(_files(model))
 
 
 def fingerprint(model):
-    """A JSON-able description of a model's weights: base revision, type, quantization, and a hash of its adapter."""
-    parameter = next(model.parameters())
-    quantized = bool(getattr(model, "is_loaded_in_4bit", False))
-    return [revision_of(model), str(parameter.dtype), parameter.device.type, quantized, adapter_hash(model)]
+    """A JSON-able description of a model's weights: base revision, or a hash of the weights in memory where they are not
+    those that `load` found there; type, quantization, a hash of the adapters in use, and how they are where unusual."""
+    parameter, held = next(model.parameters()), _held(model)
+    weights = revision_of(model) if held == getattr(model, "as_loaded", None) else held[0]
+    quantized, use = bool(getattr(model, "is_loaded_in_4bit", False)), checkpoints.adapter_use(model)
+    kind = [str(parameter.dtype), parameter.device.type, quantized]
+    return [weights, *kind, checkpoints.adapter_hash(model), *use]
 
 
 @dataclass(frozen=True)
@@ -156,17 +157,16 @@ class Lineage:
         """What identifies the weights for a step's key: equal for untrained lineages of a name, merged or not."""
         files = [_existing(Path(adapter) / "adapter_model.safetensors") for adapter in self.adapters]
         hashes = [hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files]
-        return [self.name, self.merged and bool(hashes), *hashes]
+        folder = Path(self.name).expanduser()
+        return [folder if folder.is_dir() else self.name, self.merged and bool(hashes), *hashes]
 
     def load(self, **how):
         """(model, tokenizer) in evaluation mode, the last adapter attached; `how` goes to `models.load`."""
-        from peft import PeftModel
-
         for adapter in self.adapters:
             _existing(Path(adapter) / "adapter_config.json")
         model, tokenizer = _with_merged(self.name, self.adapters[:-1], how)
         if self.adapters:
-            model = PeftModel.from_pretrained(model, self.adapters[-1])
+            model = checkpoints.attach(model, self.adapters[-1], self.name)
         return model.eval(), tokenizer
 
     def start(self, **how):
@@ -180,6 +180,7 @@ class Lineage:
         """
         from peft import load_peft_weights, set_peft_model_state_dict
 
+        checkpoints.require_base(self.adapters[-1], self.name)
         weights = load_peft_weights(self.adapters[-1], device=next(policy.parameters()).device.type)
         set_peft_model_state_dict(policy, weights)
 
@@ -193,10 +194,8 @@ def _with_merged(name, adapters, how):
 def _merged(name, adapters, **how):
     """What `_with_merged` copies, not to be changed. The latest stays in memory: a round needs the model it begins
     with, and the next round that model with one adapter more."""
-    from peft import PeftModel
-
     model, tokenizer = _with_merged(name, adapters[:-1], how)
-    return PeftModel.from_pretrained(model, adapters[-1]).merge_and_unload(), tokenizer
+    return checkpoints.attach(model, adapters[-1], name).merge_and_unload(), tokenizer
 
 
 def _existing(file):

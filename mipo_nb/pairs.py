@@ -1,15 +1,18 @@
 """Contrastive pairs: a response to the real prompt against a response to another one. Builders and their audits.
 
-A pair has `prompt`, `chosen`, `rejected` as message lists (TRL's conversational preference format), `pair_id`,
-`negative` (how the rejected side was made) and `user_id`. The prompt is always the real one, context included.
+A pair has `prompt`, `chosen`, `rejected` as message lists (TRL's conversational preference format),
+`chosen_ids` and `rejected_ids` (the tokens that are scored and trained on), `pair_id`, `negative` (how the rejected side
+was made) and `user_id`. The prompt is always the real one, context included.
 """
 
 import random
+import re
 
 from mipo_nb import prompts
 from mipo_nb.base.errors import UserError, require_known
 
-NEGATIVES = ("missing_context", "random_context", "random_prompt")
+NEGATIVES = ("missing_context", "random_context", "random_prompt", "random_wish", "random_person")
+SIDES = ("chosen", "rejected")
 
 
 def positive_conversations(rows):
@@ -18,28 +21,59 @@ def positive_conversations(rows):
 
 
 def negative_conversations(rows, negative, *, seed=0):
-    """What the rejected side is sampled from, one conversation per row.
+    """What the rejected side is sampled from, one conversation per row: what its context lacks is what is learned.
 
-    `missing_context`: y- ~ pi_ref(.|x); `random_context`: y- ~ pi_ref(.|x,c') with c' of another user;
-    `random_prompt`: y- ~ pi_ref(.|x',c) with another prompt. Raises `UserError` for another name, or where there is
-    only one user or prompt to choose from.
+    `missing_context`: y- ~ pi_ref(.|x); `random_context`: y- ~ pi_ref(.|x,c') with c' of another user; `random_prompt`:
+    y- ~ pi_ref(.|x',c) with another prompt. Where rows have a `biography` b and a `wish` w, which make the context,
+    `random_wish`: y- ~ pi_ref(.|x,b,w') keeps the person and has another's wish, of other kinds as far as known, and
+    `random_person`: y- ~ pi_ref(.|x,b',w). Raises `UserError` for another name, for rows without these parts, or where
+    there is only one user or prompt to choose from.
     """
     require_known("negative", negative, NEGATIVES)
     rows = list(rows)
     if negative == "missing_context":
         return [prompts.messages(r["prompt"]) for r in rows]
     rng = random.Random(f"{negative}-{seed}")
+    for column in _PARTS[negative]:
+        if not all(r.get(column) for r in rows):
+            raise UserError(f"'{negative}' needs rows with a {column}; add the column, or use 'random_context'.")
+    return [prompts.messages(*_exchanged(row, negative, rows, rng)) for row in rows]
+
+
+# The part that is exchanged, and what else goes into the context then.
+_PARTS = {
+    "random_context": ("context",),
+    "random_prompt": ("prompt",),
+    "random_wish": ("wish", "biography"),
+    "random_person": ("biography", "wish"),
+}
+
+
+def _exchanged(row, negative, rows, rng):
+    """(prompt, context) of a row with one part of another row."""
+    column = _PARTS[negative][0]
+    # Same text or same user is never "another", so the row's own context cannot come back as the random one.
     any_user = negative == "random_prompt"
-    column = "prompt" if any_user else "context"
-    conversations = []
-    for row in rows:
-        # Same text or same user is never "another", so the row's own context cannot come back as the random one.
-        others = [o for o in rows if o[column] != row[column] and (any_user or o["user_id"] != row["user_id"])]
-        if not others:
-            raise UserError(f"'{negative}' needs at least two different {column}s; add rows, or use another negative.")
-        changed = {**row, column: rng.choice(others)[column]}
-        conversations.append(prompts.messages(changed["prompt"], changed["context"]))
-    return conversations
+    others = [o for o in rows if o[column] != row[column] and (any_user or o["user_id"] != row["user_id"])]
+    if negative == "random_wish":
+        others = [o for o in others if not _kinds(o) & _kinds(row)] or others
+    if not others:
+        raise UserError(f"'{negative}' needs at least two different {column}s; add rows, or use another negative.")
+    other = rng.choice(others)
+    if negative == "random_wish":
+        return row["prompt"], f"{row['biography']} {_renamed(other['wish'], other, row)}"
+    if negative == "random_person":
+        return row["prompt"], f"{other['biography']} {_renamed(row['wish'], row, other)}"
+    return ({**row, column: other[column]}[part] for part in ("prompt", "context"))
+
+
+def _kinds(row):
+    return {p["kind"] for p in row.get("preferences") or () if p.get("kind")}
+
+
+def _renamed(text, of, to):
+    """A text about one user as it would be said of another."""
+    return re.sub(rf"\b{re.escape(of['name'])}\b", to["name"], text) if of.get("name") and to.get("name") else text
 
 
 def shuffled(claims, *, seed=0):
@@ -76,29 +110,33 @@ def shuffled(claims, *, seed=0):
 def build(rows, chosen, rejected, tokenizer, *, negative, max_length, at_least=1, conversations=None):
     """(pairs, counts): the usable pairs as a `datasets.Dataset`, and how many rows went where.
 
-    `chosen` and `rejected` are lists of response texts, row by row; the prompt is `conversations[i]`, by default from
-    `positive_conversations` for rows of personal prompts. Left out, in this order: an empty side, one that thinks aloud, sides
-    of one text, a side with which the prompt exceeds `max_length` tokens (TRL would cut or drop it silently). Raises `UserError` when
-    fewer than `at_least` pairs are left.
+    `chosen` and `rejected` are what `generation.sample` returns, or lists of texts, row by row; the prompt is
+    `conversations[i]`, by default from `positive_conversations` for rows of personal prompts. Left out, in this order:
+    an empty side, one that thinks aloud, sides of one text, a side with which the prompt exceeds `max_length` tokens
+    (TRL would cut or drop it silently). "cut" counts the responses, two a row, that reached the limit of their tokens.
+    Sampled tokens go with the pair as `chosen_ids` and `rejected_ids`: with an end only where it was sampled. Raises
+    `UserError` when fewer than `at_least` pairs are left.
     """
     from datasets import Dataset
 
     pairs, counts = [], {"rows": len(rows), "empty": 0, "thinking": 0, "identical": 0, "over-long": 0}
     conversations = positive_conversations(rows) if conversations is None else conversations
-    for number, (row, conversation, plus, minus) in enumerate(zip(rows, conversations, chosen, rejected, strict=True)):
-        if not plus.strip() or not minus.strip():
+    chosen, rejected = list(map(_response, chosen)), list(map(_response, rejected))
+    for number, (row, conversation, *sides) in enumerate(zip(rows, conversations, chosen, rejected, strict=True)):
+        plus, minus = (side["text"].strip() for side in sides)
+        if not plus or not minus:
             counts["empty"] += 1
         elif any(mark in plus + minus for mark in ("<think>", "</think>")):
             counts["thinking"] += 1
-        elif plus.strip() == minus.strip():
+        elif plus == minus:
             counts["identical"] += 1
-        elif any(_n_tokens(tokenizer, conversation, side) > max_length for side in (plus, minus)):
+        elif (ids := _tokens(tokenizer, conversation, sides, max_length)) is None:
             counts["over-long"] += 1
         else:
             labels = {"pair_id": f"{negative}-{number:05d}", "negative": negative, "user_id": row.get("user_id", "")}
-            sides = {"chosen": _answer(plus), "rejected": _answer(minus)}
-            pairs.append({"prompt": conversation, **sides, **labels})
-    counts["pairs"] = len(pairs)
+            answers = {name: _answer(side["text"]) for name, side in zip(SIDES, sides, strict=True)}
+            pairs.append({"prompt": conversation, **answers, **ids, **labels})
+    counts |= {"pairs": len(pairs), "cut": sum(not side["finished"] for side in chosen + rejected)}
     if len(pairs) < at_least:
         raise UserError(
             f"Only {len(pairs)} of {len(rows)} rows make a usable pair ({counts['empty']} empty, {counts['thinking']} "
@@ -107,9 +145,16 @@ def build(rows, chosen, rejected, tokenizer, *, negative, max_length, at_least=1
     return Dataset.from_list(pairs), counts
 
 
-def _n_tokens(tokenizer, conversation, response):
-    prompt = prompts.prompt_ids(tokenizer, conversation)
-    return len(prompt) + len(prompts.completion_ids(tokenizer, conversation, response))
+def _response(of):
+    return of if isinstance(of, dict) else {"text": of, "finished": True}
+
+
+def _tokens(tokenizer, conversation, sides, max_length):
+    """{"chosen_ids", "rejected_ids"} of two responses, None where the prompt with one of them is too long."""
+    room = max_length - len(prompts.prompt_ids(tokenizer, conversation))
+    said = [side["text"] if side.get("tokens") is None else side["tokens"] for side in sides]
+    ids = [prompts.completion_ids(tokenizer, conversation, response) for response in said]
+    return None if max(map(len, ids)) > room else {f"{name}_ids": y for name, y in zip(SIDES, ids, strict=True)}
 
 
 def _answer(text):
@@ -134,8 +179,12 @@ def swap_sides(pairs, *, seed=0):
     random.Random(f"swap-{seed}").shuffle(order)
     swapped = set(order[: len(order) // 2])
 
+    other = {
+        name: name.replace(*order) for order in (SIDES, SIDES[::-1]) for name in pairs.column_names if order[0] in name
+    }
+
     def exchange(row, index):
-        return {"chosen": row["rejected"], "rejected": row["chosen"]} if index in swapped else {}
+        return {name: row[other[name]] for name in other} if index in swapped else {}
 
     return pairs.map(exchange, with_indices=True)
 

@@ -5,7 +5,7 @@ Everything that samples, scores or trains gets its tokens here, so the three alw
 
 from mipo_nb.base.errors import UserError
 
-SYSTEM = "You are a helpful assistant. Answer in two or three sentences."
+SYSTEM = "You are a helpful assistant."
 PROBLEM = "You are a helpful assistant. Solve the problem in a few short steps and end with: The answer is N."
 CHOICE = (
     "You are a helpful assistant. Choose the right option. Say why in one short sentence and end with: The answer is X."
@@ -50,11 +50,14 @@ def prompt_ids(tokenizer, conversation):
 
 
 def completion_ids(tokenizer, conversation, response):
-    """Token ids of a response as the chat template renders it, end-of-turn tokens included.
+    """Token ids of a response: its own, where it is a list of them, else as the chat template renders its text.
 
-    These are the tokens that are scored and trained on: what remains of prompt + completion after the prompt.
-    Raises `UserError` where the template does not render the prompt as a prefix of prompt + completion.
+    These are the tokens that are scored and trained on. A text's are what remains of prompt + completion after the
+    prompt, end-of-turn tokens included. Raises `UserError` where the template does not render the prompt as a prefix of
+    prompt + completion.
     """
+    if not isinstance(response, str):
+        return list(response)
     prompt = prompt_ids(tokenizer, conversation)
     answer = {"role": "assistant", "content": response}
     whole = tokenizer.apply_chat_template([*conversation, answer], return_dict=False)

@@ -1,7 +1,8 @@
 """Where rows come from: the project's own users and prompts, or a JSONL file of someone else's.
 
-A *personal prompt* is a row with `prompt`, `context`, `user_id`, and where known `name` (what the user is called) and
-`preferences` (a list of `{"text", "kind", "value"}`; `kind` is None or a key of `preferences.KINDS`). Splits are
+A *personal prompt* is a row with `prompt`, `context`, `user_id`, and where known `name` (what the user is called),
+`preferences` (a list of `{"text", "kind", "value"}`; `kind` is None or a key of `preferences.KINDS`), and the parts of
+its context: `biography` (who the user is) and `wish` (how the user likes to be answered). Splits are
 `train` (pairs come from here), `dev` (choices are made here) and `test` (measured once). No user is in two splits.
 """
 
@@ -12,14 +13,11 @@ import reprlib
 from pathlib import Path
 
 from mipo_nb.base import jsonl
-from mipo_nb.base.errors import UserError, did_you_mean, require_known
+from mipo_nb.base.errors import UserError, require_known
+from mipo_nb.base.rows import OPTIONAL, SPLITS, checked
 from mipo_nb.preferences import KINDS
 
-SPLITS = ("train", "dev", "test")
 OWN = "own"
-_CALLED_DEV = ("validation", "valid", "val", "development")
-_OPTIONAL = {"name": (str, "text"), "reference_response": (str, "text"), "preferences": (list, "a list of objects")}
-_LARGEST = 10**15  # tables hold fractions and whole numbers of 64 bits, and this one is exact as both
 
 
 def read_jsonl(path, required=()):
@@ -47,52 +45,7 @@ def _all_rows(path, required):
 
 def _rows(path, required):
     """(file and line, checked row) of each line that is not blank."""
-    return ((where, _checked(row, required, where)) for where, row in jsonl.objects(path))
-
-
-def _checked(row, required, where):
-    if "user_id" in required and _is_number(row.get("user_id")):
-        row["user_id"] = str(row["user_id"]).removesuffix(".0")  # tables make 7.0 of 7 where another id is missing
-    for column in required:
-        if column not in row:
-            raise UserError(f"{where}: column '{column}' is missing; rows need {', '.join(required)}.")
-        filled = isinstance(row[column], str) and row[column].strip()
-        _require(filled, f"{where}: column '{column}' must be text that is not empty", row[column])
-    for column, (kind, needed) in _OPTIONAL.items():
-        value = row.get(column)
-        _require(value is None or isinstance(value, kind), f"{where}: column '{column}' must be {needed}", value)
-    for preference in row.get("preferences") or ():
-        _check_preference(preference, where)
-    if row.get("reference_response") is not None:
-        row["reference_response"] = row["reference_response"].lstrip() or None
-    if "split" in row:
-        name = str(row["split"])
-        row["split"] = "dev" if name in _CALLED_DEV else name
-        if row["split"] not in SPLITS:
-            raise UserError(f"{where}: unknown split {reprlib.repr(name)}; {did_you_mean(name, SPLITS)}")
-    return row
-
-
-def _check_preference(preference, where):
-    if not isinstance(preference, dict) or not isinstance(preference.get("text"), str):
-        raise UserError(f'{where}: a preference must be an object like {{"text": ..., "kind": null, "value": null}}.')
-    kind, value = preference.get("kind"), preference.get("value")
-    if kind is not None and (not isinstance(kind, str) or kind not in KINDS):
-        raise UserError(f"{where}: unknown kind of preference {reprlib.repr(kind)}; {did_you_mean(kind, KINDS)}")
-    if kind == "at_most_words":
-        counts = type(value) is int and 0 < value <= _LARGEST
-        _require(counts, f"{where}: the value of 'at_most_words' must be a whole number from 1 to 10**15", value)
-    stored = value is None or isinstance(value, str) or (_is_number(value) and abs(value) <= _LARGEST)
-    _require(stored, f"{where}: a preference's value must be text, null or a number up to 10**15", value)
-
-
-def _is_number(value):
-    return type(value) in (int, float) and abs(value) < math.inf  # True is none, nor is NaN
-
-
-def _require(holds, message, value):
-    if not holds:
-        raise UserError(f"{message}, not {reprlib.repr(value)}.")
+    return ((where, checked(row, required, where, KINDS)) for where, row in jsonl.objects(path))
 
 
 def data_folder():
@@ -104,13 +57,41 @@ def data_folder():
 
 
 def own_users(split):
-    """The project's invented users of one split, as dictionaries."""
-    return [u for u in read_jsonl(data_folder() / "users.jsonl") if u["split"] == split]
+    """The project's invented users of one split, as dictionaries; `wish` and `context` are put together of their parts."""
+    users = (u for u in read_jsonl(data_folder() / "users.jsonl") if u["split"] == split)
+    return [{**u, "wish": (wish := wish_of(u)), "context": f"{u['biography']} {wish}"} for u in users]
+
+
+def wish_of(user):
+    """What a user's preferences say, one sentence after another."""
+    return " ".join(preference["text"] for preference in user["preferences"])
 
 
 def own_prompts(split):
     """The project's open prompts of one split, as strings."""
     return [p["prompt"] for p in read_jsonl(data_folder() / "prompts.jsonl") if p["split"] == split]
+
+
+def own_probes():
+    """The project's probes: a `kind` of wish, a `prompt`, an answer that `keeps` it and one that `breaks` it."""
+    return read_jsonl(data_folder() / "probes.jsonl")
+
+
+def prompts_for_others(split, *, n, seed=0):
+    """A `datasets.Dataset` of `n` rows of own users of one split who ask for a text on which a wish of theirs must not
+    act, such as a letter to somebody else; `must_not` are those kinds of wishes."""
+    from datasets import Dataset
+
+    users, others = own_users(split), read_jsonl(data_folder() / "prompts_for_others.jsonl")
+    rng, rows = random.Random(f"others-{split}-{seed}"), []
+    rng.shuffle(users)
+    for i in range(n):
+        user = users[i % len(users)]
+        kinds = {p["kind"] for p in user["preferences"]}
+        other = rng.choice([o for o in others if kinds & set(o["must_not"])])
+        row = columns({**user, "prompt": other["prompt"]})
+        rows.append({**row, "must_not": sorted(kinds & set(other["must_not"]))})
+    return Dataset.from_list(rows)
 
 
 def personal_prompts(split, *, n, data=OWN, seed=0):
@@ -132,9 +113,7 @@ def personal_prompts(split, *, n, data=OWN, seed=0):
 
 def _own_rows(split, n, seed):
     """n rows in which each user occurs equally often (to within one) and so does each prompt."""
-    # The context is the user's story and their standing wish, which is worded alike for all users of a kind.
-    users = [{**u, "context": f"{u['context']} {u['standing_wish']}"} for u in own_users(split)]
-    prompts = own_prompts(split)
+    users, prompts = own_users(split), own_prompts(split)
     rng = random.Random(f"{split}-{seed}")
     rng.shuffle(users)
     rng.shuffle(prompts)
@@ -174,7 +153,7 @@ def _splits_of_users(located):
             raise UserError(f"{where}: user {reprlib.repr(user)} is in two splits; keep a user in one.")
     by_hash = {row["user_id"]: split_of(row["user_id"]) for _, row in located if row["user_id"] not in named}
     # Rows of one split that were written with all `columns`, to be handed on, are still of that split.
-    handed_on = len(set(by_hash.values())) == 1 and all(row.keys() >= _OPTIONAL.keys() for _, row in located)
+    handed_on = len(set(by_hash.values())) == 1 and all(row.keys() >= OPTIONAL.keys() for _, row in located)
     return (by_hash if handed_on else divide(by_hash)) | named
 
 
@@ -213,5 +192,5 @@ def columns(row):
         **{column: row[column] for column in ("prompt", "context", "user_id")},
         "name": row.get("name") or "",
         "preferences": [{k: p.get(k) for k in ("text", "kind", "value")} for p in row.get("preferences") or []],
-        "reference_response": row.get("reference_response"),
+        **{column: row.get(column) for column in ("reference_response", "biography", "wish")},
     }

@@ -128,7 +128,7 @@ def over_seeds(differences, clusters=None, *, unit=1.0):
     The variance is that of crossed random effects by mean squares (Searle, Casella, McCulloch 1992), of linearised sums
     of each user's rows. It covers 93 to 98% with 3 to 10 trainings (simulated in the tests), 90 to 97% with two. Where
     no user differs from another, each end reaches further by Wilson's upper limit for none of the users, times how far
-    from the mean one not seen may lie: |mean| + max(|mean|, `unit`), with 1 for shares; give that of other scales."""
+    from the mean one not seen may lie: `|mean| + max(|mean|, unit)`, 1 for shares; give that of other scales."""
     table, clusters = _complete(differences, clusters)
     value, sums = float(table.mean()), _sums(table - table.mean(), clusters)
     n, users = table.shape[1], sums.shape[1]

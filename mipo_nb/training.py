@@ -6,13 +6,15 @@ from dataclasses import dataclass, fields
 from numbers import Integral
 from pathlib import Path
 
+import numpy as np
+
 from mipo_nb import models, prompts
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.hardware import hardware
 from mipo_nb.engine import checkpoints
 from mipo_nb.engine.checkpoints import carry_through
-from mipo_nb.pairs import texts, with_reference
-from mipo_nb.scoring import log_probabilities
+from mipo_nb.pairs import SIDES, with_reference
+from mipo_nb.scoring import continuation_log_probabilities
 
 ROUTES = ("shared_prefix", "trl")
 
@@ -39,12 +41,14 @@ class Recipe:
     device: str | None = None  # "cpu" or "cuda"; None: what this machine has
     dtype: str | None = None  # of the base weights; None: the faster one here
     route: str = "shared_prefix"  # or "trl": the same numbers on TRL's own forward pass, slower
+    template_options: tuple = ()  # (name, value) of variables that the chat template reads; takes a dict too
 
     def __post_init__(self):
         if self.device is None or self.dtype is None:
             machine = hardware()
             object.__setattr__(self, "device", self.device or machine.device)
             object.__setattr__(self, "dtype", self.dtype or machine.dtype)
+        object.__setattr__(self, "template_options", tuple(sorted(dict(self.template_options).items())))
         for name in ("learning_rate", "epochs", "batch_size", "accumulate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name} must be a finite number greater than 0, not {getattr(self, name)!r}.")
@@ -61,7 +65,7 @@ class Recipe:
         """The recipe of a run's settings (`lab.settings.Settings`), some numbers of it changed."""
         s = settings
         numbers = {**s.numbers, "rank": s.lora_rank, "seed": s.seed, "device": s.device, "dtype": s.dtype, **changes}
-        return cls(**{field.name: numbers[field.name] for field in fields(cls) if field.name in numbers})
+        return cls(**{f.name: numbers[f.name] for f in fields(cls) if f.name in numbers})
 
     @property
     def pairs_per_step(self):
@@ -70,7 +74,9 @@ class Recipe:
     @property
     def weights(self):
         """How `models.load` is to hold the base weights; for a training of all weights see `train`."""
-        return {"device": self.device, "dtype": self.dtype if self.rank else "float32", "four_bit": self.four_bit}
+        dtype = self.dtype if self.rank else "float32"
+        names = ("device", "four_bit", "template_options")
+        return {"dtype": dtype, **{name: getattr(self, name) for name in names}}
 
 
 def lora(rank=16):
@@ -137,26 +143,37 @@ def reference_log_probabilities(
     `model` is the untrained model (or a PEFT model with its adapter off). Computed once: beta, learning rate and seed
     do not change it.
     """
-    conversations, responses = [*pairs["prompt"]] * 2, texts(pairs, "chosen") + texts(pairs, "rejected")
+    starts, chosen, rejected = map(list, zip(*tokenize(pairs, tokenizer), strict=True))
     kept = {"folder": folder, "description": description}
-    scores = log_probabilities(model, tokenizer, conversations, responses, batch_size=2 * batch_size, **kept)
-    return scores.reshape(2, -1).T
+    scored = continuation_log_probabilities(model, starts * 2, chosen + rejected, batch_size=2 * batch_size, **kept)
+    return np.array([row.sum() for row in scored]).reshape(2, -1).T
 
 
 def tokenize(pairs, tokenizer):
-    """[(prompt ids, chosen ids, rejected ids)]: the tokens that are scored and trained on."""
-    sides = zip(pairs["prompt"], texts(pairs, "chosen"), texts(pairs, "rejected"), strict=True)
+    """[(prompt ids, chosen ids, rejected ids)]: the tokens that are scored and trained on.
+
+    A side's are those that the pair holds, as long as they spell its text; else those of the chat template.
+    """
     return [
-        (prompts.prompt_ids(tokenizer, x), *(prompts.completion_ids(tokenizer, x, y) for y in responses))
-        for x, *responses in sides
+        (
+            prompts.prompt_ids(tokenizer, pair["prompt"]),
+            *(_side_ids(tokenizer, pair, pair[side][-1]["content"], pair.get(f"{side}_ids")) for side in SIDES),
+        )
+        for pair in pairs
     ]
+
+
+def _side_ids(tokenizer, pair, text, ids):
+    spelt = ids and tokenizer.decode(ids, skip_special_tokens=True).strip() == text.strip()
+    return ids if spelt else prompts.completion_ids(tokenizer, pair["prompt"], text)
 
 
 def _with_tokens(pairs, tokenizer):
     """Pairs with the columns of token ids that TRL would make, so that it trains on those that were scored."""
-    for name, ids in zip(
-        ("prompt_ids", "chosen_ids", "rejected_ids"), zip(*tokenize(pairs, tokenizer), strict=True), strict=True
-    ):
+    names = ("prompt_ids", "chosen_ids", "rejected_ids")
+    columns = zip(names, zip(*tokenize(pairs, tokenizer), strict=True), strict=True)
+    pairs = pairs.remove_columns([name for name in names if name in pairs.column_names])
+    for name, ids in columns:
         pairs = pairs.add_column(name, list(ids))
     return pairs
 

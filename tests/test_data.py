@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mipo_nb.preferences import KINDS, checkable, words
+from mipo_nb.preferences import KINDS, checkable, keeps, words
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 SPLITS = {"train", "dev", "test"}
@@ -41,31 +41,34 @@ def kinds(users, *splits):
 
 
 def test_there_are_enough_and_each_split_has_some(users, prompts):
-    assert len(users) >= 240 and len(prompts) >= 80
-    assert {u["split"] for u in users} == {p["split"] for p in prompts} == SPLITS
+    assert Counter(u["split"] for u in users) == {"train": 284, "dev": 60, "test": 124}
+    assert len(prompts) >= 80 and {p["split"] for p in prompts} == SPLITS
 
 
 def test_rows_have_the_documented_columns(users, prompts):
-    assert {tuple(sorted(u)) for u in users} == {
-        ("context", "name", "preferences", "split", "standing_wish", "user_id")
-    }
+    assert {tuple(sorted(u)) for u in users} == {("biography", "name", "preferences", "split", "user_id")}
     assert {tuple(sorted(p)) for p in prompts} == {("prompt", "prompt_id", "split")}
     assert {tuple(sorted(p)) for u in users for p in u["preferences"]} == {("kind", "text", "value")}
-    texts = [u["context"] for u in users] + [p["text"] for u in users for p in u["preferences"]]
+    texts = [u["biography"] for u in users] + [p["text"] for u in users for p in u["preferences"]]
     assert all(t and t == t.strip() for t in texts + [p["prompt"] for p in prompts])
 
 
-def test_standing_wishes_of_a_kind_are_worded_alike(users):
-    """One wording a kind, once the name and the number of words are taken out."""
-    wordings = {}
+def without_name(user, text):
+    return text.replace(user["name"], "N")
+
+
+def test_wishes_of_a_kind_have_several_wordings_and_test_users_others_than_training(users):
+    wordings = defaultdict(set)
     for user in users:
-        kind, value = next((p["kind"], p["value"]) for p in user["preferences"] if p["kind"])
-        wish = user["standing_wish"].removeprefix(user["name"])
-        wordings.setdefault(kind, set()).add(wish.replace(str(value), "N") if value else wish)
-    assert all(len(w) == 1 for w in wordings.values()) and len(wordings) == 16
+        for wish in user["preferences"]:
+            wordings[wish["kind"], user["split"]].add(without_name(user, wish["text"]))
+    for kind, split in wordings:
+        assert len(wordings[kind, split]) >= (2 if split == "dev" else 3), (kind, split)
+        others = set.union(*(wordings.get((kind, other), set()) for other in SPLITS - {split}))
+        assert not wordings[kind, split] & others
 
 
-@pytest.mark.parametrize("column", ["user_id", "name", "context"])
+@pytest.mark.parametrize("column", ["user_id", "name", "biography"])
 def test_users_are_unique_and_so_in_one_split_only(users, column):
     most = Counter(u[column].casefold() for u in users).most_common(1)[0]
     assert most[1] == 1, most
@@ -77,59 +80,85 @@ def test_prompts_are_unique_and_so_in_one_split_only(prompts, column):
     assert most[1] == 1, most
 
 
-def test_the_context_speaks_of_its_user(users):
-    assert [u["user_id"] for u in users if u["name"] not in u["context"]] == []
-
-
-def test_every_user_has_a_checkable_preference_of_a_known_kind(users):
-    assert [u["user_id"] for u in users if not checkable(u["preferences"])] == []
-    assert set(kinds(users, *SPLITS)) == set(KINDS)
-
-
-def test_no_user_has_a_kind_twice(users):
+def test_a_biography_speaks_of_its_user_and_keeps_no_wish(users):
+    assert [u["user_id"] for u in users if u["name"] not in u["biography"]] == []
     for user in users:
-        found = [p["kind"] for p in checkable(user["preferences"])]
-        assert len(found) == len(set(found)), user["user_id"]
+        for wish in user["preferences"]:
+            may = {
+                "two_paragraphs",
+                "one_sentence",
+                "at_most_words",
+                "at_least_words",
+                "no_exclamation",
+                "calls_by_name",
+            }
+            assert wish["kind"] in may or not keeps(user["biography"], wish, user["name"]), user["user_id"]
+
+
+def test_every_user_has_two_wishes_of_different_families(users):
+    for user in users:
+        families = [KINDS[p["kind"]].family for p in user["preferences"]]
+        assert len(families) == len(set(families)) == 2, user["user_id"]
 
 
 @pytest.mark.parametrize("split", sorted(SPLITS))
-def test_seen_kinds_are_spread_evenly(users, split):
+def test_kinds_are_spread_evenly_and_none_holds_more_than_a_tenth(users, split):
     counts = kinds(users, split)
-    seen = [counts[kind] for kind, entry in KINDS.items() if entry.seen]
-    assert min(seen) > 0
-    assert max(seen) - min(seen) <= 1
+    assert max(counts.values()) <= 0.1 * sum(counts.values())
+    by_family = defaultdict(list)
+    for kind, n in counts.items():
+        by_family[KINDS[kind].family].append(n)
+    assert all(max(found) - min(found) <= 1 for found in by_family.values()) and len(by_family) == 3
 
 
-def test_unseen_kinds_occur_among_test_users_only(users):
-    unseen = {kind for kind, entry in KINDS.items() if not entry.seen}
-    trained, tested = set(kinds(users, "train", "dev")), set(kinds(users, "test"))
-    assert tested - trained == unseen
-    assert len(unseen) >= 3
+def test_kinds_that_training_users_do_not_wish_are_known_as_unseen(users):
+    trained, tested = set(kinds(users, "train")), set(kinds(users, "test"))
+    assert trained < tested == set(kinds(users, "dev"))
+    assert tested - trained == {kind for kind, entry in KINDS.items() if not entry.seen}
 
 
-def test_values_fit_their_kind(users):
+def test_values_fit_their_kind_and_are_said(users):
     for user in users:
-        for preference in user["preferences"]:
-            if preference["kind"] == "at_most_words":
-                assert type(preference["value"]) is int and 10 <= preference["value"] <= 100, user["user_id"]
-                assert str(preference["value"]) in words(user["context"]), user["user_id"]
+        for wish in user["preferences"]:
+            if KINDS[wish["kind"]].value is None:
+                assert wish["value"] is None, user["user_id"]
             else:
-                assert preference["value"] is None, user["user_id"]
+                assert str(wish["value"]) in words(wish["text"]), user["user_id"]
 
 
-def test_contexts_are_not_written_from_a_template(users):
+def test_biographies_are_not_written_from_a_template(users):
     where = defaultdict(set)
     for user in users:
-        found = [w.casefold() for w in words(user["context"])]
+        found = [w.casefold() for w in words(user["biography"])]
         for at in range(len(found) - 5):
             where[" ".join(found[at : at + 6])].add(user["user_id"])
     run, ids = max(where.items(), key=lambda item: len(item[1]))
-    assert len(ids) <= 4, (run, sorted(ids))
+    assert len(ids) <= 2, (run, sorted(ids))
 
 
-def test_contexts_fit_a_system_message(users):
-    lengths = [len(words(u["context"])) for u in users]
-    assert min(lengths) >= 12 and max(lengths) <= 90
+def test_biographies_are_short(users):
+    lengths = [len(words(u["biography"])) for u in users]
+    assert min(lengths) >= 12 and max(lengths) <= 45
+
+
+def test_a_probe_keeps_its_wish_and_its_twin_does_not(users, prompts):
+    probes = rows("probes.jsonl")
+    assert len(probes) >= 100 and set(Counter(p["kind"] for p in probes)) == set(kinds(users, "test"))
+    assert {tuple(sorted(p)) for p in probes} == {("breaks", "keeps", "kind", "name", "probe_id", "prompt")}
+    assert not {p["prompt"] for p in probes} & {p["prompt"] for p in prompts if p["split"] != "dev"}
+    for probe in probes:
+        wish = {"kind": probe["kind"], "value": KINDS[probe["kind"]].value}
+        assert keeps(probe["keeps"], wish, probe["name"]), probe["probe_id"]
+        assert not keeps(probe["breaks"], wish, probe["name"]), probe["probe_id"]
+
+
+def test_prompts_for_others_name_the_wishes_that_must_not_act(prompts):
+    others = rows("prompts_for_others.jsonl")
+    assert len(others) >= 40 and {tuple(sorted(o)) for o in others} == {
+        ("must_not", "note", "prompt", "prompt_id", "why")
+    }
+    assert all(o["must_not"] and set(o["must_not"]) <= set(KINDS) for o in others)
+    assert not {o["prompt"] for o in others} & {p["prompt"] for p in prompts}
 
 
 TELLING = {"list", "steps", "bullet", "dollars", "spanish", "french", "minutes", "hours", "example", "research"}
@@ -170,9 +199,8 @@ def test_creative_prompts_and_messages_say_nothing_of_a_user_or_a_wish(users, cr
 def test_people_without_wishes_are_strangers_who_ask_test_prompts_and_have_no_preference(users, prompts):
     people = rows("people_without_wishes.jsonl")
     assert {tuple(sorted(p)) for p in people} == {("context", "name", "prompt", "split", "user_id")}
-    for column in ("user_id", "name", "context"):
-        assert len({p[column] for p in people}) == len(people) == 24
-        assert not {p[column] for p in people} & {u[column] for u in users}
+    assert all(len({p[column] for p in people}) == len(people) == 24 for column in ("user_id", "name", "context"))
+    assert not any({p[column] for p in people} & {u[column] for u in users} for column in ("user_id", "name"))
     tested = {p["prompt"] for p in prompts if p["split"] == "test"}
     assert {p["prompt"] for p in people} <= tested and {p["split"] for p in people} == {"test"}
     for person in people:

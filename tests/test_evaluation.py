@@ -54,6 +54,49 @@ def test_the_kind_is_that_of_the_first_checkable_preference():
     assert evaluation.preference_kinds(rows) == ["in_french", "", "", "dash_list"]
 
 
+def test_every_rule_on_every_response():
+    rows = [
+        row(wish("at_most_words", 3), user="u1"),
+        row(wish("at_most_words", 9), user="u2", name="Bo"),
+        row(wish("ends_with_question"), user="u3", name="Cy"),
+        row(TASTE, user="u4"),
+    ]
+    responses = [
+        "Shall we take a walk?",
+        "Shall we take a walk?",
+        "Walk with me, Cy.",
+        "Sorry, I can't help with that.",
+    ]
+    kinds, kept = evaluation.kept_matrix(rows, responses)
+    assert kinds == list(evaluation.preferences.KINDS) and kept.shape == (4, len(kinds)) and kept.dtype == bool
+    column = {kind: kept[:, kinds.index(kind)].tolist() for kind in kinds}
+    assert column["ends_with_question"] == [True, True, False, False]
+    assert column["calls_by_name"] == [False, False, True, False]
+    # The user's own number, and in turn the others' numbers for those who named none: 3 for the third row.
+    assert column["at_most_words"] == [False, True, False, False]
+    assert not kept[3].any()
+    own = [kept[i, kinds.index(kind)] for i, kind in enumerate(evaluation.preference_kinds(rows)) if kind]
+    np.testing.assert_array_equal(own, evaluation.preferences_kept(rows, responses)[:3])
+
+
+def test_what_is_told_back_is_known_by_the_rows_own_wishes_and_context():
+    about = "Ada bakes. Each answer must name hazards and the way to keep safe from them."
+    wishes = [{"text": "wants hazards named, and the way to keep safe", "kind": "mentions_safety", "value": None}]
+    rows = [row(*wishes, context=about)] * 3
+    responses = ["The way to keep safe is the way.", "Wear gloves to protect your hands.", "Ada wants hazards named."]
+    np.testing.assert_array_equal(evaluation.preferences_kept(rows, responses), [0, 1, 0])
+
+
+def test_two_hundred_responses_take_a_second_or_two():
+    import time
+
+    rows, texts = [row(wish("in_french"))] * 200, ["Walk a little every day, and rest a little afterwards. " * 8] * 200
+    evaluation.kept_matrix(rows[:1], texts[:1])  # loads what tells languages apart
+    began = time.perf_counter()
+    evaluation.kept_matrix(rows, texts)
+    assert time.perf_counter() - began < 4
+
+
 # --- text health ---
 
 

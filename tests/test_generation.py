@@ -45,6 +45,11 @@ def test_a_bold_sentence_keeps_its_marks():
     assert cut_to_sentence("**Soup is good.** Bread") == "**Soup is good.**"
 
 
+def test_another_word_for_what_is_left_at_the_limit_is_explained():
+    with pytest.raises(UserError, match="sentence"):
+        Sampling(at_limit="sentences")
+
+
 @given(st.text("ab .!?\n-", max_size=40))
 def test_a_cut_text_is_an_opening_of_the_text_and_stays_as_it_is(text):
     cut = cut_to_sentence(text)

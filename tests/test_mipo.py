@@ -43,7 +43,7 @@ def test_pairs_are_what_asking_twice_by_hand_gives(model_and_tokenizer, rows):
     made, counts = mipo.make_pairs(model, tokenizer, rows, "missing_context", SHORT, seed=3)
     asked = pairs.positive_conversations(rows), pairs.negative_conversations(rows, "missing_context")
     chosen, rejected = (
-        list(generation.sample(model, tokenizer, conversations, SHORT, seed=3 + k)["text"])
+        generation.sample(model, tokenizer, conversations, SHORT, seed=3 + k)
         for k, conversations in enumerate(asked, 1)
     )
     by_hand, same = pairs.build(rows, chosen, rejected, tokenizer, negative="missing_context", max_length=512)

@@ -1,5 +1,6 @@
 """Loading models: the cache of embedded ones, folders, adapters, 4-bit weights, sentence vectors; no foreign code."""
 
+import copy
 import gc
 import hashlib
 import json
@@ -14,8 +15,9 @@ import pytest
 import torch
 
 from mipo_nb import models, prompts, scoring
-from mipo_nb.base import embedded
+from mipo_nb.base import embedded, files
 from mipo_nb.base.errors import UserError
+from mipo_nb.engine import checkpoints
 
 NAME = "embedded:smollm2-135m"
 SPEC = embedded.EMBEDDED["smollm2-135m"]
@@ -315,6 +317,171 @@ def test_the_revision_sees_a_change_anywhere_in_the_weights(tiny):
 
 
 @pytest.mark.model
+def test_what_is_merged_into_the_weights_identifies_them(tiny, tmp_path):
+    folders = make_adapter(tiny, tmp_path / "a", 1), make_adapter(tiny, tmp_path / "b", 2)
+    base = models.load(str(tiny), dtype="float32")[0]
+    attached, *merged = (
+        models.load(str(tiny), dtype="float32", adapter=f)[0] for f in (folders[0], *folders, folders[0])
+    )
+    merged = [model.merge_and_unload() for model in merged]
+    prints = [json.dumps(models.fingerprint(model)) for model in (base, attached, *merged)]
+    assert prints[2] == prints[4] and len(set(prints)) == 4
+    assert [models.fingerprint(model)[0] == models.revision_of(base) for model in (base, attached, *merged)] == (
+        [True, True, False, False, False]
+    )
+    assert json.dumps(models.fingerprint(copy.deepcopy(merged[0]))) == prints[2]
+    assert json.dumps(models.fingerprint(copy.deepcopy(base))) == prints[0]
+
+
+def swap_rows(weight):
+    weight.data[[3, 40]] = weight.data[[40, 3]]
+
+
+CHANGES = {
+    "in place": lambda weight: weight.data[5, 1:2].add_(0.5),
+    "under no_grad": lambda weight: torch.no_grad()(lambda: weight[5, 1:2].add_(0.5))(),
+    "replaced": lambda weight: setattr(weight, "data", weight.data * -1),
+    "two rows swapped": swap_rows,
+}
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("change", CHANGES)
+def test_weights_that_were_changed_in_memory_are_others(tiny, change):
+    model = models.load(str(tiny))[0]
+    before, weight = models.fingerprint(model), model.get_input_embeddings().weight
+    kept = weight.data.clone()
+    CHANGES[change](weight)
+    changed = models.fingerprint(model)
+    assert changed[0] != before[0] and changed[1:] == before[1:] and models.fingerprint(model) == changed
+    weight.data = kept
+    assert models.fingerprint(model) == before
+
+
+@pytest.mark.model
+def test_models_that_no_file_holds_are_told_apart():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    size = {
+        "vocab_size": 50,
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    first, second = (LlamaForCausalLM(LlamaConfig(**size)) for _ in range(2))
+    assert models.fingerprint(first) != models.fingerprint(second)
+    second.load_state_dict(first.state_dict())
+    assert models.fingerprint(first) == models.fingerprint(second)
+
+
+@pytest.mark.model
+def test_a_file_that_was_replaced_does_not_speak_for_what_was_loaded_before(tiny):
+    earlier = models.load(str(tiny))[0]
+    before = models.fingerprint(earlier)
+    change_a_weight(tiny, 0)
+    later = models.load(str(tiny))[0]
+    assert len({models.fingerprint(earlier)[0], models.fingerprint(later)[0], before[0]}) == 3
+
+
+@pytest.mark.model
+def test_a_model_in_training_is_another_after_every_step(tiny):
+    from peft import LoraConfig, get_peft_model
+
+    for train_all in (False, True):
+        model = models.load(str(tiny), dtype="float32")[0]
+        if not train_all:
+            model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
+        model.train()
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
+        prints = [models.fingerprint(model)]
+        for _ in range(2):
+            model(torch.tensor([[1, 2, 3]]), labels=torch.tensor([[1, 2, 3]])).loss.backward()
+            optimizer.step()
+            prints.append(models.fingerprint(model))
+        assert len({json.dumps(p) for p in prints}) == 3
+        assert len({p[0] for p in prints}) == (3 if train_all else 1)
+
+
+@pytest.fixture
+def two_adapters(tiny, tmp_path):
+    """A model with the adapters "one", which is active, and "two"."""
+    from peft import PeftModel
+
+    folders = make_adapter(tiny, tmp_path / "a", 1), make_adapter(tiny, tmp_path / "b", 2)
+    model = PeftModel.from_pretrained(models.load(str(tiny), dtype="float32")[0], folders[0], adapter_name="one")
+    model.load_adapter(folders[1], adapter_name="two")
+    return model
+
+
+@pytest.mark.model
+def test_the_adapters_in_use_count_and_no_others(tiny, two_adapters):
+    model, seen = two_adapters, {}
+    seen["base"] = models.fingerprint(models.load(str(tiny), dtype="float32")[0])
+    for name in ("one", "two", ["one", "two"]):
+        model.base_model.set_adapter(name)
+        seen[str(name)] = models.fingerprint(model)
+    assert len({json.dumps(p) for p in seen.values()}) == 4 and len({p[0] for p in seen.values()}) == 1
+    model.base_model.set_adapter("one")
+    weights = dict(model.named_parameters())
+    weights[next(name for name in weights if "lora_B.two" in name)].data += 1
+    assert models.fingerprint(model) == seen["one"]
+    with model.disable_adapter():
+        assert models.fingerprint(model) == seen["base"]
+    assert models.fingerprint(model) == seen["one"]
+    model.base_model.set_adapter("two")
+    assert models.fingerprint(model) not in seen.values()
+
+
+@pytest.mark.model
+def test_how_an_adapter_is_applied_counts(tiny, tmp_path, two_adapters):
+    folder = make_adapter(tiny, tmp_path / "c", 1)
+    usual, twice = (
+        json.loads((folder / "adapter_config.json").read_text()) | {"lora_alpha": alpha} for alpha in (4, 8)
+    )
+    prints = []
+    for config in (usual, twice):
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        prints.append(models.fingerprint(models.load(str(tiny), dtype="float32", adapter=folder)[0]))
+    assert len(prints[0]) == 5 and prints[1][:5] == prints[0] != prints[1]  # as `training.lora` has it, and otherwise
+    attached = models.fingerprint(two_adapters)
+    alone = models.fingerprint(models.load(str(tiny), dtype="float32", adapter=tmp_path / "a")[0].merge_and_unload())
+    two_adapters.merge_adapter()
+    added = models.fingerprint(two_adapters)
+    with two_adapters.disable_adapter():  # which takes it off the weights again when they are next used
+        off = models.fingerprint(two_adapters)
+    assert attached not in (alone, added, off) and off not in (alone, added) and added[0] == alone[0] != attached[0]
+
+
+@pytest.mark.model
+def test_layers_that_were_trained_whole_count_with_their_adapter(tiny):
+    from peft import LoraConfig, get_peft_model
+
+    how = LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj"], modules_to_save=["norm"])
+    model = get_peft_model(models.load(str(tiny), dtype="float32")[0], how)
+    before = models.fingerprint(model)
+    with model.disable_adapter():
+        assert models.fingerprint(model) != before
+    next(p for name, p in model.named_parameters() if "modules_to_save" in name).data += 1
+    assert models.fingerprint(model) != before
+
+
+@pytest.mark.parametrize("n", [1, 8, 100, 32_768, 32_769, 100_000])
+def test_sums_see_a_change_anywhere_and_two_that_change_places(n):
+    flat = torch.randint(256, (n,), dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
+    flat[0], flat[-1] = 1, 2
+    before = files.sums(flat)
+    assert len(before) % 8 == 0 and (files.sums(flat.clone()) == before).all()
+    for place in {0, n // 2, n - 1}:
+        changed = flat.clone()
+        changed[place] ^= 1
+        assert (files.sums(changed) != before).any()
+    swapped = flat.clone()
+    swapped[[0, -1]] = flat[[-1, 0]]
+    assert n == 1 or (files.sums(swapped) != before).any()
+
+
+@pytest.mark.model
 def test_a_model_that_is_dropped_gives_its_memory_back(tiny, tmp_path):
     """Though collections leave out what was there before the first model was loaded."""
     for adapter in (None, make_adapter(tiny, tmp_path / "a", 1)):
@@ -336,6 +503,122 @@ def test_four_bit_weights_score_on_a_cpu(model_and_tokenizer):
     exact = scoring.log_probabilities(*model_and_tokenizer, *SCORED)
     assert np.isfinite(found).all() and (found < 0).all()
     assert (found != exact).all() and np.abs(found - exact).max() < 10  # rounded, yet still the same model
+
+
+@pytest.mark.model
+def test_four_bit_weights_are_one_model_before_and_after_their_first_use():
+    """bitsandbytes lays them out anew on some processors. To say what they are must not change what they say."""
+    model, tokenizer = models.load(NAME, four_bit=True)
+    before = models.fingerprint(model)
+    assert before[0] == models.revision_of(model)
+    scores = scoring.log_probabilities(model, tokenizer, *SCORED)
+    assert models.fingerprint(model) == before
+    np.testing.assert_array_equal(scoring.log_probabilities(model, tokenizer, *SCORED), scores)
+    state = model.model.layers[3].mlp.up_proj.weight.quant_state
+    state.absmax = state.absmax.flip(0)
+    assert models.fingerprint(model)[0] != before[0] and models.fingerprint(model)[1:] == before[1:]
+
+
+# --- what an adapter says of its base ---
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("embedded:smollm2-135m", "embedded:smollm2-135m"),
+        ("/somebody/.cache/mipo_nb/smollm2-135m-bcc81830d10c", "embedded:smollm2-135m"),
+        ("Qwen/Qwen2.5-1.5B-Instruct", "Qwen/Qwen2.5-1.5B-Instruct"),
+        ("Qwen/Qwen2.5-1.5B-Instruct@989aa79", "Qwen/Qwen2.5-1.5B-Instruct"),
+        ("/somebody/models/mine/", "mine"),
+        ("~/models/mine", "mine"),
+        ("./models/../mine", "mine"),
+        ("", ""),
+    ],
+)
+def test_a_base_is_called_without_where_it_lies(name, base):
+    assert checkpoints.base_name(name) == base
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("rank", [2, 0])
+def test_what_a_training_writes_holds_no_place_of_this_machine(tiny, some_pairs, tmp_path, monkeypatch, rank):
+    from mipo_nb import training
+
+    monkeypatch.setattr(checkpoints, "EVERY", 0)
+    monkeypatch.setattr(checkpoints, "PATIENCE", 0)
+    folder, numbers = tmp_path / "step", {"learning_rate": 1e-2, "batch_size": 2, "max_length": 256, "dtype": "float32"}
+    keep = [1, 2] if rank else None
+    trained = training.train(str(tiny), some_pairs, None, folder=folder, keep_at=keep, rank=rank, **numbers)
+    written = [f for f in folder.rglob("*") if f.suffix in (".json", ".md", ".txt", ".jinja")]
+    assert len(written) > 2
+    for file in written:
+        assert str(tmp_path) not in file.read_text() and str(Path.home()) not in file.read_text(), file
+    configs = sorted(folder.rglob("adapter_config.json"))
+    assert [json.loads(c.read_text())["base_model_name_or_path"] for c in configs] == ["tiny"] * (4 if rank else 0)
+    model = models.load(str(tiny), dtype="float32", adapter=trained["adapter"])[0]
+    assert models.fingerprint(model) != models.fingerprint(models.load(str(tiny), dtype="float32")[0])
+
+
+@pytest.mark.model
+def test_naming_its_base_leaves_an_adapter_as_it_was(tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(models.load(NAME)[0], LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    model.save_pretrained(tmp_path)
+    before = models.fingerprint(model), (tmp_path / "adapter_model.safetensors").read_bytes()
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert Path(config["base_model_name_or_path"]).is_absolute()
+    checkpoints.name_base(tmp_path)
+    now = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert now == config | {"base_model_name_or_path": NAME}
+    loaded = models.load(NAME, adapter=tmp_path)[0]
+    assert (models.fingerprint(loaded), (tmp_path / "adapter_model.safetensors").read_bytes()) == before
+    assert checkpoints.adapter_hash(loaded) == before[0][4]
+
+
+def adapter_of(tiny, folder, base):
+    """A folder with an adapter that fits the model `tiny` and says that it was trained from `base`."""
+    config = json.loads((make_adapter(tiny, folder, 1) / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": base}))
+    return folder
+
+
+@pytest.mark.model
+def test_an_adapter_of_another_base_is_refused(tiny, tmp_path):
+    folder = adapter_of(tiny, tmp_path / "a", "embedded:another")
+    lineage = models.Lineage(NAME, (folder,))
+    asked = (lambda: models.load(NAME, adapter=folder), lineage.load, lambda: lineage.put_adapter_into(None))
+    for ask in asked:
+        with pytest.raises(UserError, match="was trained from embedded:another, not from embedded:smollm2") as caught:
+            ask()
+        assert one_sentence(caught)
+    with pytest.raises(UserError, match="was trained from Org/Other, not from Org/Model; set MODEL"):
+        checkpoints.require_base(adapter_of(tiny, tmp_path / "b", "Org/Other"), "Org/Model@v1.2")
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("base", ["/gone/with/its/owner", "tiny", "Org/Model", "embedded:another", None])
+def test_a_folder_is_believed_to_be_an_adapters_base(tiny, tmp_path, base):
+    folder = adapter_of(tiny, tmp_path / "a", base)
+    expected = models.fingerprint(models.load(str(tiny), adapter=make_adapter(tiny, tmp_path / "b", 1))[0])
+    assert models.fingerprint(models.load(str(tiny), adapter=folder)[0]) == expected
+
+
+@pytest.mark.model
+def test_hub_names_that_differ_by_case_or_revision_are_one(tiny, tmp_path):
+    for base in ("Org/Model", "org/model", "Org/Model@main"):
+        checkpoints.require_base(adapter_of(tiny, tmp_path / base.replace("/", "-"), base), "Org/Model@v1.2")
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("fault", ["another model's", "half a configuration", "a list"])
+def test_an_adapter_that_does_not_fit_is_explained(tiny, tmp_path, fault):
+    folder = adapter_of(tiny, tmp_path / "a", None)
+    if fault != "another model's":
+        (folder / "adapter_config.json").write_text('{"r": 2, "lo' if fault == "half a configuration" else "[1, 2]")
+    with pytest.raises(UserError, match="does not fit 'embedded:smollm2-135m'; set MODEL to its own base") as caught:
+        models.load(NAME, adapter=folder)
+    assert one_sentence(caught) and str(folder) in str(caught.value)
 
 
 # --- the sentence encoder ---

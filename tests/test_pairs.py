@@ -91,7 +91,7 @@ def build(tokenizer, chosen=CHOSEN, rejected=REJECTED, **options):
 @pytest.mark.model
 def test_pairs_hold_the_real_prompt_and_both_sides(tokenizer):
     made, counts = build(tokenizer)
-    assert counts == {"rows": 12, "empty": 0, "thinking": 0, "identical": 0, "over-long": 0, "pairs": 12}
+    assert counts == {"rows": 12, "empty": 0, "thinking": 0, "identical": 0, "over-long": 0, "pairs": 12, "cut": 0}
     assert list(made["prompt"]) == pairs.positive_conversations(ROWS)
     assert pairs.texts(made, "chosen") == CHOSEN
     assert pairs.texts(made, "rejected") == REJECTED
@@ -113,7 +113,7 @@ def test_unusable_rows_are_counted_in_the_documented_order(tokenizer):
     rejected[6] = "word " * 600
     chosen[7] = "<think>\nBees.\n</think>\n\nLook at the hives."
     made, counts = build(tokenizer, chosen, rejected)
-    assert counts == {"rows": 12, "empty": 3, "thinking": 1, "identical": 2, "over-long": 2, "pairs": 4}
+    assert counts == {"rows": 12, "empty": 3, "thinking": 1, "identical": 2, "over-long": 2, "pairs": 4, "cut": 0}
     assert pairs.texts(made, "chosen") == CHOSEN[8:]
     full = build(tokenizer)[0]
     assert list(made["pair_id"]) == list(full["pair_id"])[8:]  # an id says which row, whatever was left out
@@ -243,3 +243,42 @@ def test_pairs_of_problems_keep_their_conversations(tokenizer):
         rows, list("abc"), list("bca"), tokenizer, negative="random_prompt", max_length=256, conversations=asked
     )
     assert made["prompt"] == asked and pairs.texts(made, "rejected") == list("bca") and made["user_id"] == [""] * 3
+
+
+def sampled(tokenizer, texts, ends=True):
+    """What `generation.sample` returns, each text's first word in the tokens of its letters, as sampling may have it."""
+    ids = [
+        [*(i for letter in text[:4] for i in tokenizer(letter, add_special_tokens=False)["input_ids"]),
+         *tokenizer(text[4:], add_special_tokens=False)["input_ids"], *[tokenizer.eos_token_id] * ends]
+        for text in texts
+    ]  # fmt: skip
+    return [{"text": t, "tokens": y, "finished": ends} for t, y in zip(texts, ids, strict=True)]
+
+
+def test_trained_are_the_tokens_that_were_sampled_and_no_end_that_was_not_written(tokenizer):
+    from mipo_nb import training
+
+    plus, minus = sampled(tokenizer, CHOSEN), sampled(tokenizer, REJECTED, ends=False)
+    made, counts = pairs.build(ROWS, plus, minus, tokenizer, negative="random_context", max_length=512)
+    assert counts["pairs"] == counts["cut"] == counts["rows"] == 12
+    rows = training.tokenize(made, tokenizer)
+    assert [chosen for _, chosen, _ in rows] == [row["tokens"] for row in plus]
+    assert [rejected for *_, rejected in rows] == [row["tokens"] for row in minus]
+    assert all(rejected[-1] != tokenizer.eos_token_id for *_, rejected in rows)
+    exchanged = training.tokenize(pairs.swap_sides(made, seed=1), tokenizer)
+    assert sum(a[1:] == b[:0:-1] for a, b in zip(rows, exchanged, strict=True)) == 6
+    edited = made.map(lambda row: {"chosen": [{"role": "assistant", "content": "Bread."}]})
+    text_tokens = prompts.completion_ids(tokenizer, made[0]["prompt"], "Bread.")
+    assert {tuple(chosen) for _, chosen, _ in training.tokenize(edited, tokenizer)} == {tuple(text_tokens)}
+
+
+def test_a_prompt_with_its_sampled_tokens_must_fit(tokenizer):
+    plus, minus = sampled(tokenizer, CHOSEN), sampled(tokenizer, REJECTED)
+    longest = max(
+        len(prompts.prompt_ids(tokenizer, x)) + len(row["tokens"])
+        for x, *sides in zip(pairs.positive_conversations(ROWS), plus, minus, strict=True)
+        for row in sides
+    )
+    for room, n in ((longest, 0), (longest - 1, 1)):
+        _, counts = pairs.build(ROWS, plus, minus, tokenizer, negative="random_context", max_length=room)
+        assert (counts["over-long"] > 0) == (n > 0)

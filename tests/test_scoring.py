@@ -121,6 +121,37 @@ def test_a_matrix_of_prompts_and_responses_is_what_single_scores_are(model_and_t
     np.testing.assert_allclose(matrix, alone, rtol=1e-4)
 
 
+def test_a_response_depends_on_its_row_and_the_seed_not_on_the_batch(model_and_tokenizer, conversations):
+    model, tokenizer = model_and_tokenizer
+    how = {"temperature": 1.0, "top_p": 1.0, "top_k": 20, "max_new_tokens": 10}
+    together = generation.sample(model, tokenizer, conversations, generation.Sampling(**how, batch_size=8), seed=3)
+    apart = generation.sample(model, tokenizer, conversations, generation.Sampling(**how, batch_size=1), seed=3)
+    assert together.to_list() == apart.to_list()
+    other = generation.sample(model, tokenizer, conversations, generation.Sampling(**how, batch_size=8), seed=4)
+    assert together.to_list() != other.to_list()
+
+
+def test_the_tokens_of_a_response_spell_it_and_end_only_where_it_ended(model_and_tokenizer, conversations):
+    model, tokenizer = model_and_tokenizer
+    how = {"temperature": 0, "max_new_tokens": 24}
+    rows = {
+        choice: generation.sample(model, tokenizer, conversations, generation.Sampling(**how, at_limit=choice), seed=0)
+        for choice in ("sentence", "whole", "drop")
+    }
+    assert {row["finished"] for row in rows["whole"]} == {True, False}
+    for sentence, whole, drop in zip(*rows.values(), strict=True):
+        for row in (sentence, whole, drop):
+            ended = row["tokens"][-1:] == [tokenizer.eos_token_id]
+            assert ended == row["finished"]
+            assert tokenizer.decode(row["tokens"], skip_special_tokens=True).strip() == row["text"]
+        if whole["finished"]:
+            assert sentence == whole == drop
+        else:
+            assert len(whole["tokens"]) == 24 and drop["text"] == "" and drop["tokens"] == []
+            assert sentence["text"] == generation.cut_to_sentence(whole["text"])
+            assert sentence["tokens"] == whole["tokens"][: len(sentence["tokens"])]
+
+
 def test_sampling_resumes_from_finished_batches(model_and_tokenizer, conversations, tmp_path):
     model, tokenizer = model_and_tokenizer
     how = generation.Sampling(max_new_tokens=6, batch_size=2)

@@ -42,7 +42,7 @@ def site(tmp_path_factory):
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", *target.split()[:-1], out], cwd=project_root(), capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and not done.stderr, done.stderr
     return {file: Page(file) for file in sorted(out.rglob("*.html")) if "_static" not in file.parts}
 
 
@@ -91,6 +91,12 @@ def test_notebooks_refer_to_each_other(site):
             said = page.text.partition("<article")[2].partition("</article>")[0]
             named = {Path(urlsplit(link).path).stem for link in re.findall('href="([^"]+)"', said)} - {file.stem}
             assert named & set(collection()), file.name
+
+
+def test_a_page_says_what_changed_since_its_run(site):
+    for file, page in site.items():
+        if file.parent.name == "notebooks":
+            assert collection()[file.stem].changed_since in page.text
 
 
 def test_the_search_knows_words_of_notebooks_and_docstrings(site):

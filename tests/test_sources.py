@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mipo_nb import sources
 from mipo_nb.base.errors import UserError
+from mipo_nb.preferences import KINDS
 
 
 def write(folder, rows):
@@ -105,8 +106,11 @@ def test_own_rows_are_distinct_and_even_over_users(split, n, seed):
     assert len(set(zip(rows["user_id"], rows["prompt"], strict=True))) == len(rows)
     assert spread(rows["user_id"], len(users)) <= 1
     assert set(rows["prompt"]) <= set(asked)
-    contexts = {u["user_id"]: f"{u['context']} {u['standing_wish']}" for u in users}
-    assert all(contexts[u] == c for u, c in zip(rows["user_id"], rows["context"], strict=True))
+    by_id = {u["user_id"]: u for u in users}
+    for row in rows:
+        user = by_id[row["user_id"]]
+        assert row["wish"] == " ".join(p["text"] for p in user["preferences"])
+        assert (row["biography"], row["context"]) == (user["biography"], f"{user['biography']} {row['wish']}")
 
 
 PROMPT_SPREAD = [
@@ -134,14 +138,15 @@ def test_the_seed_decides_which_rows():
 def test_all_columns_are_there_for_own_rows_and_for_a_bare_file(tmp_path):
     own = sources.personal_prompts("train", n=3)
     bare = sources.personal_prompts("train", n=3, data=str(write(tmp_path, [row("Ada", split="train")])))
-    expected = {"prompt", "context", "user_id", "name", "preferences", "reference_response"}
+    expected = {"prompt", "context", "user_id", "name", "preferences", "reference_response", "biography", "wish"}
     assert set(own.column_names) == set(bare.column_names) == expected
-    assert bare[0] == row("Ada", name="", preferences=[], reference_response=None)
+    assert bare[0] == row("Ada", name="", preferences=[], reference_response=None, biography=None, wish=None)
 
 
 def test_optional_columns_of_a_file_are_kept(tmp_path):
     liked = [{"text": "short answers", "kind": "at_most_words", "value": 20}]
-    full = row("u1", name="Ada", preferences=liked, split="dev", reference_response="Soup.")
+    parts = {"biography": "Ada keeps bees.", "wish": "Be brief."}
+    full = row("u1", name="Ada", preferences=liked, split="dev", reference_response="Soup.", **parts)
     found = sources.personal_prompts("dev", n=3, data=str(write(tmp_path, [full])))[0]
     del full["split"]
     assert found == full
@@ -366,6 +371,7 @@ REFUSED = {
     "limit missing": (split_rows(**wish("at_most_words")), 2, "'at_most_words' must be a whole number.*not None"),
     "limit text": (split_rows(**wish("at_most_words", "25")), 2, "'at_most_words' must be.*not '25'"),
     "limit a fraction": (split_rows(**wish("at_most_words", 2.5)), 2, "'at_most_words' must be.*not 2.5"),
+    "another limit zero": (split_rows(**wish("at_least_words", 0)), 2, "'at_least_words' must be.*not 0"),
     "limit zero": (split_rows(**wish("at_most_words", 0)), 2, "'at_most_words' must be.*not 0"),
     "limit negative": (split_rows(**wish("at_most_words", -5)), 2, "'at_most_words' must be.*not -5"),
     "value true": (split_rows(**wish(value=True)), 2, "value must be text, null or a number.*not True"),
@@ -398,7 +404,8 @@ def test_what_others_write_is_read(tmp_path, case):
     content, differs = READ[case]
     for split, rows in everyone(written(tmp_path, content)).items():
         number = sources.SPLITS.index(split)
-        bare = {**row(f"u{number}", f"{number}?"), "name": "", "preferences": [], "reference_response": None}
+        empty = dict.fromkeys(("reference_response", "biography", "wish"))
+        bare = {**row(f"u{number}", f"{number}?"), "name": "", "preferences": [], **empty}
         assert rows == [{**bare, **differs} if split == "dev" else bare]
 
 
@@ -407,7 +414,8 @@ def test_what_no_table_tokenizer_or_file_takes_is_refused_with_its_line(tmp_path
     content, line, told = REFUSED[case]
     path = written(tmp_path, content)
     message = refusal(path)
-    assert message.startswith(f"{path}, line {line}: ") and len(message) < len(str(path)) + 400
+    assert message.startswith(f"{path}, line {line}: ")
+    assert len(message.replace(", ".join(sorted(KINDS)), "")) < len(str(path)) + 400
     pytest.raises(UserError, sources.personal_prompts, "dev", n=1, data=path).match(told)
 
 

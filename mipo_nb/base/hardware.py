@@ -1,5 +1,7 @@
 """What this machine offers: cores, memory, a GPU, and the type in which it multiplies fastest."""
 
+import contextlib
+import math
 import os
 import platform
 from dataclasses import dataclass
@@ -8,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Hardware:
-    """What this machine offers. Memory in bytes."""
+    """What this process may use of the machine, a container's limits included. Memory in bytes."""
 
     cores: int
     memory: int
@@ -38,9 +40,41 @@ def hardware():
     else:
         name, memory = None, 0
         bf16 = "AVX512" in torch.backends.cpu.get_cpu_capability() and _multiplies_bf16_faster()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return Hardware(cores, physical, name, memory, bf16, f"{platform.system()} {platform.machine()}")
+    return Hardware(*cores_and_memory(), name, memory, bf16, f"{platform.system()} {platform.machine()}")
+
+
+def cores_and_memory(root="/"):
+    """(whole cores, bytes of memory) that this process may use: what is there, or what the control groups around it (a
+    container's, a batch system's) leave of it. `root` is the folder that holds `proc` and `sys`."""
+    cores = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()]
+    memory = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for group in _control_groups(Path(root)):
+        memory += _numbers(group, "memory.max", "memory.limit_in_bytes")
+        time = _numbers(group, "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")
+        if len(time) == 2 and time[0] > 0:  # of each period, in microseconds; version 1 says -1 for no limit
+            cores.append(time[0] / time[1])
+    return max(1, int(min(cores))), int(min(memory))
+
+
+def _control_groups(root):
+    """The folders of the control groups that this process is in, and of those around them: a limit on any holds. In a
+    container the groups' own names may be missing, and the top is the container's."""
+    file = root / "proc/self/cgroup"
+    for line in file.read_text().splitlines() if file.is_file() else ():
+        _, controllers, path = line.split(":", 2)
+        mounts = root / "sys/fs/cgroup"
+        for top in (mounts / controllers,) if controllers else (mounts, mounts / "unified"):  # version 1, version 2
+            group = top / path.lstrip("/")
+            yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(top))
+
+
+def _numbers(group, *names):
+    """The numbers in those of these files of a control group that can be read, "max" as infinity."""
+    words = []
+    for name in names:
+        with contextlib.suppress(OSError):
+            words += (group / name).read_text().split()
+    return [math.inf if word == "max" else int(word) for word in words]
 
 
 def processor():

@@ -49,8 +49,8 @@ def _checked_profile(profile):
     return profile if profile in settings.profile_names() else str(file)
 
 
-def _print(console, table):
-    console.print(table, width=None if console.is_terminal else 120)  # a log has no width of its own
+def _console():
+    return Console(width=None if sys.stdout.isatty() else 120)  # a log has no width of its own
 
 
 @app.command()
@@ -67,15 +67,15 @@ def run(
 ):
     """Execute notebooks one after the other and write a report."""
     selection, parameters = collection.selected(notebooks or []), dict(map(_parameter, parameter or []))
+    runner.check_parameters(selection, parameters)
     dry_run = parameters.pop("DRY_RUN", False) or dry_run
     if publish and (profile != "laptop" or parameters or dry_run):
         raise UserError("Committed outputs come from the laptop profile; use --publish with --profile laptop, no -p.")
-    runner.check_parameters(selection, parameters)
     if not resume:
         os.environ["MIPO_NB_FRESH"] = str(time.time())
     if dry_run:  # beside the real runs, which stay as they are
         parameters, output_dir = {**parameters, "DRY_RUN": True}, output_dir / "dry_run"
-    profile, console = _checked_profile(profile), Console()
+    profile, console = _checked_profile(profile), _console()
     # Published notebooks keep their own parameters cell and get none injected.
     calls = [runner.Call(book, profile, parameters, output_dir, not publish, 60 * timeout) for book in selection]
     if dry_run:
@@ -88,7 +88,7 @@ def run(
     if any(ended.error for ended in endings):
         again = shlex.join(["mipo-nb", *(word for word in sys.argv[1:] if word != "--fresh")])
         typer.echo(f"What was computed is kept. To go on: {again}", err=True)
-        raise typer.Exit(130 if endings[-1].interrupted else 1)  # a shell's code for Ctrl-C
+        raise typer.Exit(128 + endings[-1].signal if endings[-1].signal else 1)  # as a shell tells of a signal
 
 
 def _execute(calls, console, resume, keep_going, publish):
@@ -101,7 +101,7 @@ def _execute(calls, console, resume, keep_going, publish):
         endings.append(ended)
         if ended.error:
             typer.echo(ended.error, err=True)
-            if ended.interrupted or not keep_going:
+            if ended.signal or not keep_going:
                 break
         elif publish:
             collection.publish(call.notebook, call.folder)
@@ -114,7 +114,7 @@ def _report(endings, output_dir, profile, console):
         message = f"Report: {report.write(output_dir, profile)}"
     except (OSError, UserError) as e:  # the run itself is shown all the same
         message = f"No report: {e}"
-    _print(console, report.table(endings))
+    console.print(report.table(endings))
     console.print(message, soft_wrap=True, highlight=False)
 
 
@@ -131,17 +131,16 @@ def list_notebooks():
     page.columns[0].no_wrap = True
     for row in tables.overview():
         page.add_row(row["name"], "yes" if row["main"] else "", row["minutes"], row["memory"], row["needs"])
-    _print(Console(), page)
+    _console().print(page)
 
 
 @app.command("doctor")
 def examine(output_dir: OutputDir = Path("runs")):
     """Look at this machine: what is there, what each profile would do, and what to mend."""
-    console, uses, findings = Console(), Table("profile", "model", "weights", "here"), doctor.examine(output_dir)
+    console, uses, findings = _console(), Table("profile", "model", "weights", "here"), doctor.examine(output_dir)
     for row in doctor.profiles():
         uses.add_row(*row.values())
-    _print(console, doctor.table(findings))
-    _print(console, uses)
+    console.print(doctor.table(findings), uses)
     if any(finding.good is False for finding in findings):
         raise typer.Exit(1)
 

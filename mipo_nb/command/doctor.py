@@ -43,6 +43,8 @@ def table(findings):
     from rich.table import Table
 
     page = Table("", "what", "found", "what to do")
+    for column in page.columns:
+        column.overflow = "fold"  # a long path is to be read to its end
     for row in rows(findings):
         page.add_row(*row.values())
     return page
@@ -110,15 +112,18 @@ def _networks():
         ("package index", _index_answers, "Only the first fetch of the embedded models needs it."),
         ("model hub", _hub_answers, "Only models named by a hub id need it."),
     ):
-        reached = answers()
-        yield judged(what, "reached" if reached else "not reached", reached or None, use)
+        try:
+            reached = answers()
+            yield judged(what, "reached" if reached else "not reached", reached or None, use)
+        except UserError as e:
+            yield Finding(what, "cannot be asked", None, str(e))
 
 
 def _index_answers():
-    from mipo_nb.base.embedded import EMBEDDED
+    from mipo_nb.base.embedded import EMBEDDED, pip
 
     name = next(iter(EMBEDDED.values())).requirement.partition("==")[0]
-    command = [sys.executable, "-m", "pip", "index", "versions", name, "--disable-pip-version-check", "--retries", "0"]
+    command = [*pip(), "index", "versions", name, "--disable-pip-version-check", "--retries", "0"]
     try:
         return subprocess.run([*command, "--timeout", "5"], capture_output=True, timeout=20).returncode == 0
     except (OSError, subprocess.TimeoutExpired):

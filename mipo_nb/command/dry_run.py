@@ -74,14 +74,14 @@ def run(calls, console):
 def _runs_here(call, console):
     (call.folder / FILE).unlink(missing_ok=True)
     console.print(f"{call.notebook.name} ...", highlight=False)
-    error, interrupted = runner.run_through(call, console)
-    if interrupted:
+    error, ended_by = runner.run_through(call, console)
+    if ended_by:
         raise UserError(error)
     if error is None:
         os.replace(call.partial, call.executed)
     findings, error = outcome(call, error)
     if findings:
-        console.print(doctor.table(findings), width=None if console.is_terminal else 120)
+        console.print(doctor.table(findings))
     if error:
         print(error, file=sys.stderr)
     return not error

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import threading
 import time
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from mipo_nb.lab.provenance import library_versions, package_version
 
 _POLL_SECONDS = 1.0
 _PLAIN_SECONDS = 30.0  # between lines of progress where no terminal is
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_OPTIONS = {"PROFILE": "--profile", "OUTPUT_DIR": "--output-dir"}  # what the command must know of a run as well
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Call:
     """One notebook, and what it is run with.
 
     `inject=False` leaves the notebook's own parameters as they are; `timeout` is in seconds for any one cell (0: the
-    profile's). Raises `UserError` for a profile that does not serve the notebook.
+    profile's). Raises `UserError` for a profile that does not serve the notebook, and for a value that it does not take.
     """
 
     notebook: Notebook
@@ -38,7 +41,10 @@ class Call:
     timeout: int = 0
 
     def __post_init__(self):
-        settings.profile_numbers(self.profile, self.notebook.name)
+        numbers = settings.profile_numbers(self.profile, self.notebook.name)
+        known = {"seed", "adapter", *numbers}
+        if values := {n.lower(): value for n, value in self.injected.items() if n.lower() in known}:
+            settings.resolve(self.profile, self.notebook.name, **values)  # as the notebook will
 
     @property
     def folder(self):
@@ -80,19 +86,24 @@ class Call:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a call ended: after how many seconds, with which error (one sentence), if any, and whether by Ctrl-C."""
+    """How a call ended: after how many seconds, with which error (one sentence), if any, and by which signal, if any."""
 
     call: Call
     seconds: float
     error: str | None = None
-    interrupted: bool = False
+    signal: int | None = None
 
 
 def check_parameters(notebooks, parameters):
-    """Raise `UserError` for a parameter that none of the notebooks has."""
-    names = {name for notebook in notebooks for name in notebook.parameters}
-    for name in parameters:
+    """Raise `UserError` for a parameter that none of the notebooks has or that has an option of its own, and for a
+    DRY_RUN that is neither True nor False."""
+    names = {name for notebook in notebooks for name in notebook.parameters}.difference(_OPTIONS)
+    for name, value in parameters.items():
+        if name in _OPTIONS:
+            raise UserError(f"{name} has an option of its own; use {_OPTIONS[name]} in place of -p.")
         require_known("parameter", name, names)
+        if name == "DRY_RUN" and not isinstance(value, bool):
+            raise UserError(f"DRY_RUN must be True or False, not {value!r}.")
 
 
 def finished(call):
@@ -104,22 +115,22 @@ def finished(call):
 def execute(call, console):
     """Run one notebook in a kernel of its own, stamp the executed copy, store how it ended. Returns an `Ended`. Raises
     `UserError` as `run_through` does."""
-    key, begun = call.key, time.time()
-    error, interrupted = run_through(call, console)
+    key, modules, begun = call.key, call.notebook.modules, time.time()
+    error, ended_by = run_through(call, console)
     seconds = time.time() - begun
     try:
         if error is None:
-            put_stamp(call.partial, call.folder)
+            put_stamp(call.partial, call.folder, modules)
             os.replace(call.partial, call.executed)
         state.keep(call.folder, key, seconds, error)
     except (OSError, UserError) as e:  # a full disk
         error = error or f"{call.notebook.name}: {e}"
-    return Ended(call, seconds, error, interrupted)
+    return Ended(call, seconds, error, ended_by)
 
 
 def run_through(call, console):
     """Run one notebook up to its end, or to the first cell that fails; the copy is `call.partial`. Returns (error as
-    one sentence or None, whether it was interrupted). Raises `UserError` for a folder that cannot be written."""
+    one sentence or None, the signal that ended it or None). Raises `UserError` for a folder that cannot be written."""
     folder, name = call.folder, call.notebook.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,14 +139,14 @@ def run_through(call, console):
     for earlier in ("state.json", "manifest.json", "results.json"):  # lest an earlier run's be found later
         (folder / earlier).unlink(missing_ok=True)
     with _shown_progress(folder / ".progress.json", name, console):
-        error, interrupted = _through_papermill(call)
+        error, ended_by = _through_papermill(call)
     if error is None and not (folder / "manifest.json").exists():
         error = f"{name} wrote its run to another folder than {folder}; leave PROFILE and OUTPUT_DIR to mipo-nb."
-    return error, interrupted
+    return error, ended_by
 
 
 def _through_papermill(call):
-    """(error as one sentence or None, whether it was interrupted) of an execution."""
+    """(error as one sentence or None, the signal that ended it or None) of an execution."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
@@ -143,20 +154,52 @@ def _through_papermill(call):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     name = call.notebook.name
     try:
-        papermill.execute_notebook(
-            str(call.notebook.path), str(call.partial), parameters=call.injected, kernel_name="python3",
-            cwd=str(project_root()), progress_bar=False, log_output=False, start_timeout=180,
-            execution_timeout=call.timeout or settings.profile_numbers(call.profile, name)["time_out"],
-            extra_arguments=["--log-level=CRITICAL"],  # errors are shown in the cell, or returned below
-        )  # fmt: skip
+        with _signals_end_the_kernel_too():
+            papermill.execute_notebook(
+                str(call.notebook.path), str(call.partial), parameters=call.injected, kernel_name="python3",
+                kernel_manager_class=_kernel_of_this_python(), cwd=str(project_root()), progress_bar=False,
+                log_output=False, start_timeout=180,
+                execution_timeout=call.timeout or settings.profile_numbers(call.profile, name)["time_out"],
+                extra_arguments=["--log-level=CRITICAL"],  # errors are shown in the cell, or returned below
+            )  # fmt: skip
     except PapermillExecutionError as e:
         where = name if e.ename == "UserError" else f"{name}, cell {e.exec_count}: {e.ename}"
-        return f"{where}: {_first_line(e.evalue)}", False
-    except KeyboardInterrupt:
-        return f"{name}{_where(call.partial)}: interrupted.", True
+        return f"{where}: {_first_line(e.evalue)}", None
+    except KeyboardInterrupt as e:
+        [number] = e.args or [signal.SIGINT]
+        how = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        return f"{name}{_where(call.partial)}: {how}.", number
     except Exception as e:  # a dead kernel or a time-out
-        return f"{name}{_where(call.partial)}: {type(e).__name__}: {_first_line(str(e))}", False
-    return None, False
+        return f"{name}{_where(call.partial)}: {type(e).__name__}: {_first_line(str(e))}", None
+    return None, None
+
+
+def _kernel_of_this_python():
+    """The class of a kernel's manager that starts this very Python, whatever `python3` stands for on Jupyter's path."""
+    from ipykernel.kernelspec import RESOURCES, get_kernel_dict
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    here = KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
+    return type("Manager", (AsyncKernelManager,), {"kernel_spec": here})
+
+
+@contextlib.contextmanager
+def _signals_end_the_kernel_too():
+    """Have signals end the kernel as well, through papermill: one that is left ends by itself, but not in a long call
+    that holds Python's lock. A signal that is ignored, as SIGHUP is under `nohup`, stays so."""
+
+    def end(number, frame):
+        for each in _ENDING:  # a second one would cut the shutdown short
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt(number)
+
+    before = {each: signal.signal(each, end) for each in _ENDING if signal.getsignal(each) != signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _first_line(text):

@@ -1,16 +1,23 @@
-"""How a training is carried through: checkpoints, from which a killed one goes on, adapters at some steps, progress."""
+"""How a training is carried through (checkpoints, from which a killed one goes on, adapters at some steps, progress), and
+what identifies the weights and adapters that a model holds."""
 
+import copy
 import gc
 import hashlib
 import json
 import math
 import shutil
 import time
+from pathlib import Path
 
+from mipo_nb.base.embedded import EMBEDDED, cache_path
+from mipo_nb.base.errors import UserError
+from mipo_nb.base.files import digest, tensors_hash, write_atomically
 from mipo_nb.base.progress import report_progress
 
 EVERY = 10.0  # seconds at least from one checkpoint to the next: a training that is over by then needs none
 PATIENCE = 15  # saving costs at most one part in so many
+_PACKED = {}  # {hash of 4-bit weights as they were loaded: as they lie after their first use}
 
 
 def last(folder):
@@ -60,6 +67,7 @@ def keeping(folder, steps):
         def on_step_end(self, args, state, control, model=None, **kwargs):
             if state.global_step in steps:
                 model.save_pretrained(kept_at(folder, state.global_step))
+                name_base(kept_at(folder, state.global_step))
 
     return Keeping()
 
@@ -94,6 +102,8 @@ def carry_through(trainer, folder):
     trainer.train(resume_from_checkpoint=last(folder / "checkpoints"))
     trained = folder / ("adapter" if hasattr(trainer.model, "peft_config") else "model")
     trainer.model.save_pretrained(trained)
+    for written in (trained, *folder.glob("checkpoints/checkpoint-*")):
+        name_base(written)
     history = trainer.state.log_history
     log, held_out = ([entry for entry in history if key in entry] for key in ("loss", "eval_runtime"))
     trainer.accelerator.free_memory()
@@ -127,10 +137,114 @@ def full_steps(log, learning_rate):
     return sum(entry["learning_rate"] for entry in log) / learning_rate
 
 
+def base_name(name):
+    """What an adapter calls the model `name` (or path) that it was trained from: as `models.load` takes it, a folder by its
+    own name, without where it lies."""
+    path = Path(name).expanduser()
+    if embedded := [key for key in EMBEDDED if cache_path(key).name == path.name]:
+        return f"embedded:{embedded[0]}"
+    is_folder = name and (path.is_absolute() or name.startswith(".") or path.is_dir())
+    return path.resolve().name if is_folder else name.partition("@")[0]
+
+
+def name_base(folder):
+    """Have the adapter in a folder record its base by `base_name`: PEFT wrote where it lay, and that in an empty card too."""
+    file = folder / "adapter_config.json"
+    if file.exists():
+        config = json.loads(file.read_text(encoding="utf-8"))
+        config["base_model_name_or_path"] = base_name(config["base_model_name_or_path"] or "") or None
+        write_atomically(file, json.dumps(config, indent=2, sort_keys=True))
+        (folder / "README.md").unlink(missing_ok=True)
+
+
+def require_base(adapter, name):
+    """Raise `UserError` for the folder of an adapter that was trained from another model than `name`, as far as names tell
+    it: those of two hub ids or two embedded models. A folder may have another name by now."""
+    config = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
+    base, given = base_name(config.get("base_model_name_or_path") or ""), base_name(name)
+    comparable = ("/" in base and "/" in given) or (base.startswith("embedded:") and given.startswith("embedded:"))
+    if comparable and base.casefold() != given.casefold():
+        raise UserError(f"The adapter in {adapter} was trained from {base}, not from {given}; set MODEL to its base.")
+
+
+def attach(model, adapter, name):
+    """`model`, loaded as `name`, with the LoRA adapter of a folder. Raises `UserError` where it does not belong or fit."""
+    from peft import PeftModel
+
+    try:
+        require_base(adapter, name)
+        return PeftModel.from_pretrained(model, adapter)
+    except (AttributeError, TypeError, ValueError, RuntimeError) as e:
+        raise UserError(f"The adapter in {adapter} does not fit '{name}'; set MODEL to its own base.") from e
+
+
+def weights_hash(model):
+    """Hash of a model's weights as they are in memory, LoRA's left out: an adapter that is attached or taken off leaves it
+    as it was, one that is added to the weights does not."""
+    found = tensors_hash(_weights(model))
+    if found not in _PACKED and any(map(_is_to_be_packed, model.modules())):  # slow, so done once
+        _PACKED[found] = tensors_hash(_weights(model, packed=True))
+    return _PACKED.get(found, found)
+
+
+def _weights(model, packed=False):
+    """(name, tensor) of each weight. Not by `state_dict`: that takes packed weights apart, and rounds them in doing so."""
+    met = set()
+    for place, layer in model.named_modules():
+        for name, tensor in (*layer._parameters.items(), *layer._buffers.items()):
+            path = f"{place}.{name}".lstrip(".").removeprefix("base_model.model.").replace(".base_layer.", ".")
+            kept = tensor is not None and name not in layer._non_persistent_buffers_set and "lora_" not in path
+            if kept and id(tensor) not in met:
+                met.add(id(tensor))
+                yield from ((path, part) for part in _parts(tensor, packed and _is_to_be_packed(layer)))
+
+
+def _parts(weight, pack):
+    """A weight, and where it has 4 bits its scales; `pack`ed as bitsandbytes does."""
+    codes, state = weight.data, getattr(weight, "quant_state", None)
+    if state is None:
+        return [codes]
+    if pack:
+        from bitsandbytes.functional import _convert_weight_packed_for_cpu
+
+        codes, state = _convert_weight_packed_for_cpu(codes, copy.copy(state))
+    return [codes, state.absmax, *([state.state2.absmax, state.offset] if state.nested else [])]
+
+
+def _is_to_be_packed(layer):
+    """Whether bitsandbytes will lay a layer's 4-bit weights out anew, for AVX-512, when they are first used."""
+    state = getattr(getattr(layer, "weight", None), "quant_state", None)
+    able = getattr(layer, "support_avx512bf16_for_cpu", False) and layer.weight.device.type == "cpu"
+    return state is not None and able and not getattr(state, "packing_format_for_cpu", False)
+
+
 def adapter_hash(model):
-    """SHA-256 of a model's LoRA weights, as hexadecimal digits."""
-    weights = hashlib.sha256()
+    """SHA-256 of the LoRA weights that a model uses, as hexadecimal digits: not those of an adapter that is inactive,
+    switched off or added to the weights."""
+    used, weights = {name: adapters for name, _, adapters in _adapted(model)}, hashlib.sha256()
     for name, parameter in model.named_parameters():
-        if "lora_" in name:
+        place, _, rest = name.partition(".lora_")
+        if "lora_" in name and (place not in used or rest.split(".")[1] in used[place]):
             weights.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
     return weights.hexdigest()
+
+
+def adapter_use(model):
+    """How a model uses its adapters beyond their weights: [] where it has none in use, or LoRA at the scale 2 of
+    `training.lora`; else [a hash of which are added to the weights, which are of another kind, and the scales]."""
+    unusual = []
+    for name, layer, adapters in _adapted(model):
+        scales = {adapter: getattr(layer, "scaling", {}).get(adapter) for adapter in adapters}
+        if layer.merged_adapters or set(scales.values()) - {2.0}:
+            unusual.append([name, layer.merged_adapters, layer.disable_adapters, scales])
+    return [digest(unusual)] if unusual else []
+
+
+def _adapted(model):
+    """(name, layer, adapters that it uses) of all that PEFT has wrapped."""
+    from peft.tuners.tuners_utils import BaseTunerLayer as Layer
+    from peft.utils.other import AuxiliaryTrainingWrapper as Whole
+
+    for name, layer in model.named_modules():
+        if isinstance(layer, (Layer, Whole)):
+            yield name, layer, [] if layer.disable_adapters or layer.merged_adapters else layer.active_adapters

@@ -9,21 +9,39 @@ from dataclasses import dataclass
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from mipo_nb.base.errors import require_known
 from mipo_nb.engine import packing
 
+AT_LIMIT = ("sentence", "whole", "drop")
 _DROP = 1 / 8  # rows leave the batch when this share of them has ended: leaving copies the cache
 _SHARED = 64  # from this many on, tokens that all rows begin with are stored once: fewer are not worth a product
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to sample. `temperature=0` is greedy; `top_k=0` and `top_p=1` cut nothing off."""
+    """How to sample. `temperature=0` is greedy; `top_k=0` and `top_p=1` cut nothing off.
+
+    `at_limit` says what becomes of a response that reaches `max_new_tokens`: "sentence" cuts it back to its last whole
+    sentence or line, "whole" keeps all of it, "drop" leaves an empty text. Raises `UserError` for another word.
+    """
 
     temperature: float = 0.7
     top_p: float = 0.9
     top_k: int = 50
     max_new_tokens: int = 72
     batch_size: int = 64
+    at_limit: str = "sentence"
+
+    def __post_init__(self):
+        require_known("at_limit", self.at_limit, AT_LIMIT)
+
+    @classmethod
+    def of(cls, settings, **changes):
+        """The sampling of a run's settings (`lab.settings.Settings`), some numbers of it changed."""
+        names = ("temperature", "top_p", "top_k", "max_new_tokens", "at_limit")
+        return cls(
+            **{**{name: getattr(settings, name) for name in names}, "batch_size": settings.sampling_batch, **changes}
+        )
 
 
 def ends_of(model, tokenizer):
@@ -33,41 +51,64 @@ def ends_of(model, tokenizer):
     return ends - {None}  # without any, every response goes on to the limit
 
 
-def draw(scores, temperature, top_k, top_p):
+def draw(scores, temperature, top_k, top_p, chance=None):
     """Tokens [rows] drawn from scores [rows, V] as by transformers' warpers, in their order: temperature, `top_k`,
     `top_p`. Sort and random numbers are over k tokens, not the whole vocabulary. `temperature=0` is greedy, `top_k=0`
-    means all."""
+    means all. `chance` [rows], each from 0 to 1, says which token of a row: the likeliest ones below it, which sum to
+    it (random where None)."""
     if temperature == 0:
         return scores.argmax(-1)
+    chance = torch.rand(len(scores), dtype=torch.double, device=scores.device) if chance is None else chance
     if not top_k and top_p >= 1:  # nothing is cut, so nothing has to be sorted
-        return (scores.float() / temperature).softmax(-1).multinomial(1)[:, 0]
+        return _quantile((scores.float() / temperature).softmax(-1), chance)
     k = min(top_k or scores.shape[-1], scores.shape[-1])
     top, index = scores.float().topk(k, dim=-1)
     probabilities = (top / temperature).softmax(-1)
     mass_before = probabilities.cumsum(-1) - probabilities  # of the likelier tokens
-    return index.gather(-1, probabilities.masked_fill(mass_before >= top_p, 0.0).multinomial(1))[:, 0]
+    kept = probabilities.masked_fill(mass_before >= top_p, 0.0)
+    return index.gather(-1, _quantile(kept, chance)[:, None])[:, 0]
+
+
+def _quantile(weights, chance):
+    """The column [rows] in which the running sum of `weights` [rows, k] passes `chance` [rows] of the whole."""
+    sums = weights.double().cumsum(-1)
+    return torch.searchsorted(sums, (chance * sums[:, -1])[:, None], right=True)[:, 0].clamp_(max=weights.shape[-1] - 1)
+
+
+def chances(seed, rows, n):
+    """Random numbers [rows, n] from 0 to 1, those of row i made from (seed, i) alone.
+
+    With them a response depends neither on the batch that it is drawn in nor on how many tokens others have, and two
+    models that are asked the same with one seed share their luck, so that less of it is in their difference.
+    """
+    draws = [torch.Generator().manual_seed((seed * 1_000_003 + int(row)) % 2**63) for row in rows]
+    return torch.stack([torch.rand(n, generator=draw, dtype=torch.double) for draw in draws])
 
 
 @torch.inference_mode()
-def decode(model, conversations, sampling, ends, ticks=None):
-    """(new tokens, finished) for each of `conversations`, a list of token lists, drawn by a `Sampling`. The token in
-    `ends` that closes a response is left out of it. `ticks`, a progress bar, is an iterator that each token of all rows
-    moves on. The model must take packed sequences (`packing.enable_packing`)."""
-    return go_on(Continuation(model, conversations, sampling.max_new_tokens), sampling, ends, ticks)
+def decode(model, conversations, sampling, ends, ticks=None, chance=None):
+    """(new tokens, finished) for each of `conversations`, a list of token lists, drawn by a `Sampling`. A finished
+    response ends with the token of `ends` that closed it. `ticks`, a progress bar, is an iterator that each token of all
+    rows moves on; `chance` [rows, max_new_tokens] is that of `draw`. The model must take packed sequences
+    (`packing.enable_packing`)."""
+    return go_on(Continuation(model, conversations, sampling.max_new_tokens), sampling, ends, ticks, chance)
 
 
 @torch.inference_mode()
-def go_on(continuation, sampling, ends, ticks=None):
+def go_on(continuation, sampling, ends, ticks=None, chance=None):
     """What `decode` returns, from a `Continuation` or whatever else has its `scores`, `add` and `keep`."""
     scores, ticks = continuation.scores(), iter(ticks or ())
+    if chance is None:
+        chance = torch.rand(len(scores), sampling.max_new_tokens, dtype=torch.double)
+    chance = chance.to(scores.device)
     ends = torch.tensor(sorted(ends), dtype=torch.long, device=scores.device)
     written = torch.full((len(scores), sampling.max_new_tokens), -1, device=scores.device)
     finished = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
     rows = torch.arange(len(scores), device=scores.device)  # the rows still in the batch
     for step in range(sampling.max_new_tokens):
-        tokens = draw(scores, sampling.temperature, sampling.top_k, sampling.top_p)
+        tokens = draw(scores, sampling.temperature, sampling.top_k, sampling.top_p, chance[rows, step])
         ended = torch.isin(tokens, ends)
-        written[rows, step] = tokens.masked_fill(finished[rows] | ended, -1)
+        written[rows, step] = tokens.masked_fill(finished[rows], -1)
         finished[rows] |= ended
         next(ticks, None)
         going = ~finished[rows]
@@ -81,6 +122,34 @@ def go_on(continuation, sampling, ends, ticks=None):
         scores = continuation.scores()
     responses = zip(written.tolist(), finished.tolist(), strict=True)
     return [([token for token in tokens if token >= 0], done) for tokens, done in responses]
+
+
+def generate(model, ids, sampling, ends, processors=()):
+    """What `decoding.decode` returns, by transformers' own `generate`: for models it cannot run, and as its check.
+
+    `processors` are of transformers' class `LogitsProcessor`; they come before temperature, top-k and top-p.
+    """
+    from transformers import LogitsProcessorList
+
+    if len(ids) > 1 and getattr(model, "_is_stateful", False):  # padding would go through its recurrent layers
+        return [generate(model, [row], sampling, ends, processors)[0] for row in ids]
+    width, pad = max(map(len, ids)), min(ends, default=0)
+    tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=model.device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=model.device)
+    options = {"max_new_tokens": sampling.max_new_tokens, "eos_token_id": sorted(ends) or None, "pad_token_id": pad}
+    options["repetition_penalty"] = 1.0  # some models' files set another, which would change the distribution
+    options["do_sample"] = sampling.temperature > 0
+    if options["do_sample"]:
+        options |= {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
+    processors = LogitsProcessorList(processors)
+    with torch.inference_mode():
+        sequences = model.generate(tokens, attention_mask=mask, logits_processor=processors, **options)
+    completions = sequences[:, width:].tolist()
+    stops = [next((k for k, t in enumerate(row) if t in ends), None) for row in completions]
+    return [
+        (row[: None if stop is None else stop + 1], stop is not None)
+        for row, stop in zip(completions, stops, strict=True)
+    ]
 
 
 class Continuation:

@@ -8,6 +8,8 @@ import os
 import platform
 import warnings
 
+from mipo_nb.base.hardware import cores_and_memory
+
 
 @functools.cache
 def settle_imports():
@@ -28,6 +30,14 @@ def keep_freed_memory():
         library.mallopt(mmap_threshold, 2**25)  # the most it takes
         library.mallopt(trim_threshold, 2**31 - 1)
         library.mallopt(top_pad, 2**26)
+
+
+@functools.cache
+def keep_to_quota():
+    """Have torch use no more threads than a container's quota has cores: it counts those of the machine."""
+    import torch
+
+    torch.set_num_threads(min(torch.get_num_threads(), cores_and_memory()[0]))
 
 
 def quieten():

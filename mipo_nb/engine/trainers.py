@@ -29,7 +29,23 @@ for _owner, _names in _PRIVATE.items():
             raise UserError(f"This version of TRL has no {_owner.__name__}.{_name}; install trl>=1.16,<1.17.")
 
 
-class StoredReferenceDPOTrainer(DPOTrainer):
+def on_one_gpu(arguments):
+    """`transformers.TrainingArguments` that use one GPU, however many this process sees; with a launcher's several
+    processes each has its own anyway. Else every batch would be as many times as large and spread by
+    `nn.DataParallel`, which TRL's trainers refuse."""
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # as transformers sets it for a model whose layers lie on several
+    return arguments
+
+
+class OneGPU:
+    """For a trainer: it trains by `on_one_gpu`."""
+
+    def __init__(self, *positional, args, **kwargs):
+        super().__init__(*positional, args=on_one_gpu(args), **kwargs)
+
+
+class StoredReferenceDPOTrainer(OneGPU, DPOTrainer):
     """TRL's own path, reading reference log-probs that are already there (`ref_chosen_logps`, `ref_rejected_logps`)."""
 
     def __init__(self, *args, train_dataset, eval_dataset=None, **kwargs):
@@ -113,7 +129,7 @@ def _spread(scores, places, *shape):
     return [values.new_zeros(shape).index_put(places, values) for values in scores]
 
 
-class SharedPrefixGRPOTrainer(PackedTraining, GRPOTrainer):
+class SharedPrefixGRPOTrainer(PackedTraining, OneGPU, GRPOTrainer):
     """`trl.GRPOTrainer` whose responses are written by `decoding` and scored by `packing`, at temperature 1. The same
     loss, advantages, metrics and callbacks. Models whose attention cannot share a prefix go TRL's own way."""
 
@@ -123,9 +139,9 @@ class SharedPrefixGRPOTrainer(PackedTraining, GRPOTrainer):
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)
         ends = decoding.ends_of(packing.without_adapter_shell(policy), self._tokenizer)
         sampling = decoding.Sampling(1.0, 1.0, 0, self.max_completion_length)
-        closing = [self._tokenizer.eos_token_id]
+        closing = [self._tokenizer.eos_token_id]  # the one end that TRL knows
         responses = decoding.decode(policy, prompt_ids, sampling, ends)
-        return [tokens + closing if finished else tokens for tokens, finished in responses], None
+        return [tokens[:-1] + closing if finished else tokens for tokens, finished in responses], None
 
     def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, **kwargs):
         base = self.accelerator.unwrap_model(model)

@@ -15,7 +15,7 @@ from mipo_nb.base.errors import UserError, did_you_mean
 from mipo_nb.lab.notebooks import collection
 from mipo_nb.lab.plots import markdown_table
 from mipo_nb.lab.runs import formatted
-from mipo_nb.lab.settings import read_toml
+from mipo_nb.lab.settings import profile_names, profile_numbers, read_toml
 
 NOT_TESTABLE, OPEN = "not testable here", "open"
 
@@ -34,6 +34,7 @@ _SOURCE_FORMS = (
     "'question of ours'"
 )
 _FORM = '{ name = "as in RESULTS.md", expects = "above 0" }'
+_VARIED = ("model", "data", "seeds")  # by the paper as well, so that a run of its profile may
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
 _ANSWERS = {  # outcome: (tested on the claim's own terms, tested on our small model)
     "yes": ("reproduced", "holds at our scale"),
@@ -223,14 +224,23 @@ def of_run(run):
     at best, and open if nothing is left.
     """
     recorded_names, rows = {result["name"] for result in run.results}, []
+    profile = "paper" if _on_the_papers_terms(run.settings) else ""
     for claim in (claim for claim in read() if claim.notebook == run.settings.notebook):
         left_out = [result["name"] for result in claim.results if result["name"] not in recorded_names]
         results = tuple(result for result in claim.results if result["name"] in recorded_names)
         tested = replace(claim, results=results, covers="part" if left_out else claim.covers)
         decided = any("expects" in result for result in results)
-        claim_badge = badge(tested, run.results, run.settings.profile) if decided else claim.verdict or OPEN
+        claim_badge = badge(tested, run.results, profile) if decided else claim.verdict or OPEN
         row = _row(tested, claim_badge, run.results)
         row["ours"] = "<br>".join([row["ours"], *(f"{name}: not run by us" for name in left_out)]).removeprefix("<br>")
         del row["notebook"]
         rows.append({**row, "would change it": claim.would_change})
     return markdown_table(rows)
+
+
+def _on_the_papers_terms(settings):
+    """Whether a run has the numbers of the `paper` profile, none of them changed."""
+    if settings.profile != "paper" or "paper" not in profile_names(settings.notebook):
+        return False
+    numbers = profile_numbers("paper", settings.notebook)
+    return all(settings.numbers.get(name) == numbers[name] for name in numbers if name not in _VARIED)

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 # Share of the machine's matrix product rate that is left for the arithmetic of the model. On a CPU as measured with
 # SmolLM2-135M on two cores (figures/bench.csv): training 0.50 to 0.57, sampling 0.40 to 0.54, scoring 0.52 to 0.66. On
@@ -11,6 +12,12 @@ EFFICIENCY = {
     "cpu": {"training": 0.5, "full fine-tuning": 0.1, "sampling": 0.4, "scoring": 0.5},
     "cuda": {"training": 0.2, "full fine-tuning": 0.3, "sampling": 0.01, "scoring": 0.2},
 }
+
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight: 4 bits, of 64 an 8-bit scale, of 256 of these a float32 (QLoRA)
+# What is there whatever the model is. On a CPU as measured with SmolLM2-135M: the process with its libraries and what
+# loading and scoring leave behind. CUDA's own was not measured here.
+CONSTANT = {"cpu": ("Python, libraries, freed memory", 0.7e9), "cuda": ("CUDA context, not measured", 0.4e9)}
+FREED = 1 / 5  # of the activations: what glibc keeps between blocks; 0.2 in 16 bits, 0.4 in 4, measured as above
 
 
 @dataclass(frozen=True)
@@ -40,45 +47,88 @@ def count_weights(config):
     return total - outside, head.numel(), total
 
 
-def memory_budget(config, *, four_bit, dtype, rank, pairs_per_batch, prompt_tokens, completion_tokens, device="cuda"):
+def memory_budget(
+    config, *, four_bit, dtype, rank, pairs_per_batch, prompt_tokens, completion_tokens, device="cuda", beside=0,
+    checkpointing=None,
+):  # fmt: skip
     """Bytes by part that one training step needs at its peak: a table worked out before anything is loaded.
 
-    `completion_tokens` is the length of one response; a pair has two after one prompt. `rank=0` is full fine-tuning as
-    `training.train` does it: weights, gradient and Adam in float32, products in `dtype`.
+    `completion_tokens` is the length of one response; a pair has two after one prompt. `beside` copies of the base model
+    are held meanwhile, besides the one in training. With `checkpointing` a layer keeps its input alone and is computed
+    anew on the way back; None takes what `training.trainer_arguments` does: on CUDA, not on a CPU. `rank=0` is full
+    fine-tuning as `training.train` does it, all in float32.
+
+    The sum is within 25% of the resident memory that was measured on a CPU (`tests/lab/test_costs.py`). Nothing was
+    measured with CUDA.
     """
+    shape, size = _shape(config), 2 if rank and dtype in ("bfloat16", "float16") else 4
+    on_cpu, scored = device == "cpu", 2 * pairs_per_batch * completion_tokens
+    checkpointing = not on_cpu if checkpointing is None else checkpointing
+    packed = on_cpu and rank and not four_bit  # see `linear.PackedTraining`
+    stored = _stored(shape, size, pairs_per_batch, prompt_tokens, completion_tokens, rank, packed)
+    inputs = (pairs_per_batch * prompt_tokens + scored) * shape.h * size
+    base = math.ceil(shape.linear * (NF4_BYTES if four_bit else size)) + shape.embeddings * size
+    budget = {
+        "weights": base,
+        **_learning(shape, rank, base),
+        "activations": shape.layers * inputs + stored if checkpointing else shape.layers * stored,
+        "logits": _logits(shape, size, scored, rank),
+    }
+    if beside:
+        budget["base model, held beside"] = beside * base
+    if on_cpu and rank:  # once for the way forward, once for the way back
+        budget["weights, laid out twice"] = 2 * (packed * shape.linear + shape.vocab * shape.h) * size
+    if on_cpu and four_bit:  # the file stays mapped, and counts as resident, while its embedding is in use
+        budget["16-bit weights, in their file"] = (1 + beside) * shape.linear * 2
+    name, constant = CONSTANT[device]
+    return {**budget, name: math.ceil(constant + on_cpu * FREED * budget["activations"])}
+
+
+def _shape(config):
+    """What of a configuration sets memory: widths of hidden states, queries, keys and feed-forward, and weights."""
+    config = config.get_text_config()
+    h, layers, ff, heads = (
+        getattr(config, name)
+        for name in ("hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads")
+    )
+    head = getattr(config, "head_dim", None) or h // heads
+    q, kv, vocab = heads * head, config.num_key_value_heads * head, config.vocab_size
+    tables = 1 if getattr(config, "tie_word_embeddings", True) else 2
+    weights = {"linear": layers * (2 * h * q + 2 * h * kv + 3 * h * ff), "embeddings": tables * vocab * h}
+    return SimpleNamespace(h=h, layers=layers, ff=ff, heads=heads, q=q, kv=kv, vocab=vocab, **weights)
+
+
+def _stored(shape, size, pairs, prompt, completion, rank, packed):
+    """Bytes that one layer stores for the way back; pairs share their prompt.
+
+    Two norms with their float32 middle; the inputs of the products, which each adapter casts to float32 for itself unless
+    the layer is packed; gate, its activation and the other branch; queries and attention's result; the keys and values
+    that a prompt and its responses see, and a weight for each key of every head.
+    """
+    h, q, ff = shape.h, shape.q, shape.ff
+    norms = 2 * 4 * h if rank else 4 * 4 * h  # twice as many where they learn
+    inputs = size * (2 * h + q + ff) if packed or size == 4 else 4 * (5 * h + q + ff)
+    tokens, keys = prompt + 2 * completion, prompt + 2 * (prompt + completion)
+    seen = shape.heads * (prompt**2 + 2 * completion * (prompt + completion))
+    return pairs * (tokens * (norms + inputs + size * (3 * ff + 2 * q)) + size * (2 * shape.kv * keys + seen))
+
+
+def _learning(shape, rank, weights):
+    """What learns has a gradient and Adam's two moments; all in float32, whatever an adapter's base is held in."""
+    if not rank:
+        return {"gradient": weights, "Adam": 2 * weights}
+    widths = 2 * (shape.h + shape.q) + 2 * (shape.h + shape.kv) + 3 * (shape.h + shape.ff)
+    return {"adapter, gradient, Adam": shape.layers * rank * widths * 4 * 4}
+
+
+def _logits(shape, size, scored, rank):
+    """Of a frozen head for a few tokens at a time, in the weights' type and in float32, and so their probabilities; a
+    gradient stays for each `scored` token. A head that learns: logits, log-probs and both gradients of all."""
     from mipo_nb.engine.packing import HeadLogProbabilities
 
-    config = config.get_text_config()
-    h, layers, ff, vocab = config.hidden_size, config.num_hidden_layers, config.intermediate_size, config.vocab_size
-    heads, kv = config.num_attention_heads, config.num_key_value_heads * (h // config.num_attention_heads)
-    size = 2 if dtype in ("bfloat16", "float16") else 4
-    linear = layers * (2 * h * h + 2 * h * kv + 3 * h * ff)
-    embeddings = (1 if getattr(config, "tie_word_embeddings", True) else 2) * vocab * h
-    # Values stored for the backward pass per token and layer: two norms with their float32 middle, the inputs of each
-    # product, query, keys and values, both feed-forward branches, and what every head looks at.
-    stored = 16 * h + 4 * kv + 4 * ff + heads * (prompt_tokens + completion_tokens)
     if not rank:
-        # TRL's rows repeat the prompt. A GPU stores only the layers' float32 inputs, and recomputes a layer at a time.
-        tokens = 2 * pairs_per_batch * (prompt_tokens + completion_tokens)
-        activations = tokens * (layers * h * 4 + stored * size) if device == "cuda" else layers * tokens * stored * size
-        tile = min(tokens, 4096) * min(vocab, 32768) * (size + 4)  # of logits, as TRL makes them
-        copies = {"weights in the type of the products": linear * size} if size == 2 else {}
-        weights = (linear + embeddings) * 4
-        budget = {"weights": weights, "gradient": weights, "Adam": 2 * weights, **copies}
-        return {**budget, "activations": activations, "logits": tile + vocab * h * 4}
-    adapter = layers * rank * (2 * (h + h) + 2 * (h + kv) + 3 * (h + ff))
-    tokens = pairs_per_batch * (prompt_tokens + 2 * completion_tokens)
-    # Logits exist for a few tokens at a time, in the model's type and in float32; a gradient stays per scored token.
-    logits = HeadLogProbabilities.piece * vocab * 2 * (size + 4) + 2 * pairs_per_batch * completion_tokens * h * size
-    budget = {
-        "weights": math.ceil(linear * (0.56 if four_bit else size)) + embeddings * size,
-        "adapter, gradient, Adam": adapter * 4 * 4,
-        "activations": layers * tokens * stored * size,
-        "logits": logits,
-    }
-    if device == "cpu" and not four_bit:  # see `linear`: once for the way forward, once for the way back
-        budget["weights, laid out twice"] = 2 * (linear + vocab * h) * size
-    return budget
+        return scored * shape.vocab * 4 * 4
+    return HeadLogProbabilities.piece * shape.vocab * 2 * (size + 4) + scored * shape.h * size
 
 
 def minutes(work, layers, head, rate, *, device, full):

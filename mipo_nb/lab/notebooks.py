@@ -1,12 +1,18 @@
 """The notebooks of the collection as files: what they say of themselves, the hash of their code, their stamp."""
 
+import ast
+import functools
 import hashlib
 import json
-from functools import cached_property
 from pathlib import Path
 
+import mipo_nb
 from mipo_nb.base.errors import UserError, did_you_mean
 from mipo_nb.base.files import project_root, write_atomically
+from mipo_nb.lab.provenance import code_hash
+from mipo_nb.lab.steps import imported_modules
+
+_MAKE_NO_NUMBERS = tuple(f"mipo_nb.{folder}." for folder in ("base", "lab", "course", "command"))
 
 
 class Notebook:
@@ -20,14 +26,14 @@ class Notebook:
         """The file's name without its ending: "11_qlora_mipo"."""
         return self.path.stem
 
-    @cached_property
+    @functools.cached_property
     def content(self):
         """The `nbformat` notebook."""
         import nbformat
 
         return nbformat.read(self.path, as_version=4)
 
-    @cached_property
+    @functools.cached_property
     def parameters(self):
         """The names that its `parameters` cell sets."""
         import papermill
@@ -45,8 +51,34 @@ class Notebook:
         return hashlib.sha256("\n\x00".join(sources).encode()).hexdigest()[:16]
 
     @property
+    def modules(self):
+        """{module: hash of its code as it is now} of the package's modules that its numbers stand on: what its cells
+        import and what that imports, but for folders that make no numbers."""
+        hashes, waiting = {}, [name for cell in self.code_cells for name in _imports(cell.source)]
+        while waiting:
+            name = waiting.pop()
+            if name not in hashes and not name.startswith(_MAKE_NO_NUMBERS):
+                file = Path(mipo_nb.__file__).parent.joinpath(*name.split(".")[1:]).with_suffix(".py")
+                text = file.read_text(encoding="utf-8")
+                hashes[name] = code_hash(text)
+                waiting += _imports(text)
+        return hashes
+
+    @property
+    def changed_since(self):
+        """A sentence that names those modules whose code has changed since its committed run; "" where none has."""
+        if not (manifest := self.stamp.get("manifest")):
+            return ""
+        said, git = "Modules changed since this run:", manifest["git"]
+        if "modules" not in self.stamp:  # published before they were kept
+            return f"{said} not recorded" + (f", it ran from commit {git['commit'][:7]}." if git else ".")
+        then, now = self.stamp["modules"], self.modules
+        changed = sorted(name.rpartition(".")[2] for name in {**then, **now} if then.get(name) != now.get(name))
+        return f"{said} {', '.join(changed)}." if changed else ""
+
+    @property
     def stamp(self):
-        """{"main", "code", "manifest", "results"} of the run that it was published from; empty where it has not run."""
+        """{"main", "code", "modules", "manifest", "results"} of the run that it was published from; empty where it has not run."""
         return self.content.metadata.get("mipo_nb", {})
 
     @property
@@ -68,6 +100,13 @@ class Notebook:
     def needs(self):
         """What must have run before, in its own words."""
         return self.content.cells[0].source.partition("needs: ")[2].partition(".*")[0]
+
+
+@functools.cache
+def _imports(code):
+    """Names of the modules of this package that some code imports, at its top or inside functions."""
+    nodes = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ImportFrom)]
+    return [name for node in nodes for name in imported_modules(node)]
 
 
 def _is_injected(cell):
@@ -96,14 +135,15 @@ def selected(numbers):
     return selection
 
 
-def put_stamp(file, folder):
-    """Put manifest, results and the hash of the code into an executed notebook's metadata; drop papermill's own."""
+def put_stamp(file, folder, modules):
+    """Put manifest, results, the hash of the code and those of the `modules` that it ran on into an executed notebook's
+    metadata; drop papermill's own."""
     import nbformat
 
     executed = Notebook(file)
     metadata = executed.content.metadata
     record = {n: json.loads((folder / f"{n}.json").read_text(encoding="utf-8")) for n in ("manifest", "results")}
-    metadata["mipo_nb"] = {"main": executed.main, "code": executed.code, **record}
+    metadata["mipo_nb"] = {"main": executed.main, "code": executed.code, "modules": modules, **record}
     metadata.pop("papermill", None)
     for cell in executed.content.cells:
         cell.metadata.pop("papermill", None)

@@ -1,8 +1,12 @@
 """Where a result comes from: versions of the package and its libraries, the commit, and a card for what is kept."""
 
+import ast
 import functools
+import hashlib
+import io
 import shutil
 import subprocess
+import tokenize
 from importlib import metadata
 from pathlib import Path
 
@@ -31,6 +35,22 @@ def package_version():
     root = Path(mipo_nb.__file__).parent
     files = sorted(p for p in root.rglob("*") if p.suffix in (".py", ".toml"))
     return digest([[str(p.relative_to(root)), p.read_text(encoding="utf-8")] for p in files])[:16]
+
+
+@functools.cache
+def code_hash(text):
+    """Hash of a module's code, the same on any version of Python; comments, docstrings and empty lines do not count."""
+    lines = text.split("\n")
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.AST(body=[ast.Expr(value=ast.Constant()) as docstring, *_]):
+                for k in range(docstring.lineno - 1, docstring.end_lineno):
+                    lines[k] = ""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    return hashlib.sha256("\n".join(filter(None, map(str.rstrip, lines))).encode()).hexdigest()[:16]
 
 
 def git_state():

@@ -4,6 +4,7 @@ A run writes to OUTPUT_DIR/PROFILE/NOTEBOOK/. Steps lie beside, in OUTPUT_DIR/PR
 what an earlier one computed, and can compute it itself when it is run alone.
 """
 
+import contextlib
 import inspect
 import json
 import os
@@ -16,7 +17,8 @@ import time
 from pathlib import Path
 
 from mipo_nb.base.errors import UserError
-from mipo_nb.base.files import project_root, write_atomically
+from mipo_nb.base.files import content_hash, locked, project_root, write_atomically
+from mipo_nb.base.progress import report_progress
 from mipo_nb.engine.process import quieten
 from mipo_nb.lab import settings as settings_module
 from mipo_nb.lab.provenance import git_state, library_versions
@@ -32,7 +34,13 @@ class Run:
         self.facts = {}  # what else the manifest should say, such as the hash of an initial adapter
         self.started = time.time()
         # Looked up once: the code that runs is the code that was there at the start.
-        self._origin = {"python": platform.python_version(), "libraries": library_versions(), "git": git_state()}
+        self._origin = {
+            "started": self.started,
+            "adapter": _adapter_given(settings.adapter),
+            "python": platform.python_version(),
+            "libraries": library_versions(),
+            "git": git_state(),
+        }
 
     @property
     def seed(self):
@@ -43,24 +51,22 @@ class Run:
 
         The name is for people: another name, or another notebook, finds the same result. Results are JSON values, numpy
         arrays, `datasets.Dataset`s and paths inside the step's folder. A function with a parameter `folder` gets that
-        folder and may store partial work there. Raises `TypeError` as `steps.key` does.
+        folder and may store partial work there. Processes that ask for one step at once share it: one computes, the others
+        wait. Raises `TypeError` as `steps.key` does, and `UserError` as `save` does.
         """
         identity = key(function, args, kwargs)
         folder = self.folder.parent / "steps" / f"{function.__name__}-{identity}"
-        file = folder / "result.json"
-        if folder.exists() and folder.stat().st_mtime < float(os.environ.get("MIPO_NB_FRESH", 0)):
-            shutil.rmtree(folder)  # from before a run that was asked to compute everything anew
-        already_computed = file.exists()
+        entry = _stored(folder)
+        already_computed = entry is not None
         if not already_computed:
-            _make_folder(folder)
-            if "folder" in inspect.signature(function).parameters:
-                kwargs["folder"] = folder
-            begun = time.time()
-            value = function(*args, **kwargs)
-            entry = {"seconds": round(time.time() - begun, 2), "peak_memory": peak_memory()}
-            write_atomically(file, json.dumps({**entry, "value": encode(value, folder)}))
-        # A new result is read back too, so that a resumed run sees exactly what the first one saw.
-        entry = json.loads(file.read_text(encoding="utf-8"))
+            _make_folder(folder.parent)
+            with locked(folder.with_name(f".{folder.name}.lock"), lambda: _say_waiting(name)):
+                entry = _stored(folder)  # another run may have computed it meanwhile
+                already_computed = entry is not None
+                if not already_computed:
+                    _compute(folder, function, args, kwargs)
+                    # A new result is read back too, so that a resumed run sees exactly what the first one saw.
+                    entry = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         measured = {"seconds": entry["seconds"], "peak_memory": entry.get("peak_memory")}
         step = {"name": name, "key": identity, "found": already_computed, **measured, "code": code_version(function)}
         self.steps.append(step)
@@ -80,10 +86,19 @@ class Run:
         fields = ("notebook", "profile", "seed", "model", "device", "dtype", "numbers")
         measured = {"seconds": round(time.time() - self.started, 1), "peak_memory": peak_memory()}
         settings = {name: getattr(self.settings, name) for name in fields}
+        if os.path.isabs(settings["model"]):  # a folder; where it lies is nobody's business
+            settings["model"] = Path(settings["model"]).name
         return {**settings, **self._origin, **measured, "facts": self.facts, "steps": self.steps}
 
     def save(self):
-        """Write manifest.json and results.json, each in one move."""
+        """Write manifest.json and results.json, each in one move. Raises `UserError` where another run of this notebook has
+        begun since, to which the folder belongs now."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))["started"] > self.started:
+                raise UserError(
+                    f"Another run of {self.settings.notebook} has begun in {self.folder} and writes there now; run this "
+                    "notebook again from its first cell, or with another OUTPUT_DIR: steps that are computed are found."
+                )
         write_atomically(self.folder / "manifest.json", json.dumps(self.manifest(), indent=1))
         write_atomically(self.folder / "results.json", json.dumps(self.results, indent=1))
 
@@ -95,7 +110,8 @@ class Run:
 
 
 def start(notebook, profile="auto", *, seed=0, model=None, output_dir="runs", **overrides):
-    """Start a run: check the parameters, seed everything, make the folder, quieten the libraries.
+    """Start a run: check the parameters, seed everything, make the folder, quieten the libraries. Its folder is this run's
+    from now on: an earlier one of the same notebook that still goes on there stops at its next `save`.
 
     A relative `output_dir` is taken from the project's root. Raises `UserError` as `settings.resolve` does, and for a
     folder that cannot be written.
@@ -104,12 +120,59 @@ def start(notebook, profile="auto", *, seed=0, model=None, output_dir="runs", **
     folder = project_root() / Path(output_dir).expanduser() / settings.profile / notebook
     shutil.rmtree(folder / "figures", ignore_errors=True)
     _make_folder(folder)
-    (folder / "state.json").unlink(missing_ok=True)  # whatever was finished here is being written over
+    for earlier in ("state.json", "manifest.json"):  # whatever was finished here is being written over
+        (folder / earlier).unlink(missing_ok=True)
     quieten()
     seed_everything(seed)
     run = Run(settings, folder)
     run.save()
     return run
+
+
+def _adapter_given(adapter):
+    """{"name", "weights"} of the adapter that a run was given, the last part of its path and a hash; None without one."""
+    if adapter is None:
+        return None
+    weights = sorted(Path(adapter).glob("*.safetensors"))
+    return {"name": Path(adapter).name, "weights": content_hash(weights) if weights else None}
+
+
+def _moment():
+    """Since when a step must have been computed to count, as a run says that was asked to compute all anew."""
+    return float(os.environ.get("MIPO_NB_FRESH", 0))
+
+
+def _stored(folder):
+    """What a step left in its folder, {"seconds", "peak_memory", "value"}; None where there is no whole result that counts."""
+    file = folder / "result.json"
+    try:
+        entry = json.loads(file.read_text(encoding="utf-8"))
+        counts = {"seconds", "value"} <= entry.keys() and file.stat().st_mtime >= _moment()
+    except (OSError, ValueError, AttributeError):  # none, half of one, or something else
+        return None
+    return entry if counts else None
+
+
+def _compute(folder, function, args, kwargs):
+    """Compute a step, whose lock is held, and write its result.json. What is from before `_moment` is removed first."""
+    file, removed = folder / "result.json", folder.with_name(f".{folder.name}.removed")
+    shutil.rmtree(removed, ignore_errors=True)
+    if folder.exists() and (file if file.exists() else folder).stat().st_mtime < _moment():
+        folder.rename(removed)  # in one move: nobody finds a result of which a part is gone
+        shutil.rmtree(removed)
+    _make_folder(folder)
+    if "folder" in inspect.signature(function).parameters:
+        kwargs = {**kwargs, "folder": folder}
+    begun = time.time()
+    value = function(*args, **kwargs)
+    entry = {"seconds": round(time.time() - begun, 2), "peak_memory": peak_memory()}
+    write_atomically(file, json.dumps({**entry, "value": encode(value, folder)}))
+
+
+def _say_waiting(name):
+    line = f"waiting for another run that computes {name}"
+    print(f"{line} ...", flush=True)
+    report_progress(line, 0, 1)
 
 
 def _make_folder(folder):

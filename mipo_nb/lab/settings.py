@@ -44,6 +44,12 @@ class Settings:
     numbers: dict
     adapter: str | None = None
 
+    @property
+    def weights(self):
+        """How `models.load` is to hold the model."""
+        names = ("device", "dtype", "four_bit", "template_options")
+        return {name: getattr(self, name) for name in names}
+
     def __getattr__(self, name):
         try:
             return self.__dict__["numbers"][name]
@@ -129,6 +135,9 @@ def resolve(profile, notebook, *, model=None, adapter=None, seed=0, device=None,
     machine = hardware()
     if profile == "auto":
         profile = "gpu" if machine.cuda_memory >= _GPU_BYTES else "laptop"
+    stem = Path(profile).stem
+    if profile != stem and stem in profile_names():  # its runs would lie among those of the project's own
+        raise UserError(f"The profile file '{profile}' is called like one of the project's own; rename it.")
     numbers = profile_numbers(profile, notebook)
     for name, value in ((name, value) for name, value in overrides.items() if value is not None):
         require_known("parameter", name, numbers)

@@ -8,12 +8,13 @@ import ast
 import functools
 import hashlib
 import inspect
+import json
 import os
 from dataclasses import is_dataclass
 from pathlib import Path
 
 import mipo_nb
-from mipo_nb.base.files import digest
+from mipo_nb.base.files import content_hash, digest
 from mipo_nb.lab.provenance import library_versions
 
 _PACKAGE = Path(mipo_nb.__file__).parent
@@ -27,7 +28,8 @@ def key(function, args, kwargs):
     """The key of a call: 16 hexadecimal digits of `function` and its arguments by name, defaults included.
 
     Keywords that stand for a dataclass (`**numbers: Recipe`) count as the object that they make, so that a number is the
-    same whether it is given or left to its default. Raises `TypeError` for a lambda or a closure, whose numbers are not
+    same whether it is given or left to its default. An argument that is the absolute path of something as text, as
+    `settings.located` gives it, counts as that `Path`. Raises `TypeError` for a lambda or a closure, whose numbers are not
     all among the arguments, and for an argument that cannot be described.
     """
     signature = inspect.signature(function)
@@ -36,8 +38,13 @@ def key(function, args, kwargs):
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD and is_dataclass(parameter.annotation):
             bound.arguments[parameter.name] = parameter.annotation(**bound.arguments[parameter.name])
-    described = {name: fingerprint(value) for name, value in bound.arguments.items() if name not in _NOT_KEYED}
+    keyed = {name: value for name, value in bound.arguments.items() if name not in _NOT_KEYED}
+    described = {name: fingerprint(Path(v) if _is_located(v) else v) for name, v in keyed.items()}
     return digest([fingerprint(function), described, library_versions(_LIBRARIES)])[:16]
+
+
+def _is_located(value):
+    return isinstance(value, str) and os.path.isabs(value) and os.path.exists(value)
 
 
 def fingerprint(value):
@@ -55,7 +62,7 @@ def fingerprint(value):
     if isinstance(value, np.ndarray):
         return [str(value.dtype), value.shape, hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]
     if isinstance(value, Path):
-        return str(value)
+        return _fingerprint_of_path(value)
     if hasattr(value, "fingerprint"):
         return fingerprint(value.fingerprint())
     if type(value).__module__.startswith("datasets."):
@@ -75,6 +82,19 @@ def fingerprint(value):
     raise TypeError(f"A step cannot be keyed by a {type(value).__name__}.")
 
 
+def _fingerprint_of_path(path):
+    """What a file holds, or the weights and configuration of the model or adapter in a folder, wherever they lie; of an
+    adapter without the name of its base. Any other path is its text."""
+    if path.is_file():
+        return ["file", content_hash([path])]
+    weights, files = sorted(path.glob("*.safetensors")), [path / "adapter_config.json", path / "config.json"]
+    if not weights:
+        return str(path)
+    configurations = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+    without_base = [{k: v for k, v in c.items() if k != "base_model_name_or_path"} for c in configurations]
+    return ["weights", content_hash(weights), digest(without_base)]
+
+
 def code_version(function):
     """Hash of the code that determines a function's numbers: see `version_of_modules`. Nothing is imported for it. A
     notebook's own function is keyed by its source alone."""
@@ -84,20 +104,25 @@ def code_version(function):
 
 
 def version_of_modules(*names, without=_NOT_NUMBERS):
-    """Hash of these modules ("mipo_nb.scoring") and of every module of this package that they import, whole or in part.
-    Comments, docstrings and layout do not count, nor do `base` and `lab`: they make no numbers."""
-    code, waiting = {}, list(names)
+    """Hash of the code of `modules_behind` these modules."""
+    return digest({name: _read(name)[0] for name in modules_behind(*names, without=without)})[:16]
+
+
+def modules_behind(*names, without=_NOT_NUMBERS):
+    """{module: hash of its own code} of these modules ("mipo_nb.scoring") and of every module of this package that they
+    import, whole or in part. Comments, docstrings and layout do not count, nor do `base` and `lab`: they make no numbers."""
+    found, waiting = {}, list(names)
     while waiting:
         name = waiting.pop()
-        if name not in code and not name.startswith(without):
-            code[name], imported = _read(name)
+        if name not in found and not name.startswith(without):
+            _, imported, found[name] = _read(name)
             waiting += imported
-    return digest(code)[:16]
+    return found
 
 
 @functools.cache
 def _read(name):
-    """(a module's code as text, names of the modules of this package that it imports)."""
+    """(a module's code as text, names of the modules of this package that it imports, hash of its code)."""
     tree, imported = ast.parse(_file(name).read_text(encoding="utf-8")), []
     for node in ast.walk(tree):
         match node:
@@ -105,7 +130,8 @@ def _read(name):
                 imported += imported_modules(node)
             case ast.AST(body=[ast.Expr(value=ast.Constant() as docstring), *_]):
                 docstring.value = None
-    return ast.dump(tree), imported
+    code = ast.dump(tree)
+    return code, imported, digest(code)[:16]
 
 
 def imported_modules(node):

@@ -43,7 +43,7 @@ A badge judges the sentence beside it, whoever said it: a criticism that holds i
 
 _RECORDED = """## What the notebooks recorded
 
-One part per notebook, everything it recorded.
+One part per notebook, everything it recorded. Modules of the package that have changed since a run are named with it: the next run may give other numbers. Runs from before this was recorded name their commit; take all modules as changed.
 """
 
 
@@ -135,10 +135,13 @@ def _bench(notebooks):
 
 def _results(notebooks):
     parts = [_OPENING, claims.page(claims.read(), notebooks), _RECORDED]
-    for name, notebook in ((name, notebook) for name, notebook in notebooks.items() if notebook.results):
-        m = notebook.stamp["manifest"]
-        versions = ", ".join(f"{k} {m['libraries'][k]}" for k in ("torch", "transformers", "trl", "peft"))
-        origin = f"Model `{m['model']}`, seed {m['seed']}, {m['device']} in {m['dtype']}; {versions}."
-        rows = [{"result": result["name"], "value": formatted(result)} for result in notebook.results]
-        parts.append(f"### [{name}](notebooks/{name}.ipynb)\n\n{origin}\n\n{markdown_table(rows)}\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, *(_part(notebook) for notebook in notebooks.values() if notebook.results)])
+
+
+def _part(notebook):
+    """What a notebook recorded, where it ran, and what has changed since."""
+    m, name = notebook.stamp["manifest"], notebook.name
+    versions = ", ".join(f"{k} {m['libraries'][k]}" for k in ("torch", "transformers", "trl", "peft"))
+    ran = f"Model `{m['model']}`, seed {m['seed']}, {m['device']} in {m['dtype']}; {versions}."
+    rows = [{"result": result["name"], "value": formatted(result)} for result in notebook.results]
+    return f"### [{name}](notebooks/{name}.ipynb)\n\n{' '.join(filter(None, (ran, notebook.changed_since)))}\n\n{markdown_table(rows)}\n"

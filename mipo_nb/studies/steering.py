@@ -85,12 +85,12 @@ class Steering(LogitsProcessor):
         return steered(scores, out.logits[:, -1].to(scores.device), self.strength)
 
 
-def decode(model, told, untold, sampling, ends, strength, ticks=None):
+def decode(model, told, untold, sampling, ends, strength, *how):
     """What `decoding.decode` returns, steered; `told` and `untold` are lists of token lists, row by row."""
     if not enable_packing(model):
         return generation.generate(model, told, sampling, ends, [Steering(model, untold, strength)])
     readings = [decoding.Continuation(model, rows, sampling.max_new_tokens) for rows in (told, untold)]
-    return decoding.go_on(Both(*readings, strength), sampling, ends, ticks)
+    return decoding.go_on(Both(*readings, strength), sampling, ends, *how)
 
 
 def sample(model, tokenizer, told, untold, sampling, *, strength, seed, folder=None, description="steered sampling"):
@@ -107,11 +107,12 @@ def sample(model, tokenizer, told, untold, sampling, *, strength, seed, folder=N
     ids, untold_ids = (generation.token_ids(model, tokenizer, rows, sampling) for rows in (told, untold))
     ends = generation.ends_of(model, tokenizer)
 
-    def respond(rows, ticks):
-        return decode(model, [ids[i] for i in rows], [untold_ids[i] for i in rows], sampling, ends, strength, ticks)
+    def respond(rows, *how):
+        return decode(model, [ids[i] for i in rows], [untold_ids[i] for i in rows], sampling, ends, strength, *how)
 
     options = {"seed": seed, "folder": folder, "description": description}
-    return generation.whole_sentences(generation.in_batches(respond, model, tokenizer, ids, sampling, **options))
+    drawn = generation.in_batches(respond, model, tokenizer, ids, sampling, **options)
+    return generation.at_limit(drawn, sampling, tokenizer)
 
 
 def divergences(policy, model, tokenizer, told, untold, responses, candidates, *, description="divergences"):

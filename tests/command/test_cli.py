@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -37,14 +38,21 @@ MISTAKES = [
     (["11", "--profile", "smokey"], "Unknown profile 'smokey'; did you mean 'smoke'?"),
     (["11", "-p", "SEDE=1"], "Unknown parameter 'SEDE'; did you mean 'SEED'?"),
     (["-p", "N_PAIR=1"], "Unknown parameter 'N_PAIR'; did you mean 'N_PAIRS'?"),
-    (["00", "-p", "zzz=1"], "Unknown parameter 'zzz'; known: MODEL, OUTPUT_DIR, PROFILE, SEED."),
+    (["00", "-p", "zzz=1"], "Unknown parameter 'zzz'; known: MODEL, SEED."),
+    (["11", "-p", "OUTPUT_DIR=mine"], "OUTPUT_DIR has an option of its own; use --output-dir in place of -p."),
+    (["-p", "PROFILE=smoke"], "PROFILE has an option of its own; use --profile in place of -p."),
+    (["11", "-p", "SEED=-1"], "SEED must be a whole number from 0 "),
+    (["11", "-p", "LEARNING_RATE=high"], "learning_rate must be of type float "),
+    (["12", "-p", "ADAPTER=3"], "ADAPTER must be a name or a path as text, not 3."),
+    (["11", "-p", "MODEL=3"], "MODEL must be a name or a path as text, not 3."),
     (["11", "-p", "SEED"], "-p takes NAME=VALUE, not 'SEED'."),
     (["11", "-p", "=1"], "-p takes NAME=VALUE, not '=1'."),
     (["11", "-p", "MY SEED=1"], "-p takes NAME=VALUE, not 'MY SEED=1'."),
     (["11", "-p", "SEED=1", "-p", "2=SEED"], "-p takes NAME=VALUE, not '2=SEED'."),
     (["11", "--profile", "paper"], "The profile 'paper' is for notebooks 30, 31, 32, not for 11_qlora_mipo; use "),
     (["11", "--dry-run"], "11_qlora_mipo has no dry run; its parameters have no DRY_RUN."),
-    (["00", "-p", "DRY_RUN=True"], "00_start_here has no dry run; its parameters have no DRY_RUN."),
+    (["00", "-p", "DRY_RUN=True"], "Unknown parameter 'DRY_RUN'; known: MODEL, SEED."),
+    (["30", "-p", "DRY_RUN=false"], "DRY_RUN must be True or False, not 'false'."),
 ]
 
 
@@ -111,6 +119,13 @@ def test_the_list_tells_minutes_memory_needs_and_the_main_ones(call):
     assert {name for name, line in lines.items() if " yes " in line} == main
     assert 0 < len(main) < len(lines)
     assert all(" GB " in line for line in lines.values())
+
+
+def test_a_log_has_room_for_a_long_name(call, monkeypatch):
+    """More than the eighty columns that are taken for a terminal of unknown size."""
+    row = {"name": "n" * 60, "main": False, "minutes": "1", "memory": "1 GB", "needs": "s" * 20}
+    monkeypatch.setattr(tables, "overview", lambda: [row])
+    assert f"{row['name']} │      │ 1       │ 1 GB   │ {row['needs']} │" in call("list")[1]
 
 
 WRONG_CALLS = {
@@ -298,17 +313,22 @@ from pathlib import Path
 from mipo_nb import cli, notebooks
 root = Path(sys.argv[1])
 notebooks.project_root = lambda: root
-sys.argv = ["mipo-nb", "run", "04", "02", "--profile", "smoke", "--keep-going", "--output-dir", str(root / "out")]
+sys.argv = ["mipo-nb", "run", *sys.argv[2:], "--profile", "smoke", "--keep-going", "--output-dir", str(root / "out")]
 cli.main()
 """
 
 
+def started(collection, *names, **options):
+    """A process of its own that runs these notebooks of the collection."""
+    return subprocess.Popen(
+        [sys.executable, "-c", SLOW, collection, *names], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, **options,
+    )  # fmt: skip
+
+
 def test_an_interrupt_ends_the_run_with_what_to_do(collection):
     notebook(collection / "notebooks" / "04_slow.ipynb", "import time\ntime.sleep(120)")
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, collection], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    process = started(collection, "04", "02", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     # (A shell without a terminal starts its background jobs, and all below them, deaf to SIGINT.)
     partial = collection / "out" / "smoke" / "04_slow" / "04_slow.failed.ipynb"
     try:
@@ -327,6 +347,57 @@ def test_an_interrupt_ends_the_run_with_what_to_do(collection):
     first, second = err.splitlines()
     assert first == "04_slow, cell 3: interrupted." and second.startswith("What was computed is kept. To go on: ")
     assert {p.name for p in partial.parent.iterdir()} == {partial.name, "state.json"}
+
+
+BUSY = """
+import os
+from pathlib import Path
+pid = Path(OUTPUT_DIR).parent / "pid"
+pid.with_suffix(".new").write_text(str(os.getpid()))
+pid.with_suffix(".new").rename(pid)
+sum(range(10**12))  # holds Python's lock: nothing in the kernel can see that its runner has gone
+"""
+
+
+def kernel_of(collection):
+    """The process of the kernel, once it says who it is."""
+    until = time.time() + 60
+    while not (collection / "pid").exists():
+        assert time.time() < until
+        time.sleep(0.1)
+    return psutil.Process(int((collection / "pid").read_text()))
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_the_runner_ends_a_busy_kernel_too(collection, sent):
+    notebook(collection / "notebooks" / "04_slow.ipynb", BUSY)
+    process = started(collection, "04", "02", preexec_fn=lambda: signal.signal(sent, signal.SIG_DFL))
+    kernel = kernel_of(collection)
+    try:
+        process.send_signal(sent)  # to the runner alone
+        out, err = process.communicate(timeout=60)
+        assert not kernel.is_running()
+    finally:
+        process.kill()
+        if kernel.is_running():
+            kernel.kill()
+    assert process.returncode == 128 + sent and "02_works" not in out
+    first, second = err.splitlines()
+    assert first == f"04_slow, cell 3: ended by {sent.name}." and "To go on: mipo-nb run 04 02" in second
+
+
+def test_a_run_under_nohup_outlives_its_terminal(collection):
+    source = BUSY.replace("sum(range(10**12))", "while not pid.with_name('go').exists(): pass") + WRITES
+    notebook(collection / "notebooks" / "04_slow.ipynb", source.replace("02_works", "04_slow"))
+    process = started(collection, "04", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    try:
+        kernel_of(collection)
+        process.send_signal(signal.SIGHUP)
+        (collection / "go").touch()
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, err) == (0, "") and "0.50 nats" in out
 
 
 def test_a_second_run_in_the_same_folder_is_refused(call, collection):

@@ -1,9 +1,13 @@
 """What the doctor says of this machine, and of machines that lack something."""
 
+import io
 from collections import namedtuple
 
 import pytest
+from rich.console import Console
 
+from mipo_nb.base import embedded
+from mipo_nb.base.errors import UserError
 from mipo_nb.base.hardware import Hardware
 from mipo_nb.command import doctor
 from mipo_nb.lab import settings
@@ -41,6 +45,23 @@ def test_a_cache_that_cannot_be_written_must_be_mended(no_network, tmp_path, mon
     monkeypatch.setenv("MIPO_NB_CACHE", str(tmp_path / "file" / "cache"))
     found = named(doctor.examine(tmp_path))
     assert found["cache"].good is False and "set MIPO_NB_CACHE" in found["cache"].mend
+
+
+def test_without_pip_the_index_is_not_asked(no_network, tmp_path, monkeypatch):
+    def none():
+        raise UserError("There is no pip; install it.")
+
+    monkeypatch.setenv("MIPO_NB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(embedded, "pip", none)
+    index = named(doctor.examine(tmp_path / "runs"))["package index"]
+    assert index == doctor.Finding("package index", "cannot be asked", None, "There is no pip; install it.")
+
+
+def test_a_long_path_is_shown_to_its_end():
+    path, shown = "/".join(["folder"] * 20), io.StringIO()
+    Console(file=shown, width=60).print(doctor.table([doctor.Finding("cache", "cannot be written", False, path)]))
+    cells = [line.split("│")[-2].strip() for line in shown.getvalue().splitlines() if "│" in line]
+    assert "".join(cells) == path
 
 
 def test_a_full_disk_and_little_memory_are_seen(no_network, tmp_path, monkeypatch):

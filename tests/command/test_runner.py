@@ -2,7 +2,9 @@
 
 import copy
 import io
+import json
 import re
+import sys
 import time
 
 import nbformat
@@ -77,6 +79,7 @@ def test_what_is_unknown_is_refused_with_the_nearest_name(tmp_path):
     for paths, given, told in [
         ([first, second], {"SEDE": 1}, "Unknown parameter 'SEDE'; did you mean 'SEED'?"),
         ([first], {"N_PAIRS": 1}, "Unknown parameter 'N_PAIRS'; known: SEED."),
+        ([first], {"SEED": 1, "OUTPUT_DIR": "mine"}, "OUTPUT_DIR has an option of its own; use --output-dir "),
     ]:
         with pytest.raises(UserError) as caught:
             runner.check_parameters(paths, given)
@@ -148,7 +151,7 @@ def finished(tmp_path_factory):
     """A tiny notebook that succeeded in the smoke profile: (its path, its state, the output folder)."""
     folder = tmp_path_factory.mktemp("finished")
     source = (
-        "from mipo_nb import runs\n"
+        "from mipo_nb import runs, statistics\n"
         'run = runs.start("01_tiny", PROFILE, seed=SEED, output_dir=OUTPUT_DIR)\n'
         'run.record("a < b", 0.5, low=0.25, high=0.75, unit="nats", n=4)\n'
         '(run.folder / "figures").mkdir()\n'
@@ -168,6 +171,7 @@ def test_a_success_is_stamped_and_leaves_no_partial_copy(finished):
     executed = Notebook(state.call.executed).content
     stamp = executed.metadata["mipo_nb"]
     assert stamp["code"] == Notebook(path).code
+    assert list(stamp["modules"]) == ["mipo_nb.statistics"] and Notebook(state.call.executed).changed_since == ""
     assert stamp["manifest"]["profile"] == "smoke" and stamp["manifest"]["notebook"] == "01_tiny"
     assert stamp["manifest"]["seed"] == 3  # the injected one
     assert [r["value"] for r in stamp["results"]] == [0.5]
@@ -220,6 +224,19 @@ def test_a_users_mistake_becomes_one_sentence_and_the_partial_copy_is_kept(tmp_p
 def test_another_error_names_its_cell_and_kind(tmp_path):
     state = run(tiny(tmp_path / "01_tiny.ipynb", "x = 1", "x / 0"), tmp_path / "out")
     assert "01_tiny, cell " in state.error and state.error.endswith("ZeroDivisionError: division by zero")
+
+
+def test_the_kernel_is_this_python_whatever_python3_means_here(tmp_path, monkeypatch):
+    """As with a kernelspec of that name in the user's own folder, from another environment."""
+    other, spec = tmp_path / "python", tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    other.write_text(f'#!/bin/sh\ntouch "{tmp_path}/used"\nexec "{sys.executable}" "$@"\n')
+    other.chmod(0o755)
+    spec.parent.mkdir(parents=True)
+    argv = [str(other), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec.write_text(json.dumps({"argv": argv, "display_name": "Another", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    state = run(tiny(tmp_path / "01_tiny.ipynb", "import sys\nraise RuntimeError(sys.executable)"), tmp_path / "out")
+    assert state.error.endswith(f"RuntimeError: {sys.executable}") and not (tmp_path / "used").exists()
 
 
 def test_an_error_of_many_lines_becomes_one_line(tmp_path):

@@ -96,6 +96,20 @@ def test_impossible_tokens_are_never_drawn_and_low_precision_is_read():
     assert set(decoding.draw(scores, 1.0, 4, 1.0).tolist()) == {0, 2}
 
 
+def test_a_chance_takes_the_likeliest_tokens_that_sum_to_it():
+    scores = torch.log(torch.tensor([[0.2, 0.5, 0.3]])).repeat(6, 1)
+    chance = torch.tensor([0.0, 0.49, 0.51, 0.79, 0.81, 1 - 2**-53], dtype=torch.double)
+    assert decoding.draw(scores, 1.0, 3, 1.0, chance).tolist() == [1, 1, 1 + 1, 2, 0, 0]
+    assert decoding.draw(scores, 1.0, 3, 0.75, chance).tolist() == [1, 1, 1, 2, 2, 2]  # of 0.8, the least is cut off
+    assert decoding.draw(scores, 1.0, 0, 1.0, chance).tolist() == [0, 1, 1, 2, 2, 2]  # uncut, in the order of numbers
+
+
+def test_chances_are_those_of_the_row_alone():
+    whole, some = decoding.chances(7, range(5), 40), decoding.chances(7, [3, 1], 12)
+    assert torch.equal(some, whole[[3, 1], :12]) and whole.unique().numel() == 200
+    assert not torch.equal(whole, decoding.chances(8, range(5), 40))
+
+
 def test_rows_are_drawn_each_from_its_own_scores():
     scores = torch.full((3, 5), -50.0)
     scores[[0, 1, 2], [4, 0, 2]] = 50.0
@@ -176,7 +190,7 @@ def test_rows_that_end_leave_and_the_others_go_on_as_they_would(model_and_tokeni
     ours = decoding.decode(model, conversations, how, ends)
     assert ours == generation.generate(model, conversations, how, ends)
     assert len({len(row) for row, _ in ours}) > 2 and any(finished for _, finished in ours)
-    assert all(not finished or not ends & set(row) for row, finished in ours)
+    assert all((row[-1] in ends) == finished and not ends & set(row[:-1]) for row, finished in ours)
 
 
 @pytest.mark.model
@@ -190,7 +204,7 @@ def test_first_tokens_follow_the_models_probabilities(model_and_tokenizer, conve
     torch.manual_seed(0)
     n = 4000
     rows = decoding.decode(model, [conversations[1]] * n, how, {tokenizer.eos_token_id})
-    counts = np.bincount([row[0] if row else tokenizer.eos_token_id for row, _ in rows], minlength=len(logits))
+    counts = np.bincount([row[0] for row, _ in rows], minlength=len(logits))
     assert counts.sum() == n and {*counts.nonzero()[0]} <= set(expected)
     often = [t for t, p in expected.items() if p * n >= 5]
     assert chisquare([*counts[often], n - counts[often].sum() + 1e-9],

@@ -12,7 +12,7 @@ import pytest
 
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import project_root
-from mipo_nb.lab import claims, tables
+from mipo_nb.lab import claims, settings, tables
 from mipo_nb.lab.notebooks import collection
 
 CLAIMS = claims.read()
@@ -206,6 +206,15 @@ def test_a_run_shows_its_own_claims_with_what_it_has_recorded(monkeypatch):
     assert "not run by us" in claims.of_run(run) and "**holds in part at our scale**" in claims.of_run(run)
     run.results = []
     assert "**open**" in claims.of_run(run)
+
+
+@pytest.mark.parametrize(("numbers", "badge"), [({}, "reproduced"), ({"beta": 0.5}, "holds at our scale")])
+def test_a_run_with_other_numbers_earns_none_of_the_papers_badges(monkeypatch, numbers, badge):
+    claim, notebooks = made(ABOVE, notebook="30_reproduce_personalization")
+    monkeypatch.setattr(claims, "read", lambda: [claim])
+    run = SimpleNamespace(results=notebooks["12_x"].results)
+    run.settings = settings.resolve("paper", claim.notebook, data="community_alignment", seed=42, **numbers)
+    assert run.settings.profile == "paper" and f"**{badge}**" in claims.of_run(run)
 
 
 def test_our_small_model_reproduces_nothing_about_models():

@@ -1,10 +1,22 @@
-"""What a run costs: weights counted without allocating any, memory and minutes by arithmetic."""
+"""What a run costs: weights counted without allocating any, memory and minutes by arithmetic. Run as a script with a
+setting as JSON, this file trains with it and prints the memory that this took."""
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 
-from mipo_nb import models
-from mipo_nb.lab import costs
+from mipo_nb import models, prompts, training
+from mipo_nb.base.hardware import hardware
+from mipo_nb.lab import costs, runs
+
+NAME = "embedded:smollm2-135m"
 
 
 def budget(**changes):
@@ -23,27 +35,100 @@ def test_memory_budget_of_weights_is_their_number_times_two_bytes():
     assert budget()["weights"] == pytest.approx(134.5e6 * 2, rel=0.01)
 
 
+def test_memory_budget_of_four_bits_counts_the_scales_and_what_is_not_quantized():
+    """QLoRA, arXiv 2305.14314, section 3: 0.5 bits a weight for scales, which double quantization makes 0.127."""
+    assert pytest.approx(4.127, abs=1e-3) == costs.NF4_BYTES * 8
+    assert budget(four_bit=True)["weights"] == pytest.approx(106.2e6 * 4.127 / 8 + 28.3e6 * 2, rel=0.01)
+
+
 def test_memory_budget_moves_the_right_way():
-    assert budget(four_bit=True)["weights"] < budget()["weights"]
     assert budget(dtype="float32")["weights"] == 2 * budget()["weights"]
     assert budget(pairs_per_batch=16)["activations"] == 2 * budget()["activations"]
     assert budget(rank=32)["adapter, gradient, Adam"] == 2 * budget()["adapter, gradient, Adam"]
+    beside = {**budget(beside=2)}
+    assert beside.pop("base model, held beside") == 2 * budget()["weights"] and beside == budget()
+
+
+def test_an_adapter_takes_sixteen_bytes_a_weight_whatever_its_base_is_held_in():
+    """Counted from PEFT's model of the same configuration: A and B of rank 16 on all linear layers."""
+    for changes in ({}, {"four_bit": True}, {"dtype": "float32"}, {"device": "cpu"}):
+        assert budget(**changes)["adapter, gradient, Adam"] == 16 * 4_884_480
+
+
+def test_checkpointing_is_counted_where_it_is_on():
+    """One layer and the inputs [tokens, h] of all, in 16 bits: 8 pairs of 90 + 2 x 72 tokens."""
+    on, off = (budget(checkpointing=value)["activations"] for value in (True, False))
+    assert on == pytest.approx(30 * 8 * 234 * 576 * 2 + off / 30)
+    assert budget() == budget(checkpointing=True)
+    assert budget(device="cpu") == budget(device="cpu", checkpointing=False)
+    assert budget(device="cpu")["activations"] < off  # an adapter of a packed layer casts no input
 
 
 def test_full_fine_tuning_takes_sixteen_bytes_a_weight_and_more():
     found = budget(rank=0)
     held = sum(found[part] for part in ("weights", "gradient", "Adam"))
     assert held == pytest.approx(16 * 134.5e6, rel=0.01)
-    assert found["weights in the type of the products"] == pytest.approx(2 * 106.2e6, rel=0.01)
-    assert "weights in the type of the products" not in budget(rank=0, dtype="float32")
+    assert found["logits"] == 2 * 8 * 72 * 49152 * 16
     assert budget(rank=0, device="cpu")["activations"] > 5 * found["activations"]  # nothing is computed anew there
     assert found["activations"] == budget(rank=0, pairs_per_batch=4)["activations"] * 2
+    assert found == budget(rank=0, dtype="float32")
+
+
+@pytest.mark.whole
+@pytest.mark.model
+@pytest.mark.parametrize(
+    "changes",
+    [{"batch_size": 8}, {"batch_size": 4, "four_bit": True}, {"batch_size": 2, "rank": 0}],
+    ids=["16 bits", "4 bits", "all weights"],
+)
+def test_memory_that_a_training_takes_is_that_of_its_budget(changes):
+    """By a fresh process that does what notebook 11 does up to its training: the untrained model stays beside."""
+    if changes.get("four_bit"):
+        pytest.importorskip("bitsandbytes")
+    numbers = {
+        "learning_rate": 1e-4,
+        "rank": 16,
+        "four_bit": False,
+        "device": "cpu",
+        "dtype": hardware().dtype,
+        **changes,
+    }
+    command = [sys.executable, __file__, json.dumps(numbers)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    names = ("four_bit", "dtype", "rank", "device")
+    predicted = costs.memory_budget(
+        models.load_config(NAME), pairs_per_batch=numbers["batch_size"], beside=1, **found["tokens"],
+        **{name: numbers[name] for name in names},
+    )  # fmt: skip
+    assert sum(predicted.values()) == pytest.approx(found["peak"], rel=0.25), predicted
+
+
+def trained(numbers):
+    """{"tokens": lengths of the pairs, "peak": resident bytes at most} of three steps on pairs that share nothing."""
+    draw, recipe = random.Random(0), training.Recipe(**numbers)
+    model, tokenizer = models.load(NAME, **recipe.weights)
+    words = [word for word in map(tokenizer.decode, range(1000, 9000)) if word[:1] == " " and word[1:].isalpha()]
+    text = lambda n: "".join(draw.choices(words, k=n)).strip()  # noqa: E731
+    side = lambda: [{"role": "assistant", "content": text(70)}]  # noqa: E731
+    rows = ({"prompt": prompts.messages(text(10), text(55)), "chosen": side(), "rejected": side()} for _ in range(3 * recipe.batch_size))  # fmt: skip
+    data = Dataset.from_list([{**row, "user_id": ""} for row in rows])
+    lengths = training.tokenize(data, tokenizer)
+    tokens = {
+        "prompt_tokens": max(len(prompt) for prompt, _, _ in lengths),
+        "completion_tokens": max(len(side) for _, *sides in lengths for side in sides),
+    }
+    reference = training.reference_log_probabilities(model, tokenizer, data) if recipe.rank else None
+    with tempfile.TemporaryDirectory() as folder:
+        training.train(NAME, data, reference, folder=Path(folder), **numbers)
+    return {"tokens": tokens, "peak": runs.peak_memory()}
 
 
 @pytest.mark.model
 def test_weights_are_counted_as_the_model_has_them(model_and_tokenizer):
     model, _ = model_and_tokenizer
-    layers, head, every = costs.count_weights(models.load_config("embedded:smollm2-135m"))
+    layers, head, every = costs.count_weights(models.load_config(NAME))
     assert every == model.num_parameters() and head == model.get_output_embeddings().weight.numel()
     assert layers == every - head  # which it shares with the embedding
 
@@ -91,3 +176,7 @@ def test_minutes_move_the_right_way():
 def test_the_rate_of_products_is_plausible():
     assert 1e8 < costs.product_rate("cpu", "float32", seconds=0.1) < 1e14
     assert torch.get_default_dtype() == torch.float32
+
+
+if __name__ == "__main__":
+    print(json.dumps(trained(json.loads(sys.argv[1]))))

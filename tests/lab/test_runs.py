@@ -274,6 +274,23 @@ def test_a_circle_of_imports_ends(code):
     assert code(a=a, b=b) == code(a=a, b=b) != code(a=a, b=b.replace("f(x)\n", "f(x + 1)\n"))
 
 
+def test_the_modules_behind_one_have_each_a_hash_of_their_own(code):
+    a, b, c = "from mipo_nb.b import g\n", "from mipo_nb.c import h\n", "def h(x):\n    return x\n"
+    code(a=a, b=b, c=c, d="")
+    before = steps.modules_behind("mipo_nb.a")
+    assert before.keys() == {"mipo_nb.a", "mipo_nb.b", "mipo_nb.c"} and len(set(before.values())) == 3
+    code(c=c.replace("x\n", "-x\n"))
+    after = steps.modules_behind("mipo_nb.a", "mipo_nb.d")
+    assert {name for name, text in before.items() if after[name] != text} == {"mipo_nb.c"}
+    assert after.keys() == {*before, "mipo_nb.d"}
+
+
+def test_what_makes_no_numbers_is_not_behind_a_module():
+    found = steps.modules_behind("mipo_nb.scoring")
+    assert {"mipo_nb.scoring", "mipo_nb.engine.packing", "mipo_nb.prompts"} <= found.keys()
+    assert not any(name.startswith(("mipo_nb.base", "mipo_nb.lab")) for name in found)
+
+
 def test_functions_of_one_module_share_a_version_and_modules_differ():
     from mipo_nb import information, statistics
 
@@ -343,6 +360,58 @@ def test_other_libraries_make_another_key(monkeypatch):
     assert steps.key(twice, (1,), {}) != before
 
 
+@pytest.fixture
+def keyed(tmp_path):
+    """A function that keys a path by a step's argument, and an adapter, a model and a file of rows to key."""
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "Name a bird."}\n')
+    for folder, file in (("adapter", "adapter_config.json"), ("model", "config.json")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{folder}.safetensors").write_bytes(b"weights")
+        (tmp_path / folder / file).write_text(json.dumps({"base_model_name_or_path": "Org/Base", "r": 4}))
+    return lambda path: steps.key(twice, (path,), {})
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "adapter", "model"])
+@pytest.mark.parametrize("kind", [Path, str])
+def test_a_path_counts_by_what_lies_there(keyed, tmp_path, name, kind):
+    there, moved = tmp_path / name, tmp_path / "elsewhere" / "another"
+    before = keyed(kind(there))
+    moved.parent.mkdir()
+    there.rename(moved)
+    assert keyed(kind(there)) != before == keyed(kind(moved))
+    file = moved if moved.is_file() else next(moved.glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:-2] + b"!\n")  # as long as it was
+    assert keyed(kind(moved)) != before
+
+
+def test_an_adapter_counts_with_its_numbers_and_without_the_name_of_its_base(keyed, tmp_path):
+    before, file = keyed(tmp_path / "adapter"), tmp_path / "adapter" / "adapter_config.json"
+    (tmp_path / "adapter" / "README.md").write_text("a card")
+    file.write_text(json.dumps({"base_model_name_or_path": "embedded:base", "r": 4}))
+    assert keyed(tmp_path / "adapter") == before
+    file.write_text(json.dumps({"base_model_name_or_path": "Org/Base", "r": 8}))
+    assert keyed(tmp_path / "adapter") != before
+
+
+def test_text_that_is_no_absolute_path_stays_text(keyed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = keyed("rows.jsonl"), keyed("model"), keyed("/no/such/file")
+    (tmp_path / "rows.jsonl").write_text("other")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"other")
+    assert (keyed("rows.jsonl"), keyed("model"), keyed("/no/such/file")) == before and len(set(before)) == 3
+
+
+def test_a_local_model_of_a_lineage_counts_by_its_weights(keyed, tmp_path):
+    from mipo_nb.models import Lineage
+
+    before = keyed(Lineage(str(tmp_path / "model")))
+    (tmp_path / "model").rename(tmp_path / "renamed")
+    assert keyed(Lineage(str(tmp_path / "renamed"))) == before
+    (tmp_path / "renamed" / "model.safetensors").write_bytes(b"other")
+    assert keyed(Lineage(str(tmp_path / "renamed"))) != before
+    assert Lineage("embedded:smollm2-135m").fingerprint() == ["embedded:smollm2-135m", False]
+
+
 def test_a_function_of_a_notebook_is_keyed_by_its_own_text():
     assert steps.code_version(twice) == steps.code_version(twice) != steps.code_version(run_nothing)
 
@@ -409,6 +478,28 @@ def test_the_manifest_says_where_numbers_come_from(run):
     assert on_disk["libraries"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert [s["name"] for s in on_disk["steps"]] == ["double"]
     assert on_disk["peak_memory"] > 10**7 and on_disk["seconds"] >= 0
+
+
+def test_the_manifest_names_the_adapter_that_was_given(run, keyed, tmp_path):
+    def recorded():
+        given = runs.start(
+            "12_measuring_personalization", "smoke", adapter=str(tmp_path / "adapter"), output_dir=tmp_path
+        )
+        text = (given.folder / "manifest.json").read_text()
+        assert str(tmp_path) not in text
+        return json.loads(text)["adapter"]
+
+    assert json.loads((run.folder / "manifest.json").read_text())["adapter"] is None
+    before = recorded()
+    assert before["name"] == "adapter" and before == recorded()
+    (tmp_path / "adapter" / "adapter.safetensors").write_bytes(b"others")
+    assert recorded()["name"] == "adapter" and recorded()["weights"] != before["weights"]
+
+
+def test_the_manifest_does_not_say_where_a_local_model_lies(keyed, tmp_path):
+    run = runs.start("01_test", "smoke", model=str(tmp_path / "model"), output_dir=tmp_path)
+    assert run.manifest()["model"] == "model" and run.settings.model == str(tmp_path / "model")
+    assert str(tmp_path) not in (run.folder / "manifest.json").read_text()
 
 
 def test_a_run_seeds_everything_and_clears_old_figures(tmp_path):

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mipo_nb import training
 from mipo_nb.base.errors import UserError, did_you_mean
 from mipo_nb.base.hardware import Hardware
+from mipo_nb.engine import decoding
 from mipo_nb.lab import settings
 from mipo_nb.paper import data_files
 
@@ -340,3 +342,21 @@ def test_the_nearest_name_is_offered_else_all():
     assert did_you_mean("tran", ["train", "dev"]) == "did you mean 'train'?"
     assert did_you_mean("xyz", ["train", "dev"]) == "known: dev, train."
     assert did_you_mean(3, {"b": 1, "a": 2}) == "known: a, b."
+
+
+@pytest.mark.usefixtures("plain_machine")
+def test_an_own_profile_called_like_one_of_ours_is_refused(tmp_path):
+    (tmp_path / "laptop.toml").write_text("[defaults]\nn_pairs = 8\n")
+    with pytest.raises(UserError, match="rename it"):
+        settings.resolve(str(tmp_path / "laptop.toml"), "11_qlora_mipo")
+
+
+@pytest.mark.usefixtures("plain_machine")
+def test_what_a_model_is_loaded_with_includes_its_template_options(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[defaults]\ntemplate_options = { enable_thinking = true }\nat_limit = 'whole'\n")
+    found = settings.resolve(str(file), "11_qlora_mipo")
+    assert found.weights == {"device": "cpu", "dtype": "float32", "four_bit": False, "template_options": {"enable_thinking": True}}  # fmt: skip
+    assert found.at_limit == "whole"
+    assert training.Recipe.of(found).weights["template_options"] == (("enable_thinking", True),)
+    assert decoding.Sampling.of(found).at_limit == "whole"

@@ -47,6 +47,7 @@ def lab(tmp_path):
         environment = {
             **os.environ,
             **{f"JUPYTER_{k}_DIR": str(tmp_path / k.lower()) for k in ("CONFIG", "DATA", "RUNTIME")},
+            "JUPYTER_PATH": os.path.join(sys.prefix, "share", "jupyter"),  # this Python's kernel, before any other
             "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
             "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
         }

@@ -1,8 +1,10 @@
 """Every notebook, whole, headless, in the smoke profile: real weights, sampling and training, few rows."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -62,7 +64,11 @@ def test_bare_papermill_works_from_any_folder(tmp_path, output_dir):
         "OUTPUT_DIR",
         output_dir,
     ]
-    done = subprocess.run([*command, "--no-progress-bar"], cwd=tmp_path, capture_output=True, text=True)
+    # Bare papermill takes the `python3` that lies first on Jupyter's path; here that is to be this one.
+    environment = {**os.environ, "JUPYTER_PATH": str(Path(sys.prefix) / "share" / "jupyter")}
+    done = subprocess.run(
+        [*command, "--no-progress-bar"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-1000:]
     assert [p.name for p in tmp_path.iterdir()] == ["out.ipynb"]
     assert all(c.execution_count for c in Notebook(tmp_path / "out.ipynb").code_cells)

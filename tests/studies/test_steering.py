@@ -207,10 +207,10 @@ def test_texts_come_in_the_order_asked_for_and_are_found_again(model_and_tokeniz
     assert rows.to_list() == alone
     assert len(list(tmp_path.glob("batch-*.json"))) == 2
     (tmp_path / "batch-0000.json").write_text(
-        '[{"text": "Kept.", "finished": true}, {"text": "Kept.", "finished": true}]'
+        '[{"text": "Kept.", "tokens": [5], "finished": true}, {"text": "Kept.", "tokens": [5], "finished": true}]'
     )
     again = steering.sample(model, tokenizer, TOLD, UNTOLD, HOW, strength=1.0, seed=1, folder=tmp_path)
-    assert sum(a == {"text": "Kept.", "finished": True} for a in again) == 2
+    assert sum(a == {"text": "Kept.", "tokens": [5], "finished": True} for a in again) == 2
     assert sum(a == b for a, b in zip(again, rows, strict=True)) == 1
 
 

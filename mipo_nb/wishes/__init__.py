@@ -1,0 +1,1 @@
+"""Whether a response does what a user wished. See README.md beside this file."""
