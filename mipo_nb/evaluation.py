@@ -14,6 +14,8 @@ from mipo_nb.information import area_under_curve, identified
 from mipo_nb.wishes import recital
 from mipo_nb.wishes.refusals import refuses
 
+PRICES = ("repetition", "refusal", "echo", "empty", "cut", "words")  # what must not be paid for a gain
+
 
 def preferences_kept(rows, responses):
     """Array [n]: share of the row's checkable preferences that the response keeps, NaN where a row has none."""
@@ -71,6 +73,21 @@ def for_the_user(asked, kept):
     own = asked * kept @ (weight / np.maximum(wishes, 1)) * len(asked)
     style = (1 - asked) * kept @ (weight / np.maximum(others, 1)) * len(asked)
     return {"kept": own, "for everyone": style, "for the user": own - style}
+
+
+def measured(rows, draws):
+    """{view: array [n]} of one model's responses, averaged over `draws`, a list of what `generation.sample` returned.
+
+    The shares of `for_the_user`, of all kinds and (with ", recital-proof") of those that telling a wish back cannot
+    keep, and the prices of `text_health`. Views of wishes are all 0 where no row has one that a rule can check.
+    """
+    matrices = [kept_matrix(rows, list(draw["text"])) for draw in draws]
+    kinds, kept = matrices[0][0], np.mean([matrix for _, matrix in matrices], axis=0)
+    asked, proof = asked_matrix(rows, kinds), np.array([preferences.KINDS[kind].recital_proof for kind in kinds])
+    health = [text_health(rows, list(draw["text"]), draw["finished"]) for draw in draws]
+    prices = {price: np.mean([table[price] for table in health], axis=0) for price in PRICES}
+    proven = for_the_user(asked[:, proof], kept[:, proof])
+    return for_the_user(asked, kept) | {f"{view}, recital-proof": v for view, v in proven.items()} | prices
 
 
 def misapplied(rows, responses):
@@ -152,15 +169,3 @@ def identify_by_encoder(encoder, responses, candidates):
 def identification(scores):
     """{"auc": [n], "top1": [n]} from scores [n, K] with the true context in column 0; chance is 1/2 and 1/K."""
     return {"auc": area_under_curve(scores), "top1": identified(scores)}
-
-
-def views(rows, responses, encoder, candidates):
-    """{view: array [n]} of one model's responses, without likelihoods: "kept", "identified" (AUC among the `candidates`
-    of `candidate_contexts`), "repetition", "refusal", "echo", and "words", NaN where the user asked for few."""
-    health = text_health(rows, responses)
-    return {
-        "kept": preferences_kept(rows, responses),
-        "identified": identification(identify_by_encoder(encoder, responses, candidates))["auc"],
-        "words": health["words"].where(~health["asked_short"]).to_numpy(),
-        **{view: health[view].to_numpy() for view in ("repetition", "refusal", "echo")},
-    }

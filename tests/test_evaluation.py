@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipo_nb import evaluation
+from mipo_nb import evaluation, sources
 from mipo_nb.base.errors import UserError
 
 
@@ -256,3 +256,52 @@ def test_a_sentence_encoder_finds_whom_a_response_was_written_for():
     scores = evaluation.identify_by_encoder(embedded.SentenceEncoder(), responses, candidates)
     assert scores.shape == (3, 3) and (np.abs(scores) <= 1 + 1e-5).all()
     assert evaluation.identification(scores)["top1"].tolist() == [1, 1, 1]
+
+
+# --- for the user and for everyone ---
+
+
+@st.composite
+def wishes_and_responses(draw):
+    n, kinds = draw(st.integers(2, 8)), draw(st.integers(1, 4))
+    flags = st.lists(st.lists(st.booleans(), min_size=kinds, max_size=kinds), min_size=n, max_size=n)
+    return np.array(draw(flags), dtype=bool), np.array(draw(flags), dtype=bool)
+
+
+@given(wishes_and_responses())
+def test_what_is_for_the_user_is_the_diagonal_less_its_column(both):
+    asked, kept = both
+    found = evaluation.for_the_user(asked, kept)
+    counted = [j for j in range(asked.shape[1]) if 0 < asked[:, j].sum() < len(asked)]
+    wishes = [(i, j) for j in counted for i in range(len(asked)) if asked[i, j]]
+    if not wishes:
+        assert all(not values.any() for values in found.values())
+        return
+    own = np.mean([kept[i, j] for i, j in wishes])
+    style = np.mean([kept[~asked[:, j], j].mean() for _, j in wishes])
+    assert found["kept"].mean() == pytest.approx(own)
+    assert found["for everyone"].mean() == pytest.approx(style)
+    assert found["for the user"].mean() == pytest.approx(own - style)
+
+
+def test_a_style_for_everyone_is_nothing_for_the_user():
+    asked, kept = np.eye(4, dtype=bool), np.ones((4, 4), dtype=bool)
+    found = evaluation.for_the_user(asked, kept)
+    assert found["kept"].mean() == found["for everyone"].mean() == 1 and found["for the user"].mean() == 0
+    assert evaluation.for_the_user(asked, asked)["for the user"].mean() == 1
+
+
+def test_a_wish_that_acts_on_a_text_for_somebody_else_is_counted():
+    rows = [
+        {"context": "", "name": "Ada", "must_not": must_not, "preferences": [{"kind": kind, "text": "", "value": None}]}
+        for kind, must_not in (("in_spanish", ["in_spanish"]), ("in_spanish", ["in_spanish"]), ("in_french", []))
+    ]
+    texts = ["Estimado vecino: gracias por cuidar de mi gato.", "Dear neighbour, thank you for the cat.", "Merci bien."]
+    np.testing.assert_array_equal(evaluation.misapplied(rows, texts), [1, 0, np.nan])
+
+
+def test_own_rows_for_others_hold_wishes_that_must_not_act():
+    rows = sources.prompts_for_others("dev", n=70)
+    assert len(rows) == 70 and len(set(rows["user_id"])) == 60
+    for row in rows:
+        assert row["must_not"] and set(row["must_not"]) <= {p["kind"] for p in row["preferences"]}

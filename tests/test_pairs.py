@@ -282,3 +282,39 @@ def test_a_prompt_with_its_sampled_tokens_must_fit(tokenizer):
     for room, n in ((longest, 0), (longest - 1, 1)):
         _, counts = pairs.build(ROWS, plus, minus, tokenizer, negative="random_context", max_length=room)
         assert (counts["over-long"] > 0) == (n > 0)
+
+
+# --- which part of the context is exchanged ---
+
+PEOPLE = [
+    {"prompt": f"{q}?", "user_id": name, "name": name, "biography": f"{name} keeps {pet}.", "wish": f"{name} wants {what}.",
+     "context": f"{name} keeps {pet}. {name} wants {what}.", "preferences": [{"text": "", "kind": kind, "value": None}]}
+    for name, pet, what, kind in (("Ana", "bees", "Spanish", "in_spanish"), ("Ben", "hens", "a list", "numbered_list"),
+                                  ("Cai", "goats", "his name", "calls_by_name"), ("Dee", "a cow", "lists", "numbered_list"))
+    for q in ("What", "Where")
+]  # fmt: skip
+
+
+def system_texts(negative, seed):
+    return [c[0]["content"] for c in pairs.negative_conversations(PEOPLE, negative, seed=seed)]
+
+
+@given(st.integers(0, 50))
+def test_a_random_wish_keeps_the_person_and_has_a_wish_of_another_kind_in_the_own_name(seed):
+    for row, text in zip(PEOPLE, system_texts("random_wish", seed), strict=True):
+        wishes = [o["wish"].replace(o["name"], row["name"]) for o in PEOPLE if o["preferences"] != row["preferences"]]
+        assert text in [prompts.messages("", f"{row['biography']} {wish}")[0]["content"] for wish in wishes]
+
+
+@given(st.integers(0, 50))
+def test_a_random_person_has_the_own_wish_in_another_name(seed):
+    for row, text in zip(PEOPLE, system_texts("random_person", seed), strict=True):
+        others = [o for o in PEOPLE if o["name"] != row["name"]]
+        contexts = [f"{o['biography']} {row['wish'].replace(row['name'], o['name'])}" for o in others]
+        assert text in [prompts.messages("", context)[0]["content"] for context in contexts]
+
+
+@pytest.mark.parametrize("negative", ["random_wish", "random_person"])
+def test_rows_whose_context_is_in_one_piece_cannot_have_a_part_exchanged(negative):
+    with pytest.raises(UserError, match="needs rows with a"):
+        pairs.negative_conversations(ROWS, negative)

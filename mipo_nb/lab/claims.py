@@ -16,6 +16,7 @@ from mipo_nb.lab.notebooks import collection
 from mipo_nb.lab.plots import markdown_table
 from mipo_nb.lab.runs import formatted
 from mipo_nb.lab.settings import profile_names, profile_numbers, read_toml
+from mipo_nb.statistics import Estimate, detectable
 
 NOT_TESTABLE, OPEN = "not testable here", "open"
 
@@ -210,6 +211,9 @@ def _row(claim, claim_badge, results, committed=True):
     lines, words = [], {True: "met", False: "failed", None: "undecided"}
     for result, expects, answer in recorded(claim, results):
         expected = f"; expected {expects}: {words[answer]}" if expects else ""
+        if expected and answer is None and result["low"] is not None:
+            could = Estimate(result["value"], result["low"], result["high"], result["n"] or 0)
+            expected += f", {detectable(could):.1f} could have been seen"
         lines.append(f"{result['name']}: {formatted(result)}{expected}")
     name, text = claim.notebook, f"{claim.text} *({claim.source})*"
     link = f"[{name[:2]}](notebooks/{name}.ipynb)" if committed else f"{name[:2]}, planned"

@@ -72,13 +72,13 @@ class Rounds:
         return self.run.step(name, train, lineage, preferred, reference, **vars(recipe))
 
     def viewed(self, texts):
-        """{view: [test rows, or the few that are scored]} of a model's responses: those of `evaluation.views`, "told"
+        """{view: [test rows, or the few that are scored]} of a model's responses: those of `_views`, "told"
         is log p(y|x,c) and "PMI" log p(y|x,c) - log p(y|x) under the untrained model, in nats."""
         rows, responses = [self.test[i] for i in self.few], [texts[i] for i in self.few]
         conversations = [row["prompt"] for row in rows], [[row["context"], None] for row in rows]
         call = (scoring.context_matrix, self.model, self.tokenizer, *conversations, responses)
         told, untold = self.run.step("likelihoods", *call, batch_size=self.run.settings.scoring_batch).T
-        views = evaluation.views(self.test, texts, self.encoder, self.candidates)
+        views = _views(self.test, texts, self.encoder, self.candidates)
         return {**views, "PMI": told - untold, "told": told}
 
     def how_far(self, policy, texts, told):
@@ -122,3 +122,15 @@ def best_of(values, n):
         raise ValueError(f"The best of {n} cannot be had from {size} draws.")
     weights = np.array([math.comb(i, n - 1) / math.comb(size, n) for i in range(size)])  # of whole numbers of any size
     return values @ weights
+
+
+def _views(rows, responses, encoder, candidates):
+    """{view: array [n]} of one model's responses, without likelihoods: "kept", "identified" (AUC among the `candidates`
+    of `candidate_contexts`), "repetition", "refusal", "echo", and "words", NaN where the user asked for few."""
+    health = evaluation.text_health(rows, responses)
+    return {
+        "kept": evaluation.preferences_kept(rows, responses),
+        "identified": evaluation.identification(evaluation.identify_by_encoder(encoder, responses, candidates))["auc"],
+        "words": health["words"].where(~health["asked_short"]).to_numpy(),
+        **{view: health[view].to_numpy() for view in ("repetition", "refusal", "echo")},
+    }

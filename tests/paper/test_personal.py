@@ -16,7 +16,7 @@ from mipo_nb import pairs, sources
 from mipo_nb.base.errors import UserError
 from mipo_nb.paper import data_files, personal
 
-COLUMNS = ["prompt", "context", "user_id", "name", "preferences", "reference_response"]
+COLUMNS = ["prompt", "context", "user_id", "name", "preferences", "reference_response", "biography", "wish"]
 EMPTY, END = "EMPTY STRING", "<|end_of_text|>"
 
 # --- PRISM ---
@@ -432,7 +432,7 @@ def test_pairs_are_built_from_every_one(folder):
     for load in (personal.prism, personal.community_alignment, personal.multifaceted_bench):
         rows = load("train")
         assert sources.personal_prompts("train", n=1).features.keys() <= rows.features.keys()
-        for negative in pairs.NEGATIVES:
+        for negative in ("missing_context", "random_context", "random_prompt"):
             assert len(pairs.negative_conversations(rows, negative)) == len(rows) >= 2
 
 
