@@ -152,6 +152,18 @@ def test_a_probe_keeps_its_wish_and_its_twin_does_not(users, prompts):
         assert not keeps(probe["breaks"], wish, probe["name"]), probe["probe_id"]
 
 
+def test_the_rules_agree_with_two_readings_of_the_same_responses():
+    labelled, right, all_ = rows("labelled.jsonl"), 0, 0
+    assert len({row["id"] for row in labelled}) == 200
+    assert Counter(row["model"] for row in labelled) == {"base": 100, "tuned": 100}
+    for row in labelled:
+        wishes = [wish["text"] for wish in row["wishes"]]
+        for wish, first, second in zip(row["wishes"], *row["kept"], strict=True):
+            all_ += first == second
+            right += first == second == keeps(row["response"], wish, row["name"], wishes)
+    assert all_ == 398 and right / all_ > 0.95
+
+
 def test_prompts_for_others_name_the_wishes_that_must_not_act(prompts):
     others = rows("prompts_for_others.jsonl")
     assert len(others) >= 40 and {tuple(sorted(o)) for o in others} == {

@@ -16,6 +16,7 @@ _BY_FAR = 13.0  # nats
 _USUAL = 3.0  # nats: users here are answered in English unless they wish otherwise
 _MOST = 2 / 3  # of the words
 _LEAST = 2  # words, below which no language is told
+_DIFFERENT = 6  # words, or half of them: the same few over and over are no language
 _TOGETHER = 4  # words; shorter sentences are judged with the next
 
 
@@ -45,7 +46,7 @@ def _scores(text):
 
 
 def main_language(text):
-    """The language of two thirds of a text's words, "" for none or a salad of words of grammar.
+    """The language of two thirds of a text's words, "" for none, a few words over and over, or a salad of words of grammar.
 
     A fifth of the words are none of grammar, and these alone are not by far more likely English. Few articles follow one
     another, as they do in a list of them.
@@ -59,7 +60,8 @@ def main_language(text):
         return ""
     content = [token for token in tokens if token not in FUNCTION_WORDS[language]]
     pairs = sum(a in ARTICLES[language] and b in ARTICLES[language] for a, b in zip(tokens, tokens[1:], strict=False))
-    salad = len(content) < len(tokens) / 5 or pairs > len(tokens) / 12
+    few = len(set(tokens)) < min(_DIFFERENT, len(tokens) / 2)
+    salad = few or len(content) < len(tokens) / 5 or pairs > len(tokens) / 12
     scores = _scores(" ".join(content))
     return "" if salad or scores["en"] - scores[language] > _BY_FAR else language
 
