@@ -32,7 +32,7 @@ MODULES = {
     # lab: what a notebook starts with, and what it leaves
     "settings": "lab.settings", "runs": "lab.runs", "steps": "lab.steps", "provenance": "lab.provenance",
     "notebooks": "lab.notebooks", "plots": "lab.plots", "costs": "lab.costs", "claims": "lab.claims",
-    "tables": "lab.tables",
+    "tables": "lab.tables", "ledger": "lab.ledger",
     # verifiable: problems with a right answer
     "answers": "verifiable.answers", "stories": "verifiable.stories", "problems": "verifiable.problems",
     "reasoning": "verifiable.grading", "decomposition": "verifiable.decomposition", "rewards": "verifiable.rewards",
@@ -42,7 +42,7 @@ MODULES = {
     "diversity": "paper.diversity", "judges": "paper.judges", "win_rates": "paper.win_rates",
     "several_gpus": "paper.several_gpus",
     # studies: each serves a notebook or two
-    "steering": "studies.steering", "contrastive": "studies.contrastive", "dose": "studies.dose",
+    "steering": "studies.steering", "contrastive": "studies.contrastive", "dose": "studies.dose", "arms": "studies.arms",
     "rounds": "studies.rounds", "repeating": "studies.rounds", "creative": "studies.creative",
     "dialogues": "studies.dialogues", "blind": "studies.blind",
     # course: exercises, copies for a class

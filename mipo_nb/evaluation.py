@@ -14,6 +14,7 @@ from mipo_nb.information import area_under_curve, identified
 from mipo_nb.wishes import recital
 from mipo_nb.wishes.refusals import refuses
 
+FAMILIES = ("form", "words", "language")  # of kinds of wishes
 PRICES = ("repetition", "refusal", "echo", "empty", "cut", "words")  # what must not be paid for a gain
 
 
@@ -79,15 +80,21 @@ def measured(rows, draws):
     """{view: array [n]} of one model's responses, averaged over `draws`, a list of what `generation.sample` returned.
 
     The shares of `for_the_user`, of all kinds and (with ", recital-proof") of those that telling a wish back cannot
-    keep, and the prices of `text_health`. Views of wishes are all 0 where no row has one that a rule can check.
+    keep; "for the user, form" and so on, of one family of kinds; and the prices of `text_health`. Views of wishes are all
+    0 where no row has one that a rule can check.
     """
     matrices = [kept_matrix(rows, list(draw["text"])) for draw in draws]
     kinds, kept = matrices[0][0], np.mean([matrix for _, matrix in matrices], axis=0)
-    asked, proof = asked_matrix(rows, kinds), np.array([preferences.KINDS[kind].recital_proof for kind in kinds])
+    asked, all_kinds = asked_matrix(rows, kinds), [preferences.KINDS[kind] for kind in kinds]
+    proof = np.array([kind.recital_proof for kind in all_kinds])
     health = [text_health(rows, list(draw["text"]), draw["finished"]) for draw in draws]
     prices = {price: np.mean([table[price] for table in health], axis=0) for price in PRICES}
     proven = for_the_user(asked[:, proof], kept[:, proof])
-    return for_the_user(asked, kept) | {f"{view}, recital-proof": v for view, v in proven.items()} | prices
+    views = for_the_user(asked, kept) | {f"{view}, recital-proof": v for view, v in proven.items()}
+    for family in FAMILIES:
+        own = np.array([kind.family == family for kind in all_kinds])
+        views[f"for the user, {family}"] = for_the_user(asked[:, own], kept[:, own])["for the user"]
+    return views | prices
 
 
 def misapplied(rows, responses):

@@ -79,10 +79,12 @@ def own_probes():
 
 def prompts_for_others(split, *, n, seed=0):
     """A `datasets.Dataset` of `n` rows of own users of one split who ask for a text on which a wish of theirs must not
-    act, such as a letter to somebody else; `must_not` are those kinds of wishes."""
+    act, such as a letter to somebody else; `must_not` are those kinds of wishes. Training users have prompts of their
+    own; those of the others are for measuring."""
     from datasets import Dataset
 
     users, others = own_users(split), read_jsonl(data_folder() / "prompts_for_others.jsonl")
+    others = [o for o in others if (o["split"] == "train") == (split == "train")]
     rng, rows = random.Random(f"others-{split}-{seed}"), []
     rng.shuffle(users)
     for i in range(n):

@@ -1,0 +1,180 @@
+"""Arms of the main job: ways to make pairs and train on them, and what each training did, user by user.
+
+Notebook 14 compares arms on development users; notebook 12 measures the chosen one on test users. A training is one arm
+with one seed, which sets the samples of its pairs, the adapter's start and the order of the pairs.
+"""
+
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from mipo_nb import evaluation, generation, mipo, models, pairs, scoring, sources
+from mipo_nb.generation import Sampling
+from mipo_nb.training import Recipe
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train: `negative` as in `pairs.NEGATIVES`, pairs in all, and passes over them.
+
+    `restraint`: share of the pairs that teach where a user's context must not act, see `restraining_pairs`. `draws`:
+    responses a side, of which the chosen one says most, the rejected one least, about the user's own wish (`selected`).
+    `at_limit`: what is left of a response that was cut, as in `generation.Sampling`, None as the run has it.
+    `shuffled`: the control, whose sides are exchanged in a random half of the pairs (`pairs.swap_sides`).
+    """
+
+    negative: str
+    learning_rate: float
+    pairs: int = 256
+    epochs: float = 2
+    restraint: float = 0.0
+    draws: int = 1
+    at_limit: str | None = None
+    shuffled: bool = False
+
+    @property
+    def label(self):
+        """The arm in a few words: "random_context 4e-04, 256 pairs x 2, a quarter restraint"."""
+        extras = {
+            f"{self.restraint:.0%} restraint": self.restraint,
+            f"best of {self.draws}": self.draws > 1,
+            f"cut responses: {self.at_limit}": self.at_limit,
+            "sides shuffled": self.shuffled,
+        }
+        size = f"{self.negative} {self.learning_rate:.0e}, {self.pairs} pairs x {self.epochs:g}"
+        return ", ".join([size, *(text for text, holds in extras.items() if holds)])
+
+
+def key(arm, s, *, seed, split, draws):
+    """What a training's result on one split is kept under (`lab.ledger`), {name: plain value}; `arm` None is the untrained
+    model."""
+    sizes = {name: getattr(s, name) for name in ("model", "max_new_tokens", "n_measured", "n_others")}
+    return {
+        **(asdict(arm) if arm else {"negative": None}),
+        "seed": seed,
+        "split": split,
+        "draws measured": draws,
+        **sizes,
+    }
+
+
+def preferred(model, tokenizer, arm, s, *, seed, step):
+    """The pairs of one training of an arm, a `datasets.Dataset`; `s` are a run's settings."""
+    n_restraint, sampling = round(arm.pairs * arm.restraint), Sampling.of(s)
+    if arm.at_limit:
+        sampling = replace(sampling, at_limit=arm.at_limit)
+    rows = sources.personal_prompts("train", n=arm.pairs - n_restraint, data=s.data, seed=seed)
+    if arm.draws > 1:
+        found = selected(model, tokenizer, rows, arm, s, seed=seed, step=step)
+    else:
+        sizes = {"seed": 10 * seed, "max_length": s.max_length, "step": step}
+        found, _ = mipo.make_pairs(model, tokenizer, rows, arm.negative, sampling, **sizes)
+    if n_restraint:
+        more = restraining_pairs(model, tokenizer, n_restraint, sampling, s.max_length, seed=seed, step=step)
+        found = _joined(found, more)
+    return pairs.swap_sides(found, seed=seed) if arm.shuffled else found
+
+
+def restraining_pairs(model, tokenizer, n, sampling, max_length, *, seed, step):
+    """Pairs that teach where a user's context must not act, on the project's training prompts for others.
+
+    The prompt has the user's context; chosen is what the model says without it, rejected what it says with it: the
+    sides of `missing_context` exchanged, so that what the context does to the response becomes less likely there.
+    """
+    rows = sources.prompts_for_others("train", n=n, seed=seed)
+    asked = {
+        "with": pairs.positive_conversations(rows),
+        "without": pairs.negative_conversations(rows, "missing_context"),
+    }
+    said = {
+        name: step(f"restraint, {name} context", generation.sample, model, tokenizer, put, sampling, seed=10 * seed + k)
+        for k, (name, put) in enumerate(asked.items(), 3)
+    }
+    return pairs.build(rows, said["without"], said["with"], tokenizer, negative="restraint", max_length=max_length)[0]
+
+
+def _joined(*parts):
+    from datasets import concatenate_datasets
+
+    return concatenate_datasets(list(parts))
+
+
+def selected(model, tokenizer, rows, arm, s, *, seed, step):
+    """Pairs of the best and worst of `arm.draws` responses a side, by log p(y|x,b,w) - log p(y|x,b): what a response says
+    about the user's own wish w beyond the biography b, in nats, without any label."""
+    asked = {"chosen": pairs.positive_conversations(rows)}
+    asked["rejected"] = pairs.negative_conversations(rows, arm.negative, seed=10 * seed)
+    kept = {}
+    for side, best in (("chosen", np.argmax), ("rejected", np.argmin)):
+        drawn = [
+            step(
+                f"{side} responses {k}",
+                generation.sample,
+                model,
+                tokenizer,
+                asked[side],
+                Sampling.of(s),
+                seed=1000 * seed + k,
+            )
+            for k in range(1 + 100 * (side == "rejected"), 1 + 100 * (side == "rejected") + arm.draws)
+        ]
+        told = [list(rows[column]) for column in ("context", "biography")]
+        log_probs = [
+            [scoring.context_matrix(model, tokenizer, list(rows["prompt"]), [[c] for c in contexts], list(draw["text"]), batch_size=s.scoring_batch)[:, 0] for contexts in told]
+            for draw in drawn
+        ]  # fmt: skip
+        nats = np.array([with_wish - without for with_wish, without in log_probs])
+        kept[side] = [drawn[k][i] for i, k in enumerate(best(nats, axis=0))]
+    return pairs.build(
+        rows, kept["chosen"], kept["rejected"], tokenizer, negative=arm.negative, max_length=s.max_length
+    )[0]
+
+
+def trained(model, tokenizer, arm, s, *, seed, step):
+    """What `training.train` returns for one training of an arm, with its "pairs"."""
+    data = preferred(model, tokenizer, arm, s, seed=seed, step=step)
+    recipe = Recipe.of(s, learning_rate=arm.learning_rate, epochs=arm.epochs, seed=seed)
+    return {
+        **mipo.train(s.model, model, tokenizer, data, recipe, scoring_batch=s.scoring_batch, step=step),
+        "pairs": data,
+    }
+
+
+def measured(model, tokenizer, split, s, *, draws, step):
+    """{view: list, a value for each user of `split`, in the order of "users"}: what one model does, over `draws` draws.
+
+    The views of `evaluation.measured` on the split's open prompts, and "misapplied" on prompts for others. Draw k has
+    one seed for all models, and each row its own random numbers: models are compared with the same luck.
+    """
+    sampling = Sampling.of(s)
+    rows = sources.personal_prompts(split, n=s.n_measured, data=s.data, seed=s.seed)
+    others = sources.prompts_for_others(split, n=s.n_others, seed=s.seed)
+    found = {}
+    for some, views, first in ((rows, evaluation.measured, 21), (others, _misapplied, 31)):
+        said = [
+            step(f"{split} responses", generation.sample, model, tokenizer, pairs.positive_conversations(some), sampling, seed=first + k)
+            for k in range(draws)
+        ]  # fmt: skip
+        for view, values in views(some, said).items():
+            found[view] = of_users(values, some["user_id"])
+    return {"users": sorted(set(rows["user_id"])), **found}
+
+
+def _misapplied(rows, draws):
+    return {"misapplied": np.mean([evaluation.misapplied(rows, list(draw["text"])) for draw in draws], axis=0)}
+
+
+def of_users(values, users):
+    """[users]: the mean of each user's rows, in the order of their ids, to five digits; None where all are NaN."""
+    values, users = np.asarray(values, dtype=float), np.asarray(users)
+    means = [values[users == user] for user in sorted(set(users.tolist()))]
+    return [None if np.isnan(some).all() else round(float(np.nanmean(some)), 5) for some in means]
+
+
+def measured_training(model, tokenizer, arm, s, *, seed, split, draws, step):
+    """{"views": as in `measured`, "log", "pairs": how many}: one training of an arm, measured on a split."""
+    result = trained(model, tokenizer, arm, s, seed=seed, step=step)
+    policy, _ = models.load(s.model, adapter=result["adapter"], **s.weights)
+    margins = [entry["rewards/margins"] / s.beta for entry in result["log"][-5:]]
+    views = measured(policy, tokenizer, split, s, draws=draws, step=step)
+    return {"views": views, "pairs": len(result["pairs"]), "margin": round(float(np.mean(margins)), 3)}
