@@ -153,22 +153,22 @@ def test_a_probe_keeps_its_wish_and_its_twin_does_not(users, prompts):
 
 
 def test_the_rules_agree_with_two_readings_of_the_same_responses():
-    labelled, right, all_ = rows("labelled.jsonl"), 0, 0
-    assert len({row["id"] for row in labelled}) == 200
-    assert Counter(row["model"] for row in labelled) == {"base": 100, "tuned": 100}
+    labelled, right, all_ = rows("labelled.jsonl"), Counter(), Counter()
+    assert len({row["id"] for row in labelled}) == 352
+    assert Counter(row["model"] for row in labelled if row["sample"] == "random") == {"base": 100, "tuned": 100}
     for row in labelled:
         wishes = [wish["text"] for wish in row["wishes"]]
         for wish, first, second in zip(row["wishes"], *row["kept"], strict=True):
-            all_ += first == second
-            right += first == second == keeps(row["response"], wish, row["name"], wishes)
-    assert all_ == 398 and right / all_ > 0.95
+            all_[row["sample"]] += first == second
+            right[row["sample"]] += first == second == keeps(row["response"], wish, row["name"], wishes)
+    assert all_ == {"random": 398, "topics": 298}
+    assert right["random"] / 398 > 0.95 and right["topics"] / 298 > 0.93
 
 
 def test_prompts_for_others_name_the_wishes_that_must_not_act(prompts):
     others = rows("prompts_for_others.jsonl")
-    assert len(others) >= 40 and {tuple(sorted(o)) for o in others} == {
-        ("must_not", "note", "prompt", "prompt_id", "why")
-    }
+    assert [sum(o["split"] == split for o in others) for split in ("test", "train")] == [60, 30]
+    assert {tuple(sorted(o)) for o in others} == {("must_not", "note", "prompt", "prompt_id", "split", "why")}
     assert all(o["must_not"] and set(o["must_not"]) <= set(KINDS) for o in others)
     assert not {o["prompt"] for o in others} & {p["prompt"] for p in prompts}
 

@@ -26,7 +26,7 @@ KINDS = {
     ),
     "mentions_animals": _topic(
         "an animal is mentioned",
-        """animal, pet, dog, puppy, puppies, cat, kitten, horse, pony, ponies, cow, calf, calves, sheep, lamb, goat, pig, piglet, hen, rooster,
+        """animal, pet, dog, puppy, puppies, cat, kitten, horse, pony, ponies, cow, calf, calves, sheep, lambs, goat, pig, piglet, hen, rooster,
         duck, ducklings, goose, geese, bird, sparrow, robin, crow, owl, eagle, hawk, swan, pigeon, parrot, penguin, seagull, butterfly,
         butterflies, bee, ant, beetle, ladybird, ladybug, spider, snail, worm, frog, toad, turtle, tortoise, snake, lizard, fox, wolf, wolves, bear,
         deer, rabbit, hare, squirrel, hedgehog, mouse, mice, hamster, guinea pig, badger, otter, seal, dolphin, whale, shark, elephant,
@@ -66,7 +66,8 @@ KINDS = {
         child's play, baby steps, baby carrots, baby spinach, sister city, sister company, brother in arms, uncle sam, dutch uncle, old wives'
         tale, old wives' tales, twin bed, twin room, mother lode, big brother, just kidding, no kidding, baby blue, the kid in you,
         inner child, relatives of the rose, family of languages, brothers grimm, parent directory, brainchild, household name, household item,
-        household chore, household cleaner, mother of all, son of a gun""",
+        household chore, household cleaner, mother of all, son of a gun, teach a child, teach the child, teach
+        your child to, teaching a child, taught a child, child can be taught, child's mind""",
         ("Ask your sister to join.", "Plan a day with the whole family.", "Call your grandmother."),
         ("It is child's play.", "Mother Nature knows.", "Start with baby steps.", "Take a walk."),
     ),
@@ -80,7 +81,8 @@ KINDS = {
         fine-tune, fine-tuning, tune in, tune up, tune out, drum up, fit as a fiddle, for a song, feel the blues, baby blues, moody blues color, broadband,
         bands of color, vinyl floor, vinyl flooring, vinyl glove, swan song, soap opera, harp on, call the tune, blow your own trumpet, voice recorder,
         video recorder, piano key colour, sing its praises, sing his praises, sing her praises, bus conductor, train conductor, opera browser,
-        change your tune, second fiddle, wrist band, music to my ears, sleep rhythm, circadian rhythm, rap on, rap the""",
+        change your tune, second fiddle, wrist band, music to my ears, sleep rhythm, circadian rhythm, rhythm of the human, rhythm of the body, rhythm of life,
+        rhythm of the day, rap on, rap the""",
         ("Put on some music.", "Learn a song on the guitar.", "Go to a concert."),
         ("You must face the music.", "Use a resistance band.", "Fine-tune the plan.", "Take a walk."),
     ),
