@@ -19,7 +19,7 @@ MODULES = {
     "information": "information", "preferences": "preferences", "evaluation": "evaluation", "statistics": "statistics",
     # base: what everything stands on
     "errors": "base.errors", "files": "base.files", "jsonl": "base.jsonl", "rows": "base.rows", "progress": "base.progress", "hardware": "base.hardware",
-    "embedded": "base.embedded",
+    "embedded": "base.embedded", "splits": "base.splits", "crossed": "base.crossed",
     # wishes: whether a response does what a user wished
     "sentences": "wishes.sentences", "refusals": "wishes.refusals", "recital": "wishes.recital",
     "languages": "wishes.languages", "grammar": "wishes.grammar", "response": "wishes.response", "kind": "wishes.kind",
@@ -42,7 +42,7 @@ MODULES = {
     "diversity": "paper.diversity", "judges": "paper.judges", "win_rates": "paper.win_rates",
     "several_gpus": "paper.several_gpus",
     # studies: each serves a notebook or two
-    "steering": "studies.steering", "contrastive": "studies.contrastive", "dose": "studies.dose", "arms": "studies.arms",
+    "steering": "studies.steering", "contrastive": "studies.contrastive", "dose": "studies.dose", "arms": "studies.arms", "recognition": "studies.recognition",
     "rounds": "studies.rounds", "repeating": "studies.rounds", "creative": "studies.creative",
     "dialogues": "studies.dialogues", "blind": "studies.blind",
     # course: exercises, copies for a class

@@ -5,6 +5,7 @@ A pair has `prompt`, `chosen`, `rejected` as message lists (TRL's conversational
 was made) and `user_id`. The prompt is always the real one, context included.
 """
 
+import contextlib
 import random
 import re
 
@@ -36,8 +37,19 @@ def negative_conversations(rows, negative, *, seed=0):
     rng = random.Random(f"{negative}-{seed}")
     for column in _PARTS[negative]:
         if not all(r.get(column) for r in rows):
-            raise UserError(f"'{negative}' needs rows with a {column}; add the column, or use 'random_context'.")
+            raise UserError(
+                f"'{negative}' needs a {column} in every row, and one is empty; fill it, or use another negative."
+            )
     return [prompts.messages(*_exchanged(row, negative, rows, rng)) for row in rows]
+
+
+def possible_negatives(rows, *, seed=0):
+    """{negative: `negative_conversations`} for each of NEGATIVES that these rows have the parts for."""
+    found = {}
+    for negative in NEGATIVES:
+        with contextlib.suppress(UserError):
+            found[negative] = negative_conversations(rows, negative, seed=seed)
+    return found
 
 
 # The part that is exchanged, and what else goes into the context then.

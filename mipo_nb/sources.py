@@ -6,7 +6,6 @@ its context: `biography` (who the user is) and `wish` (how the user likes to be 
 `train` (pairs come from here), `dev` (choices are made here) and `test` (measured once). No user is in two splits.
 """
 
-import hashlib
 import math
 import random
 import reprlib
@@ -15,6 +14,7 @@ from pathlib import Path
 from mipo_nb.base import jsonl
 from mipo_nb.base.errors import UserError, require_known
 from mipo_nb.base.rows import OPTIONAL, SPLITS, checked
+from mipo_nb.base.splits import divide, split_of
 from mipo_nb.preferences import KINDS
 
 OWN = "own"
@@ -157,35 +157,6 @@ def _splits_of_users(located):
     # Rows of one split that were written with all `columns`, to be handed on, are still of that split.
     handed_on = len(set(by_hash.values())) == 1 and all(row.keys() >= OPTIONAL.keys() for _, row in located)
     return (by_hash if handed_on else divide(by_hash)) | named
-
-
-def divide(users):
-    """{user id: split} for different user ids.
-
-    Guaranteed: of three or more each split gets at least one and half its share; the order of rows does not matter.
-    Users have the split of `split_of`, which others cannot change, unless it leaves a split with less (3 in 10 sets of
-    15 users, hardly any of 100). Then those beside it in the order of the hash move in; a user who is added later moves
-    three others at most.
-    """
-    order = sorted(users, key=lambda user: (share_of(user), user))
-    by_hash = [split_of(user) for user in order]
-    n, dev, test = len(order), by_hash.count("train"), len(order) - by_hash.count("test")  # where each begins
-    if n >= 3:
-        least_train, least_dev, least_test = (math.ceil(n * share / 20) for share in (5, 2, 3))  # half the shares
-        dev = min(max(dev, least_train), n - least_dev - least_test)
-        test = min(max(test, dev + least_dev), n - least_test)
-    return {user: "train" if i < dev else "dev" if i < test else "test" for i, user in enumerate(order)}
-
-
-def split_of(user_id):
-    """The split that a hash of the user's id decides: half `train`, a fifth `dev`, three tenths `test`."""
-    share = share_of(user_id)
-    return "train" if share < 0.5 else "dev" if share < 0.7 else "test"
-
-
-def share_of(text):
-    """A number from 0 to 1, from a hash of the text alone, so that adding rows moves none to another split."""
-    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 16**8
 
 
 def columns(row):

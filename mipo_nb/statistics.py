@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.special import bdtr, nctdtrinc, stdtr, stdtrit
 
+from mipo_nb.base import crossed
+
 _RESAMPLES = 4000
 _Z = 1.959963984540054  # 97.5% of a standard normal lie below
 
@@ -64,13 +66,13 @@ def _interval(values, n):
     return Estimate(float(values[0]), float(low), float(high), n)
 
 
-def _complete(table, clusters):
-    """`table` as [trainings, n], and `clusters` [n], without the rows that hold a NaN."""
+def _complete(table, *columns):
+    """`table` as [trainings, n], and `columns` [n] or None, without the rows that hold a NaN."""
     table = np.atleast_2d(np.asarray(table, dtype=float))
     keep = ~np.isnan(table).any(axis=0)
     if not keep.any():
         raise ValueError("No value to average.")
-    return table[:, keep], None if clusters is None else np.asarray(clusters)[keep]
+    return table[:, keep], *(None if column is None else np.asarray(column)[keep] for column in columns)
 
 
 def mean(values, clusters=None, *, seed=0):
@@ -122,40 +124,36 @@ def correlation(x, y, clusters=None, *, seed=0):
         return _interval((ab - a * b / n) / np.sqrt((aa - a**2 / n) * (bb - b**2 / n)), len(x))
 
 
-def over_seeds(differences, clusters=None, *, unit=1.0):
+def over_seeds(differences, clusters=None, *, strata=None, unit=1.0):
     """Mean of an array [trainings, n]: a t-interval with users (`clusters` [n], or the rows) and trainings both random;
     with one training over users only. Rows with a NaN are left out. Raises `ValueError` when nothing is left.
-    The variance is that of crossed random effects by mean squares (Searle, Casella, McCulloch 1992), of linearised sums
-    of each user's rows. It covers 93 to 98% with 3 to 10 trainings (simulated in the tests), 90 to 97% with two. Where
+    The variance is that of crossed random effects by mean squares (`base.crossed`), of linearised sums of each user's
+    rows. It covers 93 to 98% with 3 to 10 trainings (simulated in the tests), 90 to 97% with two. `strata` [n, p] say
+    what was designed of a user, such as which kinds were wished: differences that they explain are no chance. Where
     no user differs from another, each end reaches further by Wilson's upper limit for none of the users, times how far
     from the mean one not seen may lie: `|mean| + max(|mean|, unit)`, 1 for shares; give that of other scales."""
-    table, clusters = _complete(differences, clusters)
+    table, clusters, strata = _complete(differences, clusters, strata)
     value, sums = float(table.mean()), _sums(table - table.mean(), clusters)
     n, users = table.shape[1], sums.shape[1]
-    se, df = _error(_mean_squares(sums * users / n), len(sums), users)
+    if strata is not None:
+        labels = _labels(n, clusters)
+        strata = np.stack([np.bincount(labels, column) for column in strata.T.astype(float)], axis=1)
+    squares, free = crossed.mean_squares(sums * users / n, strata)
+    se, df = crossed.error(squares, len(sums), users, free)
     if users == 1 or se <= 1e-12 * np.abs(table).max():
         se += (abs(value) + max(unit, abs(value))) * wilson(0, users)[1] / stdtrit(df, 0.975)
     reach = float(se * stdtrit(df, 0.975))
     return Estimate(value, value - reach, value + reach, n, float(se), float(df))
 
 
-def _mean_squares(table):
-    """Mean squares of a table [trainings, users] with one value in a cell: (trainings, users, what is left)."""
-    (k, n), middle = table.shape, table.mean()
-    rows, columns, free = table.mean(1, keepdims=True) - middle, table.mean(0) - middle, (max(k - 1, 1), max(n - 1, 1))
-    left = ((table - middle - rows - columns) ** 2).sum() / (free[0] * free[1])
-    return n * (rows**2).sum() / free[0], k * (columns**2).sum() / free[1], left
-
-
-def _error(squares, trainings, users):
-    """(standard error, degrees of freedom) of the mean of a table with these `_mean_squares`; no variance is below 0.
-    Degrees of freedom: of the users where trainings differ no more than chance; else Satterthwaite's (1946), with the
-    trainings' part raised by 4 / (trainings - 1), twice its relative variance: unraised, three cover 92%, not 94."""
-    between, left, (a, b) = squares[0], squares[2], (max(trainings - 1, 1), max(users - 1, 1))
-    within, raised = max(squares[1] - left, 0.0), between * (1 + 4 / a)
-    parts = raised**2 / a + (within + left) ** 2 / b + left**2 / (a * b)
-    se = np.sqrt((max(between, left) + within) / (trainings * users))
-    return se, (raised + within) ** 2 / parts if between > left else b
+def next_training(differences):
+    """Where the mean of one more training on the same users will lie with 95%: the mean of an array [trainings, n], give
+    or take t of the trainings' own means. Raises `ValueError` for fewer than two trainings."""
+    means = np.nanmean(np.asarray(differences, dtype=float), axis=1)
+    if (k := len(means)) < 2:
+        raise ValueError("One training does not say how far another may lie; use two at least.")
+    reach = float(stdtrit(k - 1, 0.975) * means.std(ddof=1) * np.sqrt(1 + 1 / k))
+    return Estimate(float(means.mean()), float(means.mean()) - reach, float(means.mean()) + reach, k)
 
 
 def equivalent(differences, margin, clusters=None):
@@ -175,7 +173,7 @@ def detectable(found, trainings=None, users=None, *, power=0.8):
     `found`, an `Estimate`, or of a design of so many trainings and users, `found` being variances of `components`."""
     if not isinstance(found, Estimate):
         squares = found[2] + users * found[1], found[2] + trainings * found[0], found[2]
-        found = Estimate(0.0, 0.0, 0.0, users, *_error(squares, trainings, users))
+        found = Estimate(0.0, 0.0, 0.0, users, *crossed.error(squares, trainings, users))
     return float(found.se * nctdtrinc(found.df, 1 - power, stdtrit(found.df, 0.975)))
 
 
@@ -244,7 +242,7 @@ def corrected(p_values):
 def components(values):
     """Variances of an array [seeds, n]: (between questions, between seeds, what is left: both together, chance), none
     below 0, from the mean squares; unbiased but for the cut. Raises `ValueError` for fewer than two of either."""
-    (k, n), (seeds, questions, left) = np.shape(values), _mean_squares(np.asarray(values, dtype=float))
+    (k, n), (seeds, questions, left) = np.shape(values), crossed.mean_squares(np.asarray(values, dtype=float))[0]
     if k < 2 or n < 2:
         raise ValueError(f"{k} seeds and {n} questions have no variance between them; use two of each at least.")
     return tuple(max(0.0, float(v)) for v in ((questions - left) / k, (seeds - left) / n, left))

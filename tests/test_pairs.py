@@ -316,5 +316,5 @@ def test_a_random_person_has_the_own_wish_in_another_name(seed):
 
 @pytest.mark.parametrize("negative", ["random_wish", "random_person"])
 def test_rows_whose_context_is_in_one_piece_cannot_have_a_part_exchanged(negative):
-    with pytest.raises(UserError, match="needs rows with a"):
+    with pytest.raises(UserError, match="in every row, and one is empty"):
         pairs.negative_conversations(ROWS, negative)

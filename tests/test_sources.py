@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mipo_nb import sources
+from mipo_nb.base import splits
 from mipo_nb.base.errors import UserError
 from mipo_nb.preferences import KINDS
 
@@ -191,7 +192,7 @@ def test_a_row_without_a_split_goes_where_its_user_is(tmp_path):
 
 @pytest.mark.parametrize("split", sources.SPLITS)
 def test_rows_of_one_split_that_are_handed_on_stay_in_it_and_other_files_are_divided(tmp_path, split):
-    users = [user for user in map(str, range(200)) if sources.split_of(user) == split][:15]
+    users = [user for user in map(str, range(200)) if splits.split_of(user) == split][:15]
     bare = write(tmp_path, [row(user, f"{user}?") for user in users])
     assert sum(map(len, everyone(bare).values())) == 15
     rows = [sources.columns(row(user, f"{user}?")) for user in users]
@@ -213,23 +214,23 @@ def has_enough(splits):
 
 @given(USERS, st.randoms())
 def test_three_or_more_users_fill_all_splits_in_any_order(users, rng):
-    found = sources.divide(users)
+    found = splits.divide(users)
     assert set(found) == users and has_enough(list(found.values()))
     shuffled = sorted(users)
     rng.shuffle(shuffled)
-    assert sources.divide(shuffled) == found
+    assert splits.divide(shuffled) == found
 
 
 @given(USERS, st.sets(st.text("abc", min_size=1)))
 def test_users_stay_where_the_hash_puts_them_when_others_join_if_all_splits_have_enough(users, others):
-    by_hash = {user: sources.split_of(user) for user in users | others}
+    by_hash = {user: splits.split_of(user) for user in users | others}
     assume(has_enough(list(by_hash.values())))
-    assert sources.divide(users | others) == by_hash
+    assert splits.divide(users | others) == by_hash
 
 
 @given(USERS, st.text(min_size=1).filter(lambda text: text.isascii()))
 def test_a_user_who_is_added_moves_three_others_at_most(users, another):
-    before, after = sources.divide(users), sources.divide(users | {another})
+    before, after = splits.divide(users), sources.divide(users | {another})
     assert sum(after[user] != split for user, split in before.items()) <= 3
 
 
@@ -237,18 +238,18 @@ def test_a_user_who_is_added_moves_three_others_at_most(users, another):
 @pytest.mark.parametrize("n, least", [(3, (1, 1, 1)), (4, (1, 1, 1)), (5, (2, 1, 1)), (15, (4, 2, 3)), (20, (5, 2, 3))])
 def test_as_few_users_as_can_be_move_into_splits_that_would_be_empty(split, n, least):
     """All users are of one split: only so many leave it as the others are promised, and those nearest to them."""
-    users = [user for user in map(str, range(1000)) if sources.split_of(user) == split][:n]
-    found = sources.divide(users)
+    users = [user for user in map(str, range(1000)) if splits.split_of(user) == split][:n]
+    found = splits.divide(users)
     counts, least = Counter(found.values()), dict(zip(sources.SPLITS, least, strict=True))
     assert all(counts[other] == least[other] for other in sources.SPLITS if other != split)
-    in_order = [found[user] for user in sorted(users, key=sources.share_of)]
+    in_order = [found[user] for user in sorted(users, key=splits.share_of)]
     assert in_order == sorted(in_order, key=sources.SPLITS.index)
 
 
 def test_one_or_two_users_are_where_the_hash_puts_them():
-    assert sources.divide([]) == {}
+    assert splits.divide([]) == {}
     for users in ({"Ada"}, *({f"u{i}", f"u{i + 1}"} for i in range(10))):
-        assert sources.divide(users) == {user: sources.split_of(user) for user in users}
+        assert splits.divide(users) == {user: splits.split_of(user) for user in users}
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])

@@ -226,6 +226,46 @@ def test_over_seeds_covers_the_truth_with_one_training_over_users_and_nearly_wit
     assert all(0.86 < covered(600, True, 2, 48, sd, 0.2) < 0.99 for sd in (0, 0.1, 0.2))
 
 
+@pytest.mark.parametrize("sd", [0, 0.1])
+def test_what_was_designed_of_users_is_no_chance_and_the_rest_is_covered(sd):
+    """Each user has two of twelve kinds, whose gains differ much; other users have the same kinds."""
+    rng, kinds = np.random.default_rng(3), np.linspace(-0.2, 0.8, 12)
+    first = np.arange(60) % 12
+    strata = np.eye(12)[first] + np.eye(12)[(first + 1 + np.arange(60) // 12) % 12]
+    truth, hits, widths = (strata @ kinds / 2).mean(), [], []
+    for _ in range(600):
+        users = strata @ kinds / 2 + rng.normal(0, 0.15, 60)
+        table = users + rng.normal(0, sd, (5, 1)) + rng.normal(0, 0.3, (5, 60))
+        found, plain = statistics.over_seeds(table, strata=strata), statistics.over_seeds(table)
+        hits.append(found.low <= truth <= found.high)
+        widths.append((found.high - found.low) / (plain.high - plain.low))
+        assert found.value == plain.value
+    assert 0.93 - 2 * 0.0104 < np.mean(hits) < 0.98 + 2 * 0.0057
+    assert np.mean(widths) < (0.8 if sd == 0 else 1)
+
+
+def test_strata_of_no_account_change_nothing_and_too_many_are_refused():
+    table, users = np.random.default_rng(0).normal(size=(3, 24)), np.arange(24) // 2
+    assert triple(statistics.over_seeds(table, users, strata=np.ones((24, 1)))) == interval(
+        statistics.over_seeds(table, users)
+    )
+    with pytest.raises(ValueError, match="fewer strata"):
+        statistics.over_seeds(table, users, strata=np.eye(12)[users])
+
+
+@pytest.mark.parametrize("trainings", [3, 8])
+def test_the_next_training_lies_where_it_is_predicted(trainings):
+    rng = np.random.default_rng(trainings)
+    hits = []
+    for _ in range(2000):
+        table = rng.normal(0, 1, 40) + rng.normal(0, 0.2, (trainings + 1, 1)) + rng.normal(0, 1, (trainings + 1, 40))
+        found = statistics.next_training(table[:-1])
+        hits.append(found.low <= table[-1].mean() <= found.high)
+    assert abs(np.mean(hits) - 0.95) < 3 * 0.0049
+    with pytest.raises(ValueError, match="two at least"):
+        statistics.next_training(np.zeros((1, 4)))
+
+
 def test_over_seeds_is_quick():
     table, users = np.random.default_rng(0).normal(size=(5, 208)), np.arange(208) % 48
     seconds = []

@@ -88,8 +88,15 @@ ipo_start = checking.numbers(
     ((0.1,), 25.0, "a smaller beta sets the goal further away"),
 )
 
+_kept = np.array([True, True, False, False, True])
+lean = checking.numbers(
+    "Notebook 10, exercise 1: signal minus false negatives, from what the chosen and the rejected side keep.",
+    ((_kept, np.array([False, True, True, False, False])), 0.2, "two wishes pull the right way and one the wrong way"),
+    ((_kept, _kept), 0.0, "where both sides keep the same wishes nothing leans"),
+    ((~_kept, np.array([True, True, False, False, True])), -0.2, "more false negatives than signal: below zero"),
+)
 longer_is_chosen = checking.numbers(
-    "Notebook 10, exercise 1: accuracy of 'the longer side is chosen', from gaps.",
+    "Notebook 10, exercise 3: accuracy of 'the longer side is chosen', from gaps.",
     ((np.array([3, 5, -2, 4]),), 0.75, "count the pairs with a positive gap"),
     ((np.array([0, 0, 0, 0]),), 0.5, "where all lengths are equal the rule is a coin toss"),
     ((np.array([0, -1, -7, 2]),), 0.375, "a tie counts half"),
@@ -111,11 +118,38 @@ def other_user(function):
     return checking.verdict(None)
 
 
+_asked = np.array([True, True, False, False, False, True])
+for_user = checking.numbers(
+    "Notebook 12, exercise 1: `function(asked, kept)` is how often a wish is kept when asked, minus when not asked.",
+    ((_asked, np.ones(6, dtype=bool)), 0.0, "what everybody gets is no gain for the user"),
+    ((_asked, _asked), 1.0, "kept exactly where it was asked"),
+    ((_asked, np.array([True, False, True, False, False, True])), 1 / 3, "two of three asked, one of three not asked"),
+    ((_asked[:5], np.array([True, True, True, False, False])), 2 / 3, "each group has its own size"),
+)
+reach = checking.numbers(
+    "Notebook 12, exercise 3: half the width of the range in which the next training will lie with 95%.",
+    ((np.array([10.0, 14.0, 18.0]),), 19.873, "t of two degrees of freedom, the sample's deviation, and sqrt(1 + 1/3)"),
+    ((np.array([1.0, 3.0]),), 22.008, "two trainings: t of one degree of freedom is 12.7"),
+    ((np.full(4, 7.0),), 0.0, "trainings that agree leave no doubt by this rule"),
+)
 margin = checking.numbers(
     "Notebook 11, exercise 1: DPO's margin in nats from four summed log-probabilities.",
     ((-50.0, -60.0, -50.0, -60.0), 0.0, "an untrained policy equals its reference: margin 0"),
     ((-48.0, -65.0, -50.0, -60.0), 7.0, "chosen rose by 2 nats, rejected fell by 5"),
 )
+
+
+def best_of(function):
+    """Notebook 14, exercise 2: the expected largest of n normal numbers, by simulation, to two per cent."""
+    for (n, mean, deviation), wanted, hint in (
+        ((1, 10.0, 6.0), 10.0, "the best of one is that one"),
+        ((2, 0.0, 1.0), 0.5642, "the larger of two is above the mean by 0.56 deviations"),
+        ((10, 10.0, 6.0), 19.232, "the best of ten is above the mean by 1.54 deviations"),
+    ):
+        answer, problem = checking.tried(function, n, mean, deviation)
+        if problem or np.ndim(answer) or not abs(float(answer) - wanted) < 0.04 * deviation:
+            return checking.verdict(problem or f"for n = {n} you give {answer!r}: {hint}.")
+    return checking.verdict(None)
 
 
 def optimum(function):

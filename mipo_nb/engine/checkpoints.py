@@ -87,8 +87,8 @@ def carry_through(trainer, folder):
     """Train to the end, on from the last checkpoint in `folder` if there is one, and save what was trained there.
 
     Returns {"adapter": path of the adapter, or of the whole model where there is none, "log": one dictionary of metrics
-    per step, "held_out": one per evaluation, "initial_adapter": hash before training}. Empties `trainer`, whatever
-    `transformers.Trainer` it is.
+    per step, "held_out": one per evaluation, "initial_adapter" and "final_adapter": hashes before and after training}.
+    Empties `trainer`, whatever `transformers.Trainer` it is.
     """
     from transformers import PrinterCallback
 
@@ -100,6 +100,7 @@ def carry_through(trainer, folder):
     trainer.add_callback(saving())
     initial = adapter_hash(trainer.model)
     trainer.train(resume_from_checkpoint=last(folder / "checkpoints"))
+    final = adapter_hash(trainer.model)
     trained = folder / ("adapter" if hasattr(trainer.model, "peft_config") else "model")
     trainer.model.save_pretrained(trained)
     for written in (trained, *folder.glob("checkpoints/checkpoint-*")):
@@ -110,7 +111,8 @@ def carry_through(trainer, folder):
     # Trainer and model hold one another: without a collection every training would leave its memory behind.
     vars(trainer).clear()
     gc.collect()
-    return {"adapter": trained, "log": log, "held_out": held_out, "initial_adapter": initial}
+    hashes = {"initial_adapter": initial, "final_adapter": final}
+    return {"adapter": trained, "log": log, "held_out": held_out, **hashes}
 
 
 def hold_in_float32(policy):
@@ -125,11 +127,8 @@ def hold_in_float32(policy):
 
 def _planned_steps(trainer):
     args, batches = trainer.args, len(trainer.get_train_dataloader())
-    return (
-        args.max_steps
-        if args.max_steps > 0
-        else math.ceil(args.num_train_epochs * -(-batches // args.gradient_accumulation_steps))
-    )
+    steps = math.ceil(args.num_train_epochs * -(-batches // args.gradient_accumulation_steps))
+    return args.max_steps if args.max_steps > 0 else steps
 
 
 def full_steps(log, learning_rate):

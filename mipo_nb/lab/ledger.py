@@ -1,4 +1,5 @@
-"""Results that took hours, kept in the project itself: a line of `results/NAME.jsonl` for each training.
+"""Results that took hours, kept in the project itself: a line of `results/NAME.jsonl` for each training; and what several
+trainings say together.
 
 A run's folder is for one machine; a ledger is committed. A line says what was computed (`key`), from which commit and
 where, and what came out. The `evidence` profile adds the lines that are missing; every profile shows those that are there.
@@ -7,6 +8,9 @@ where, and what came out. The `evidence` profile adds the lines that are missing
 import json
 import time
 
+import numpy as np
+
+from mipo_nb import preferences, statistics
 from mipo_nb.base import jsonl
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import project_root, write_atomically
@@ -39,3 +43,34 @@ class Ledger:
         self.file.parent.mkdir(exist_ok=True)
         write_atomically(self.file, text)
         return value
+
+
+def gains(base, trainings, view):
+    """Array [trainings, users]: the change of a view against the untrained model, NaN where a user has no value. `base` and
+    each of `trainings` are {view: a value for each user}, as `arms.measured` gives them."""
+    return np.array([each[view] for each in trainings], dtype=float) - np.array(base[view], dtype=float)
+
+
+def changes(base, trainings, views, strata=None):
+    """{view: `statistics.over_seeds` of its `gains`}, users and trainings at random, kinds (`wished_kinds`) as designed;
+    shares in points, "words" in words. Views that `base` does not have are left out."""
+    found = {}
+    for view in (view for view in views if view in base):
+        factor = 1 if view == "words" else 100
+        found[view] = statistics.over_seeds(gains(base, trainings, view) * factor, strata=strata, unit=factor)
+    return found
+
+
+def levels(base, views):
+    """{view: its mean over users}, in per cent, "words" in words."""
+    means = {view: np.nanmean(np.array(base[view], dtype=float)) for view in views if view in base}
+    return {view: mean * (1 if view == "words" else 100) for view, mean in means.items()}
+
+
+def wished_kinds(rows):
+    """Array [users, kinds], 0 or 1: the kinds that each user of `rows` wished, in the order of their ids, for `changes`;
+    None for fewer than two users a kind."""
+    wished = {row["user_id"]: {p["kind"] for p in preferences.checkable(row["preferences"])} for row in rows}
+    kinds = sorted(set().union(*wished.values()))
+    table = np.array([[float(kind in wished[user]) for kind in kinds] for user in sorted(wished)])
+    return table if len(wished) >= 2 * len(kinds) > 0 else None

@@ -10,9 +10,9 @@ import mipo_nb
 from mipo_nb.base.errors import UserError, did_you_mean
 from mipo_nb.base.files import project_root, write_atomically
 from mipo_nb.lab.provenance import code_hash
-from mipo_nb.lab.steps import imported_modules
+from mipo_nb.lab.steps import NOT_NUMBERS, imported_modules
 
-_MAKE_NO_NUMBERS = tuple(f"mipo_nb.{folder}." for folder in ("base", "lab", "course", "command"))
+_MAKE_NO_NUMBERS = (*NOT_NUMBERS, "mipo_nb.course.", "mipo_nb.command.")
 
 
 class Notebook:

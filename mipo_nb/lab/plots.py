@@ -56,9 +56,12 @@ def show(run, name, fig, *, alt, table):
     display(Image(data=picture.getvalue(), format="png", alt=alt))
 
 
-def intervals(ax, labels, estimates, *, reference=None, colours=None):
-    """Points with their 95% intervals, one line per label, read from top to bottom. `reference` draws a dashed line."""
+def intervals(ax, labels, estimates, *, reference=None, colours=None, dots=None):
+    """Points with their 95% intervals, one line per label, read from top to bottom. `reference` draws a dashed line,
+    `dots` small circles below each interval: a list for each label, such as the single trainings."""
     for y, estimate in enumerate(estimates):
+        if dots:
+            ax.plot(dots[y], [y + 0.25] * len(dots[y]), "o", color="0.55", ms=4, alpha=0.8)
         colour = colours[y] if colours else COLOURS[0]
         ax.plot([estimate.low, estimate.high], [y, y], color=colour, lw=2.2, solid_capstyle="butt")
         ax.plot(estimate.value, y, "o", color=colour, ms=6)

@@ -81,6 +81,11 @@ class Run:
         self.results = [r for r in self.results if r["name"] != name] + [entry]
         self.save()
 
+    def record_all(self, results, *, unit=""):
+        """`record` each of `results`, {name: a number or an estimate}, all in one unit."""
+        for name, value in results.items():
+            self.record(name, value, unit=unit)
+
     def manifest(self):
         """What is needed to know where this run's numbers come from; `seconds`, and `peak_memory` in bytes, so far."""
         fields = ("notebook", "profile", "seed", "model", "device", "dtype", "numbers")

@@ -74,8 +74,8 @@ def profile_file(profile):
 def profile_numbers(profile, notebook):
     """The numbers of one profile for one notebook: its defaults, overridden by the notebook's own values.
 
-    A user's own file need only hold what differs from the laptop profile. A profile that lists `notebooks` serves only
-    these; `notebook=None` gives any profile's defaults. Raises `UserError` for another notebook, and for a file that is
+    A file without `defaults`, and any of a user's own, need only hold what differs from the laptop profile. A profile
+    that lists `notebooks` serves only these; `notebook=None` gives any profile's defaults. Raises `UserError` for another notebook, and for a file that is
     not TOML or has a table, a name or a value that the laptop profile could not have.
     """
     file = profile_file(profile)
@@ -85,9 +85,16 @@ def profile_numbers(profile, notebook):
         numbers = ", ".join(name.partition("_")[0] for name in served)
         raise UserError(f"The profile '{profile}' is for notebooks {numbers}, not for {notebook}; use gpu or laptop.")
     numbers = {**tables.get("defaults", {}), **tables.get(notebook, {})}
-    if Path(profile).suffix != ".toml":
-        return numbers
     laptop = read_toml(profile_file("laptop"))
+    if Path(profile).suffix == ".toml":
+        _check(file, tables, laptop)
+    elif "defaults" in tables:
+        return numbers
+    return {**laptop["defaults"], **laptop.get(notebook, {}), **numbers}
+
+
+def _check(file, tables, laptop):
+    """Raise `UserError`, with file and line, where a user's own profile has what the laptop profile could not have."""
     for heading, table in tables.items():
         where = f"{file.name}, {_line(file, heading)}"
         if heading not in laptop or not isinstance(table, dict):
@@ -101,7 +108,6 @@ def profile_numbers(profile, notebook):
                 _checked(name, value, allowed[name])
             except UserError as e:
                 raise UserError(f"{where}: {e}") from None
-    return {**laptop["defaults"], **laptop.get(notebook, {}), **numbers}
 
 
 def read_toml(file, kind="profile"):

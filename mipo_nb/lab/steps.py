@@ -19,7 +19,8 @@ from mipo_nb.lab.provenance import library_versions
 
 _PACKAGE = Path(mipo_nb.__file__).parent
 # Errors, files, progress, settings and plots do not change a number: an edit there leaves old steps valid.
-_NOT_NUMBERS = ("mipo_nb.base.", "mipo_nb.lab.")
+_PLAIN = ("errors", "files", "jsonl", "rows", "progress", "hardware", "embedded")  # the others of `base` do
+NOT_NUMBERS = (*(f"mipo_nb.base.{name}" for name in _PLAIN), "mipo_nb.lab.")
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers")  # those that compute
 _NOT_KEYED = {"folder", "description"}  # where a result is stored, what its progress bar says
 
@@ -103,14 +104,14 @@ def code_version(function):
     return version_of_modules(function.__module__)
 
 
-def version_of_modules(*names, without=_NOT_NUMBERS):
+def version_of_modules(*names, without=NOT_NUMBERS):
     """Hash of the code of `modules_behind` these modules."""
     return digest({name: _read(name)[0] for name in modules_behind(*names, without=without)})[:16]
 
 
-def modules_behind(*names, without=_NOT_NUMBERS):
+def modules_behind(*names, without=NOT_NUMBERS):
     """{module: hash of its own code} of these modules ("mipo_nb.scoring") and of every module of this package that they
-    import, whole or in part. Comments, docstrings and layout do not count, nor do `base` and `lab`: they make no numbers."""
+    import, whole or in part. Comments, docstrings and layout do not count, nor do most of `base` and `lab`: they make no numbers."""
     found, waiting = {}, list(names)
     while waiting:
         name = waiting.pop()

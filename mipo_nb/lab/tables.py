@@ -11,14 +11,12 @@ from mipo_nb.lab.plots import markdown_table
 from mipo_nb.lab.runs import formatted
 
 _GLANCE = (
-    "gain in preferences kept, all kinds, tuned", "gain in preferences kept, all kinds, control",
-    "gain in preferences kept, all kinds, tuned, without copied phrases",
-    "gain in preferences kept, seen kinds, tuned", "gain in preferences kept, seen kinds, control",
-    "gain in preferences kept, unseen kinds, tuned",
-    "gain in PMI, tuned", "gain in PMI, control",
-    "gain in identification by base likelihood, auc", "gain in identification by sentence encoder, auc",
-    "change in repetition, tuned", "change in refusal, tuned",
-    "change in question identified, tuned", "change in words, tuned",
+    "kept trainings: for the user, recital-proof", "kept trainings: where the next one is expected",
+    "kept trainings, control: for the user, recital-proof", "kept trainings: for everyone, recital-proof",
+    "kept trainings: misapplied", "kept trainings: repetition", "kept trainings: refusal", "kept trainings: echo",
+    "kept trainings: empty",
+    "change: for the user, recital-proof", "second draw: for the user, recital-proof", "change: words",
+    "probes, all", "recognized by the wish", "recognized by the biography", "gain in PMI", "question identified",
 )  # fmt: skip
 
 _OPENING = """# Results

@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 
 from mipo_nb import sources
+from mipo_nb.base import splits
 from mipo_nb.base.errors import UserError, require_known
 from mipo_nb.paper import data_files
 
@@ -109,7 +110,7 @@ def community_alignment(split, *, n=None, seed=0, languages=("en",), attributes=
     [file], origin = data_files.files("community_alignment")
     rows, remarks, trained = [], defaultdict(list), set()
     for row, user, prompt in _annotations(file, languages, [f"{turn}_turn_feedback" for turn in _TURNS]):
-        part = sources.split_of(user)
+        part = splits.split_of(user)
         if prompt and part == "train":
             trained.add(_plain(prompt))
         for turn in _TURNS if part == split else ():
@@ -120,7 +121,7 @@ def community_alignment(split, *, n=None, seed=0, languages=("en",), attributes=
     responses = [f"first_turn_response_{letter}" for letter in "abcd"]
     details = [f"annotator_{name}" for name in attributes]
     for row, user, prompt in _annotations(file, languages, [*responses, "first_turn_preferred_response", *details]):
-        if not prompt or sources.split_of(user) != split:
+        if not prompt or splits.split_of(user) != split:
             continue
         others = [remark for _, about, remark in remarks.get(user, ()) if about != _plain(prompt)]
         wishes = [f'said of another answer: "{remark}"' for remark in others[:feedback]]
@@ -179,7 +180,7 @@ def _row(prompt, context, user, wishes, reference):
 
 def _keep(rows, trained, split, identity, row):
     """Keep a row if the split of its identity (a user, or a prompt where there are no users) is the one asked for."""
-    part = sources.split_of(identity)
+    part = splits.split_of(identity)
     if part == "train":
         trained.add(_plain(row["prompt"]))
     if part == split:

@@ -4,11 +4,11 @@ Notebook 14 compares arms on development users; notebook 12 measures the chosen 
 with one seed, which sets the samples of its pairs, the adapter's start and the order of the pairs.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 
-from mipo_nb import evaluation, generation, mipo, models, pairs, scoring, sources
+from mipo_nb import evaluation, generation, mipo, models, pairs, scoring, sources, training
 from mipo_nb.generation import Sampling
 from mipo_nb.training import Recipe
 
@@ -43,6 +43,12 @@ class Arm:
         }
         size = f"{self.negative} {self.learning_rate:.0e}, {self.pairs} pairs x {self.epochs:g}"
         return ", ".join([size, *(text for text, holds in extras.items() if holds)])
+
+
+def control_of(arm):
+    """The same arm with the sides of a random half of its pairs exchanged: as many steps on the same texts, and nothing
+    to learn."""
+    return replace(arm, shuffled=True)
 
 
 def key(arm, s, *, seed, split, draws):
@@ -140,28 +146,33 @@ def trained(model, tokenizer, arm, s, *, seed, step):
     }
 
 
-def measured(model, tokenizer, split, s, *, draws, step):
-    """{view: list, a value for each user of `split`, in the order of "users"}: what one model does, over `draws` draws.
-
-    The views of `evaluation.measured` on the split's open prompts, and "misapplied" on prompts for others. Draw k has
-    one seed for all models, and each row its own random numbers: models are compared with the same luck.
-    """
-    sampling = Sampling.of(s)
+def people(split, s):
+    """(rows of the split's open prompts, rows of prompts for others) that a run measures; the others are None for a file
+    of somebody else's users."""
     rows = sources.personal_prompts(split, n=s.n_measured, data=s.data, seed=s.seed)
-    others = sources.prompts_for_others(split, n=s.n_others, seed=s.seed)
-    found = {}
-    for some, views, first in ((rows, evaluation.measured, 21), (others, _misapplied, 31)):
-        said = [
-            step(f"{split} responses", generation.sample, model, tokenizer, pairs.positive_conversations(some), sampling, seed=first + k)
-            for k in range(draws)
-        ]  # fmt: skip
-        for view, values in views(some, said).items():
-            found[view] = of_users(values, some["user_id"])
-    return {"users": sorted(set(rows["user_id"])), **found}
+    others = sources.prompts_for_others(split, n=s.n_others, seed=s.seed) if s.data == sources.OWN else None
+    return rows, others
 
 
-def _misapplied(rows, draws):
-    return {"misapplied": np.mean([evaluation.misapplied(rows, list(draw["text"])) for draw in draws], axis=0)}
+def answers(model, tokenizer, rows, s, *, draws, step, first=21):
+    """What a model says to `rows`, context included: a list of what `generation.sample` returns, one for each of the
+    numbers `draws`. A draw has one seed for all models and each row its own random numbers: models share their luck."""
+    put = (generation.sample, model, tokenizer, pairs.positive_conversations(rows), Sampling.of(s))
+    return [step(f"responses, draw {k}", *put, seed=first + k) for k in draws]
+
+
+def measured(model, tokenizer, split, s, *, draws, step):
+    """{view: list, a value for each user of `split`, in the order of "users"}: what one model does, over the numbers
+    `draws`. The views of `evaluation.measured` on the split's open prompts, and "misapplied" on prompts for others."""
+    rows, others = people(split, s)
+    found = {"users": sorted(set(rows["user_id"]))}
+    for view, values in evaluation.measured(rows, answers(model, tokenizer, rows, s, draws=draws, step=step)).items():
+        found[view] = of_users(values, rows["user_id"])
+    if others is not None:
+        said = answers(model, tokenizer, others, s, draws=draws, step=step, first=31)
+        misapplied = np.mean([evaluation.misapplied(others, list(draw["text"])) for draw in said], axis=0)
+        found["misapplied"] = of_users(misapplied, others["user_id"])
+    return found
 
 
 def of_users(values, users):
@@ -172,9 +183,38 @@ def of_users(values, users):
 
 
 def measured_training(model, tokenizer, arm, s, *, seed, split, draws, step):
-    """{"views": as in `measured`, "log", "pairs": how many}: one training of an arm, measured on a split."""
+    """{"views": as in `measured`, "pairs": how many, "margin" of the last steps in nats}: one training, measured."""
     result = trained(model, tokenizer, arm, s, seed=seed, step=step)
     policy, _ = models.load(s.model, adapter=result["adapter"], **s.weights)
     margins = [entry["rewards/margins"] / s.beta for entry in result["log"][-5:]]
     views = measured(policy, tokenizer, split, s, draws=draws, step=step)
     return {"views": views, "pairs": len(result["pairs"]), "margin": round(float(np.mean(margins)), 3)}
+
+
+def on_held_out_pairs(model, policy, tokenizer, arm, s, *, seed, step):
+    """(margins [n], users [n]) in nats on pairs of development users, made as the arm makes them: how much more training
+    raised the chosen side than the rejected one. Needs no rule: above 0 in half of the pairs where nothing was learned."""
+    rows = sources.personal_prompts("dev", n=s.n_held_out, data=s.data, seed=seed)
+    sizes = {"seed": seed + 10, "max_length": s.max_length, "step": step}
+    data, _ = mipo.make_pairs(model, tokenizer, rows, arm.negative, Sampling.of(s), **sizes)
+    before, after = (
+        step("held-out log-probs", training.reference_log_probabilities, m, tokenizer, data, batch_size=s.scoring_batch)
+        for m in (model, policy)
+    )
+    return (after - before) @ np.array([1.0, -1.0]), list(data["user_id"])
+
+
+def of_ledger(ledger, s, split):
+    """(views of the untrained model, {Arm: [views of each training, by seed]}) of the lines that were measured on `split`
+    with this run's model and numbers; (None, {}) where there are none."""
+    names, base, found = {f.name for f in fields(Arm)}, None, {}
+    for line in ledger.lines:
+        sizes = {name: getattr(s, name) for name in ("model", "max_new_tokens")}
+        if line["key"]["split"] != split or any(line["key"][name] != value for name, value in sizes.items()):
+            continue
+        if line["key"]["negative"] is None:
+            base = line["value"]["views"]
+        else:
+            arm = Arm(**{name: value for name, value in line["key"].items() if name in names})
+            found.setdefault(arm, []).append(line["value"]["views"])
+    return base, found

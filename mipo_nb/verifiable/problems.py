@@ -14,7 +14,8 @@ from itertools import accumulate
 from pathlib import Path
 
 from mipo_nb.base.errors import UserError, require_known
-from mipo_nb.sources import SPLITS, share_of
+from mipo_nb.base.splits import share_of
+from mipo_nb.sources import SPLITS
 from mipo_nb.verifiable import stories
 
 # task: (hub id, configuration, commit, where it lies in a folder of JSONL, the file of each split)

@@ -8,7 +8,8 @@ import random
 import re
 
 from mipo_nb.base.errors import UserError, require_known
-from mipo_nb.sources import SPLITS, share_of
+from mipo_nb.base.splits import share_of
+from mipo_nb.sources import SPLITS
 
 STEPS = (1, 2, 3)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 from scipy.integrate import quad
 from scipy.special import logit, logsumexp
 from scipy.stats import binom, binomtest
@@ -95,6 +96,19 @@ def net_gain_by_steps(n, moved, least):
 RIGHT = {
     "weights_in_gigabytes": [lambda n, bits: n * bits / 8 / 1e9, lambda n, bits: np.float64(n) * (bits / 8) * 1e-9],
     "steps_of": [lambda n, size, epochs: math.ceil(n / size) * epochs, lambda n, s, e: e * ((n + s - 1) // s)],
+    "best_of": [
+        lambda n, m, d: np.random.default_rng(1).normal(m, d, (40_000, n)).max(axis=1).mean(),
+        lambda n, m, d: m + d * quad(lambda x: x * n * stats.norm.pdf(x) * stats.norm.cdf(x) ** (n - 1), -9, 9)[0],
+    ],
+    "for_user": [
+        lambda a, k: k[a].mean() - k[~a].mean(),
+        lambda a, k: (a & k).sum() / a.sum() - (~a & k).sum() / (~a).sum(),
+    ],
+    "reach": [
+        lambda g: stats.t.ppf(0.975, len(g) - 1) * np.sqrt(np.var(g, ddof=1) * (1 + 1 / len(g))),
+        lambda g: -stats.t.ppf(0.025, len(g) - 1) * np.std(g) * np.sqrt((len(g) + 1) / (len(g) - 1)),
+    ],
+    "lean": [lambda a, b: np.mean(a * 1.0 - b), lambda a, b: (np.sum(a & ~b) - np.sum(~a & b)) / len(a)],
     "longer_is_chosen": [half_for_ties, lambda gaps: (np.sign(gaps).mean() + 1) / 2],
     "other_user": [other, lambda rows, i: np.int64(other(rows, i, last=True))],
     "margin": [lambda a, b, c, d: (a - c) - (b - d), lambda a, b, c, d: (a - b) - (c - d)],
@@ -346,6 +360,37 @@ WRONG = {
         "epochs run together": lambda n, size, epochs: math.ceil(n * epochs / size),
         "one too many": lambda n, size, epochs: (n // size + 1) * epochs,
         "pairs": lambda n, size, epochs: n * epochs,
+    },
+    "best_of": {
+        "the mean": lambda n, m, d: m,
+        "one round": lambda n, m, d: np.random.default_rng(3).normal(m, d, n).max(),
+        "largest of all rounds": lambda n, m, d: np.random.default_rng(0).normal(m, d, (20_000, n)).max(),
+        "a deviation above": lambda n, m, d: m + d,
+        "means of rounds": lambda n, m, d: np.random.default_rng(0).normal(m, d, (20_000, n)).mean(axis=1).max(),
+    },
+    "for_user": {
+        "the asked alone": lambda a, k: k[a].mean(),
+        "over all": lambda a, k: k.mean(),
+        "against all": lambda a, k: k[a].mean() - k.mean(),
+        "one size": lambda a, k: ((a & k).sum() - (~a & k).sum()) / len(a),
+        "turned round": lambda a, k: k[~a].mean() - k[a].mean(),
+        "agreement": lambda a, k: np.mean(a == k),
+    },
+    "reach": {
+        "of the mean": lambda g: stats.t.ppf(0.975, len(g) - 1) * np.std(g, ddof=1) / np.sqrt(len(g)),
+        "the normal's 1.96": lambda g: 1.96 * np.std(g, ddof=1) * np.sqrt(1 + 1 / len(g)),
+        "whole width": lambda g: 2 * stats.t.ppf(0.975, len(g) - 1) * np.std(g, ddof=1) * np.sqrt(1 + 1 / len(g)),
+        "of the population": lambda g: stats.t.ppf(0.975, len(g) - 1) * np.std(g) * np.sqrt(1 + 1 / len(g)),
+        "no mean's error": lambda g: stats.t.ppf(0.975, len(g) - 1) * np.std(g, ddof=1),
+        "one degree too many": lambda g: stats.t.ppf(0.975, len(g)) * np.std(g, ddof=1) * np.sqrt(1 + 1 / len(g)),
+    },
+    "lean": {
+        "signal alone": lambda a, b: np.mean(a & ~b),
+        "false negatives alone": lambda a, b: np.mean(~a & b),
+        "the wrong way round": lambda a, b: np.mean(b) - np.mean(a),
+        "a count": lambda a, b: a.sum() - b.sum(),
+        "disagreement": lambda a, b: np.mean(a != b),
+        "per cent": lambda a, b: 100 * (np.mean(a) - np.mean(b)),
     },
     "longer_is_chosen": {
         "sum for mean": lambda gaps: half_for_ties(gaps) * len(gaps),

@@ -69,8 +69,16 @@ def test_the_paper_profile_is_for_the_reproductions_alone():
 
 
 def test_profiles_of_a_notebook_are_those_that_it_can_be_run_with():
-    assert settings.profile_names("11_qlora_mipo") == [n for n in settings.profile_names() if n != "paper"]
-    assert settings.profile_names("32_reproduce_diversity") == settings.profile_names()
+    names = settings.profile_names()
+    assert settings.profile_names("11_qlora_mipo") == [n for n in names if n not in ("paper", "evidence")]
+    assert settings.profile_names("32_reproduce_diversity") == [n for n in names if n != "evidence"]
+    assert settings.profile_names("14_choosing_the_dose") == [n for n in names if n != "paper"]
+
+
+def test_the_evidence_profile_says_what_differs_from_laptop():
+    laptop, found = (settings.profile_numbers(p, "12_measuring_personalization") for p in ("laptop", "evidence"))
+    differs = {name for name in laptop if found[name] != laptop[name]}
+    assert found.keys() == laptop.keys() and differs == {"n_measured", "draws", "kept_seeds", "kept_controls"}
 
 
 def test_every_number_of_the_paper_profile_says_where_it_is_from():
@@ -135,7 +143,7 @@ def test_numbers_must_be_finite(name, value):
 MAY_BE_ZERO = ["temperature", "top_k", "lora_rank", "warmup", "final_rate"]
 
 
-@pytest.mark.parametrize("profile", [p for p in settings.profile_names() if p != "paper"])
+@pytest.mark.parametrize("profile", [p for p in settings.profile_names() if p not in ("paper", "evidence")])
 def test_zero_can_be_asked_for_where_it_means_something(profile, tmp_path):
     zeros = dict.fromkeys(MAY_BE_ZERO, 0)
     found = settings.resolve(profile, "11_qlora_mipo", **zeros, four_bit=False)
