@@ -1,16 +1,20 @@
-# make run | test | test-all | smoke | lab | bench | site | env: each makes the environment first.
+# make demo | run | test | test-all | smoke | lab | bench | site | env: each makes the environment first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROFILE ?= laptop
 FLAGS ?=
 
-.PHONY: run test test-all smoke lab bench site env
+.PHONY: demo run test test-all smoke lab bench site env
 
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 run: env
 	$(BIN)/mipo-nb run --profile $(PROFILE) $(FLAGS)
+
+# A first result in a minute: people answered before and after training.
+demo: env
+	$(BIN)/mipo-nb demo
 
 # What finds faults soon: all pure tests, the model tests of the method and the engine, a few whole notebooks.
 test: env

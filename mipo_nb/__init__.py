@@ -52,7 +52,7 @@ MODULES = {
     # command: mipo-nb
     "cli": "command.cli", "runner": "command.runner", "state": "command.state", "report": "command.report",
     "doctor": "command.doctor", "dry_run": "command.dry_run", "plain_route": "command.plain_route",
-    "benchmarks": "command.benchmarks",
+    "benchmarks": "command.benchmarks", "export": "command.export", "demo": "command.demo",
 }  # fmt: skip
 __all__ = ["__version__", *MODULES]
 

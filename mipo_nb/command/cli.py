@@ -1,4 +1,5 @@
-"""The command line: `mipo-nb run`, `report`, `list`, `doctor`, `clean`, `student`, `bench`, `tables`."""
+"""The command line: `mipo-nb run`, `report`, `list`, `doctor`, `clean`, `student`, `demo`,
+`export`, `bench`, `tables`."""
 
 import ast
 import os
@@ -164,6 +165,31 @@ def clean(
     if not yes:
         typer.confirm(f"Remove {folder}?", abort=True)
     typer.echo(f"{state.clean(folder, collection.collection()) / 1e6:.0f} MB freed")
+
+
+@app.command("demo")
+def show_demo(seed: Annotated[int, typer.Option(min=0, help="Draws other people and answers.")] = 0):
+    """A first result in a minute: people answered before and after training, by a small adapter that is kept here."""
+    from mipo_nb.command.demo import demo
+
+    runs.quieten()
+    demo(seed=seed, say=typer.echo)
+
+
+@app.command("export")
+def export_adapter(
+    adapter: Annotated[Path, typer.Argument(help="The folder of an adapter.")],
+    output: Annotated[Path, typer.Option(help="A folder that is new or empty.")],
+    to: Annotated[str, typer.Option(help="merged, adapter, ollama or vllm.")] = "merged",
+    model: Annotated[str | None, typer.Option(help="The base; None: the one that the adapter names.")] = None,
+    dtype: Annotated[str, typer.Option(help="Of merged weights: bfloat16, float16 or float32.")] = "bfloat16",
+):
+    """Make an adapter ready for use elsewhere: merged, with its card, for Ollama or vLLM."""
+    from mipo_nb.command.export import export
+
+    runs.quieten()
+    for line in export(adapter, to, output, model=model, dtype=dtype):
+        typer.echo(line)
 
 
 @app.command()

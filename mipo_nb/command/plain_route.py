@@ -45,7 +45,7 @@ def training_step(route, data, dtype, device, four_bit=False, **changes):
     from trl import DPOTrainer
 
     from mipo_nb.engine.linear import packed_weights
-    from mipo_nb.engine.trainers import SharedPrefixDPOTrainer
+    from mipo_nb.engine.trainers import SharedPrefixDPOTrainer, on_one_gpu
 
     model, tokenizer = models.load(MODEL, device=device, dtype=dtype, four_bit=four_bit)
     if route == "ours":
@@ -57,7 +57,11 @@ def training_step(route, data, dtype, device, four_bit=False, **changes):
     for name, value in changes.items():
         setattr(arguments, name, value)
     trainer = {"ours": SharedPrefixDPOTrainer, "trl": DPOTrainer}[route](
-        model=model, args=arguments, train_dataset=data, processing_class=tokenizer, peft_config=training.lora()
+        model=model,
+        args=on_one_gpu(arguments),
+        train_dataset=data,
+        processing_class=tokenizer,
+        peft_config=training.lora(),
     )
     if arguments.gradient_checkpointing:
         trainer.model.activation_checkpointing_enable({"use_reentrant": False})

@@ -21,8 +21,8 @@ def tried(function, *arguments):
     return (answer, None) if answer is not None else (None, "your function gives nothing back; replace the dots.")
 
 
-def number(function, arguments, wanted, hint):
-    """What is wrong when `function(*arguments)` should be a number near `wanted`."""
+def number(function, arguments, wanted, hint, within=1e-6):
+    """What is wrong when `function(*arguments)` should be a number near `wanted`, `within` for one that is simulated."""
     answer, problem = tried(function, *arguments)
     if problem:
         return problem
@@ -30,7 +30,7 @@ def number(function, arguments, wanted, hint):
         answer = float(answer)
     except Exception:  # no number at all, one beyond all floats, a tensor without a value
         return f"one number is wanted, you give {type(answer).__name__}."
-    near = np.isclose(answer, wanted, rtol=1e-3, atol=1e-6)
+    near = np.isclose(answer, wanted, rtol=1e-3, atol=within)
     return None if near else f"{hint} (wanted {wanted:.4g}, got {answer:.4g})"
 
 

@@ -4,8 +4,15 @@ import numpy as np
 
 from mipo_nb.course import checking
 
+times_likelier = checking.numbers(
+    "Notebook 00, exercise 1: `function(nats)` is the factor by which so many nats make an answer likelier.",
+    ((0.0,), 1.0, "no nats, no change"),
+    ((1.0,), np.e, "one nat is a factor of e"),
+    ((-2.0,), np.exp(-2.0), "below zero: less likely"),
+    ((3.0,), np.exp(3.0), "nats add, factors multiply"),
+)
 weights_in_gigabytes = checking.numbers(
-    "Notebook 00, exercise 1: `function(parameters, bits)` is the memory of the weights in GB (10^9 bytes).",
+    "Notebook 00, exercise 2: `function(parameters, bits)` is the memory of the weights in GB (10^9 bytes).",
     ((1_500_000_000, 16), 3.0, "16 bits are two bytes for each parameter"),
     ((1_500_000_000, 4), 0.75, "a byte has 8 bits, so 4 bits are half a byte"),
 )
@@ -140,16 +147,14 @@ margin = checking.numbers(
 
 
 def best_of(function):
-    """Notebook 14, exercise 2: the expected largest of n normal numbers, by simulation, to two per cent."""
-    for (n, mean, deviation), wanted, hint in (
+    """Notebook 14, exercise 2: the expected largest of n normal numbers, by simulation."""
+    cases = (
         ((1, 10.0, 6.0), 10.0, "the best of one is that one"),
         ((2, 0.0, 1.0), 0.5642, "the larger of two is above the mean by 0.56 deviations"),
         ((10, 10.0, 6.0), 19.232, "the best of ten is above the mean by 1.54 deviations"),
-    ):
-        answer, problem = checking.tried(function, n, mean, deviation)
-        if problem or np.ndim(answer) or not abs(float(answer) - wanted) < 0.04 * deviation:
-            return checking.verdict(problem or f"for n = {n} you give {answer!r}: {hint}.")
-    return checking.verdict(None)
+    )
+    problems = (checking.number(function, case, wanted, hint, 0.04 * case[2]) for case, wanted, hint in cases)
+    checking.verdict(next((problem for problem in problems if problem), None))
 
 
 def optimum(function):

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import mipo_nb
+from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import digest, project_root
 
 _LIBRARIES = "torch transformers trl peft bitsandbytes accelerate datasets numpy scipy papermill".split()
@@ -73,6 +74,17 @@ def keep_adapter(adapter, folder, manifest, n_pairs):
     (copy / "README.md").write_text(_card(manifest, n_pairs), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     copy.replace(folder)
+
+
+DEMO_MODEL = "embedded:smollm2-135m"
+
+
+def demo_adapter():
+    """The folder of the small adapter of `DEMO_MODEL` that is kept in the project. Raises `UserError` where it is not there."""
+    folder = project_root() / "adapters" / "demo"
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise UserError(f"There is no adapter in {folder}; run this in a whole checkout of the project.")
+    return folder
 
 
 def _card(manifest, n_pairs):

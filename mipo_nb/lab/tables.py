@@ -1,4 +1,4 @@
-"""RESULTS.md and the tables of README and instructor's guide, written from what the committed notebooks recorded."""
+"""RESULTS.md and the tables of README and docs, written from what the committed notebooks recorded."""
 
 import csv
 import re
@@ -10,14 +10,18 @@ from mipo_nb.lab.notebooks import collection
 from mipo_nb.lab.plots import markdown_table
 from mipo_nb.lab.runs import formatted
 
-_GLANCE = (
-    "kept trainings: for the user, recital-proof", "kept trainings: where the next one is expected",
-    "kept trainings, control: for the user, recital-proof", "kept trainings: for everyone, recital-proof",
-    "kept trainings: misapplied", "kept trainings: repetition", "kept trainings: refusal", "kept trainings: echo",
-    "kept trainings: empty",
-    "change: for the user, recital-proof", "second draw: for the user, recital-proof", "change: words",
-    "probes, all", "recognized by the wish", "recognized by the biography", "gain in PMI", "question identified",
-)  # fmt: skip
+_KEPT = "kept trainings: "
+_GLANCE = {  # what stands in the README's table: its words, and the recorded result
+    "kept for the user who wished it": f"{_KEPT}for the user, recital-proof",
+    "where one more training is expected": f"{_KEPT}where the next one is expected",
+    "the same, by a control with shuffled pairs": "kept trainings, control: for the user, recital-proof",
+    "a style for everyone": f"{_KEPT}for everyone, recital-proof",
+    "price: acts where it must not": f"{_KEPT}misapplied",
+    "price: repetition": f"{_KEPT}repetition",
+    "price: refusals": f"{_KEPT}refusal",
+    "price: copied from the context": f"{_KEPT}echo",
+    "price: empty answers": f"{_KEPT}empty",
+}
 
 _OPENING = """# Results
 
@@ -46,12 +50,16 @@ One part per notebook, everything it recorded. Modules of the package that have 
 
 
 def write(*, check=False):
-    """Bring RESULTS.md, README.md and docs/instructor.md up to date. Returns the names of those that were not; `check`
+    """Bring RESULTS.md, README.md and pages of docs/ up to date. Returns the names of those that were not; `check`
     writes nothing. Raises `UserError` for a file that lacks one of the markers between which its tables stand."""
     notebooks, root, stale = collection(), project_root(), []
     texts = {"RESULTS.md": _results(notebooks)}
-    readme = {"notebooks": _notebook_table, "bench": _bench, "results": _glance}
-    for name, tables in {"README.md": readme, "docs/instructor.md": {"parts": _parts}}.items():
+    pages = {
+        "README.md": {"results": _glance},
+        "docs/running.md": {"notebooks": _notebook_table, "bench": _bench},
+        "docs/instructor.md": {"parts": _parts},
+    }
+    for name, tables in pages.items():
         texts[name] = (root / name).read_text(encoding="utf-8")
         for marker, table in tables.items():
             texts[name] = _between(texts[name], marker, table(notebooks), name)
@@ -89,7 +97,7 @@ def _measured(notebook):
 def _notebook_table(notebooks):
     rows = []
     for name, notebook in notebooks.items():
-        first = {"notebook": f"[{name}](notebooks/{name}.ipynb)", "`make run`": "yes" if notebook.main else ""}
+        first = {"notebook": f"[{name}](../notebooks/{name}.ipynb)", "`make run`": "yes" if notebook.main else ""}
         rows.append({**first, **_measured(notebook), "what it shows": notebook.claim})
     return markdown_table(rows)
 
@@ -112,9 +120,22 @@ def _parts(notebooks):
 
 
 def _glance(notebooks):
+    """The main result in two sentences and a table, from what was recorded."""
     recorded = {result["name"]: result for notebook in notebooks.values() for result in notebook.results}
-    rows = [{"measure": name, "result": formatted(recorded[name])} for name in _GLANCE if name in recorded]
-    return markdown_table(rows or [{"measure": "none yet", "result": ""}])
+    rows = [
+        {"wishes of 100": what, "change": formatted(recorded[name])}
+        for what, name in _GLANCE.items()
+        if name in recorded
+    ]
+    if f"{_KEPT}how many" not in recorded:
+        return markdown_table(rows or [{"measure": "none yet", "result": ""}])
+    names = ("for the user, recital-proof", "misapplied", "how many")
+    gain, wrong, trainings = (recorded[_KEPT + name] for name in names)
+    return (
+        f"**Of 100 wishes of new people, the trained model keeps {gain['value']:.0f} more for the user who wished them** "
+        f"(95% interval {gain['low']:.0f} to {gain['high']:.0f}, {trainings['value']:.0f} trainings). It pays: in {wrong['value']:.0f} "
+        f"of 100 cases more, a wish acts where it must not, as in a letter to somebody else.\n\n{markdown_table(rows)}"
+    )
 
 
 def _bench(notebooks):

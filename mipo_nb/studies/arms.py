@@ -205,16 +205,20 @@ def on_held_out_pairs(model, policy, tokenizer, arm, s, *, seed, step):
 
 
 def of_ledger(ledger, s, split):
-    """(views of the untrained model, {Arm: [views of each training, by seed]}) of the lines that were measured on `split`
-    with this run's model and numbers; (None, {}) where there are none."""
+    """`of_lines` of a `lab.ledger.Ledger`: the trainings with this run's model and length of responses."""
+    return of_lines([line for line in ledger.lines if line["key"]["model"] == s.model], s.max_new_tokens, split)
+
+
+def of_lines(lines, max_new_tokens, split):
+    """(views of the untrained model, {Arm: [views of each training, by seed]}) of the lines of a ledger that were measured
+    on `split` with responses of so many tokens; (None, {}) where there are none."""
     names, base, found = {f.name for f in fields(Arm)}, None, {}
-    for line in ledger.lines:
-        sizes = {name: getattr(s, name) for name in ("model", "max_new_tokens")}
-        if line["key"]["split"] != split or any(line["key"][name] != value for name, value in sizes.items()):
+    for key, views in ((line["key"], line["value"]["views"]) for line in lines):
+        if (key["split"], key["max_new_tokens"]) != (split, max_new_tokens):
             continue
-        if line["key"]["negative"] is None:
-            base = line["value"]["views"]
+        if key["negative"] is None:
+            base = views
         else:
-            arm = Arm(**{name: value for name, value in line["key"].items() if name in names})
-            found.setdefault(arm, []).append(line["value"]["views"])
+            arm = Arm(**{name: value for name, value in key.items() if name in names})
+            found.setdefault(arm, []).append(views)
     return base, found

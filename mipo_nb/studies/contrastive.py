@@ -113,6 +113,8 @@ def _trainer(model, arguments, rows, tokenizer, objective, beta):
     """A `transformers.Trainer` that lays batches of rows out as games, scores them, and applies an objective."""
     from transformers import Trainer
 
+    from mipo_nb.engine.trainers import on_one_gpu
+
     layout, loss = OBJECTIVES[objective]
 
     class ContrastiveTrainer(PackedTraining, Trainer):
@@ -133,7 +135,7 @@ def _trainer(model, arguments, rows, tokenizer, objective, beta):
             self.unlogged = 0
 
     arguments.remove_unused_columns = False  # the collator hands whole rows on
-    trainer = ContrastiveTrainer(model, arguments, lambda batch: {"rows": batch}, rows)
+    trainer = ContrastiveTrainer(model, on_one_gpu(arguments), lambda batch: {"rows": batch}, rows)
     trainer.model_accepts_loss_kwargs = False  # the loss is a mean over a batch: let accumulated ones be averaged
     return trainer
 

@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from mipo_nb import scoring, sources
+from mipo_nb import scoring, sources, statistics
 from mipo_nb.base.errors import UserError, require_known
 from mipo_nb.preferences import KINDS, Response
 
@@ -88,17 +88,31 @@ def probed(model, tokenizer, rows, *, batch_size=16, folder=None):
 
 
 def rules_against_readings():
-    """`pandas.DataFrame`, a row for each wish of the responses in `labelled.jsonl` on which both readings agree: `model`,
-    `kind`, `family`, whether it was `read` as kept, and whether its rule says `kept`."""
+    """`pandas.DataFrame`, a row for each wish in `labelled.jsonl` on which both readings agree, of the topics' sample the
+    topic alone: `sample`, `model`, `kind`, whether it was `read` as kept, whether its rule says `kept`, and the `weight`
+    of the row: how many responses it stands for."""
     import pandas as pd
 
     table = []
     for row in sources.read_jsonl(sources.data_folder() / "labelled.jsonl"):
         told = tuple(wish["text"] for wish in row["wishes"])
-        response = Response(row["response"], row["name"], told)
+        response, weight = Response(row["response"], row["name"], told), row.get("weight", 1.0)
         for wish, first, second in zip(row["wishes"], *row["kept"], strict=True):
-            if first == second:
-                kind = KINDS[wish["kind"]]
-                kept = kind.keeps(response, wish["value"])
-                table.append({"model": row["model"], "kind": wish["kind"], "family": kind.family, "read": first, "kept": kept})  # fmt: skip
+            if first == second and wish["kind"] == row.get("topic", wish["kind"]):
+                found = {"read": first, "kept": KINDS[wish["kind"]].keeps(response, wish["value"]), "weight": weight}
+                table.append({"sample": row["sample"], "model": row["model"], "kind": wish["kind"], **found})
     return pd.DataFrame(table)
+
+
+def precision_and_recall(some):
+    """{"precision", "recall"} of rules on rows of `rules_against_readings`, each a `statistics.Estimate` with Wilson's
+    interval. Precision is a share of what the rules call kept; in recall rows count by their weight, its interval by
+    their number."""
+    both = some[some["read"] & some["kept"]]
+    precision = statistics.share(len(both), int(some["kept"].sum()))
+    read = some[some["read"]]
+    recall = both["weight"].sum() / read["weight"].sum()
+    return {
+        "precision": precision,
+        "recall": statistics.Estimate(recall, *statistics.wilson(recall, len(read)), len(read)),
+    }

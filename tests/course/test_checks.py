@@ -96,6 +96,7 @@ def net_gain_by_steps(n, moved, least):
 RIGHT = {
     "weights_in_gigabytes": [lambda n, bits: n * bits / 8 / 1e9, lambda n, bits: np.float64(n) * (bits / 8) * 1e-9],
     "steps_of": [lambda n, size, epochs: math.ceil(n / size) * epochs, lambda n, s, e: e * ((n + s - 1) // s)],
+    "times_likelier": [math.exp, lambda nats: 10 ** (nats / math.log(10))],
     "best_of": [
         lambda n, m, d: np.random.default_rng(1).normal(m, d, (40_000, n)).max(axis=1).mean(),
         lambda n, m, d: m + d * quad(lambda x: x * n * stats.norm.pdf(x) * stats.norm.cdf(x) ** (n - 1), -9, 9)[0],
@@ -360,6 +361,14 @@ WRONG = {
         "epochs run together": lambda n, size, epochs: math.ceil(n * epochs / size),
         "one too many": lambda n, size, epochs: (n // size + 1) * epochs,
         "pairs": lambda n, size, epochs: n * epochs,
+    },
+    "times_likelier": {
+        "nats themselves": lambda nats: nats,
+        "bits": lambda nats: 2**nats,
+        "one more": lambda nats: 1 + nats,
+        "the logarithm": lambda nats: math.log1p(abs(nats)),
+        "per cent": lambda nats: 100 * math.exp(nats),
+        "never less likely": lambda nats: math.exp(abs(nats)),
     },
     "best_of": {
         "the mean": lambda n, m, d: m,

@@ -1,9 +1,13 @@
 """The tables of README and guide: between their markers, and nowhere else."""
 
+import re
+
 import pytest
 
 from mipo_nb.base.errors import UserError
+from mipo_nb.base.files import project_root
 from mipo_nb.lab import tables
+from mipo_nb.lab.notebooks import collection
 
 TEXT = "before\n<!-- bench: written by mipo-nb tables -->\nold\n<!-- end bench -->\nafter\n"
 
@@ -16,3 +20,14 @@ def test_what_stands_between_the_markers_is_replaced():
 def test_a_page_without_its_marker_is_not_left_as_it_was(lost):
     with pytest.raises(UserError, match=r"README.md has lost its marker '<!-- bench: ... -->'"):
         tables._between(TEXT.replace(lost, ""), "bench", "new", "README.md")
+
+
+def test_the_readme_is_short_and_has_a_line_for_every_notebook():
+    text = (project_root() / "README.md").read_text(encoding="utf-8")
+    assert len(text.split()) <= 900
+    listed = [line for line in text.splitlines() if line.startswith("| [")]
+    assert re.findall(r"notebooks/(\w+)\.ipynb", "\n".join(sorted(listed))) and all(
+        name in text for name in collection()
+    )
+    for line in listed:
+        assert len(line.strip("| ").rpartition("|")[2].split()) <= 12, line

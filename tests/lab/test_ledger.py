@@ -1,0 +1,76 @@
+"""Kept trainings: found by their key, added only from committed code, and what several say together."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mipo_nb import statistics
+from mipo_nb.base.errors import UserError
+from mipo_nb.lab import ledger
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(ledger, "git_state", lambda: {"commit": "0123456789abcdef", "dirty": False})
+    return lambda: ledger.Ledger("trials")
+
+
+def test_what_was_added_is_found_also_by_another_process(shelf, tmp_path):
+    first, key = shelf(), {"arm": "a", "seed": 1}
+    assert first.find(key) is None
+    assert first.add(key, {"gain": [0.25, None]}) == {"gain": [0.25, None]}
+    assert first.find(key) == shelf().find({"seed": 1, "arm": "a"}) == {"gain": [0.25, None]}
+    assert shelf().find({"arm": "a", "seed": 2}) is None
+    [line] = (tmp_path / "results" / "trials.jsonl").read_text().splitlines()
+    assert json.loads(line)["commit"] == "0123456789ab"
+
+
+@pytest.mark.parametrize("state", [None, {"commit": "0123", "dirty": True}])
+def test_nothing_is_kept_that_no_commit_can_explain(shelf, monkeypatch, tmp_path, state):
+    monkeypatch.setattr(ledger, "git_state", lambda: state)
+    with pytest.raises(UserError, match="Commit the code first"):
+        shelf().add({"arm": "a"}, 1)
+    assert not (tmp_path / "results").exists()
+
+
+BASE = {"kept": [0.0, 0.5, 0.5, 1.0], "words": [10, 20, 30, 40], "misapplied": [0.0, None, 0.5, 0.0]}
+TRAININGS = [
+    {"kept": [0.5, 0.5, 1.0, 1.0], "words": [11, 22, 33, 44], "misapplied": [0.0, None, 0.5, 0.5]},
+    {"kept": [0.0, 1.0, 1.0, 1.0], "words": [12, 20, 30, 40], "misapplied": [0.5, None, 0.5, 0.5]},
+]
+
+
+def test_gains_are_against_the_untrained_model_user_by_user():
+    np.testing.assert_allclose(ledger.gains(BASE, TRAININGS, "kept"), [[0.5, 0, 0.5, 0], [0, 0.5, 0.5, 0]])
+    np.testing.assert_allclose(
+        ledger.gains(BASE, TRAININGS, "misapplied"), [[0, np.nan, 0, 0.5], [0.5, np.nan, 0, 0.5]]
+    )
+
+
+def test_changes_are_points_and_words_and_leave_out_views_that_are_not_there():
+    found = ledger.changes(BASE, TRAININGS, ("kept", "words", "misapplied", "echo"))
+    assert list(found) == ["kept", "words", "misapplied"]
+    assert found["kept"].value == pytest.approx(25) and found["words"].value == pytest.approx(1.5)
+    assert found["misapplied"].value == pytest.approx(25) and found["misapplied"].n == 3
+    assert found["kept"] == statistics.over_seeds(ledger.gains(BASE, TRAININGS, "kept") * 100, unit=100)
+    assert ledger.levels(BASE, ("kept", "words")) == {"kept": 50, "words": 25}
+
+
+def test_kinds_are_those_that_users_wished_in_the_order_of_their_ids():
+    wish = lambda *kinds: [{"text": "", "kind": kind, "value": None} for kind in kinds]  # noqa: E731
+    rows = [
+        {"user_id": user, "preferences": wish(*kinds)}
+        for user, kinds in (
+            ("b", ["in_french"]),
+            ("a", ["in_german"]),
+            ("c", ["in_german", None]),
+            ("d", []),
+            ("a", []),
+        )
+    ]
+    rows[-1]["preferences"] = rows[1]["preferences"]
+    np.testing.assert_array_equal(ledger.wished_kinds(rows), [[0, 1], [1, 0], [0, 1], [0, 0]])
+    assert ledger.wished_kinds(rows[:2]) is None  # two users and two kinds: nothing left to tell chance by
+    assert ledger.wished_kinds([{"user_id": "a", "preferences": []}]) is None

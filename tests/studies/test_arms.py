@@ -1,0 +1,113 @@
+"""Arms of the main job: how their pairs are made, what is measured, and what kept trainings are found by."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mipo_nb import evaluation, mipo, pairs, prompts, sources
+from mipo_nb.generation import Sampling
+from mipo_nb.lab import settings
+from mipo_nb.studies import arms
+from mipo_nb.studies.arms import Arm
+
+ARM = Arm("random_context", 4e-4, 8, 1)
+
+
+@pytest.fixture
+def s():
+    return settings.resolve("smoke", "14_choosing_the_dose", max_new_tokens=16)
+
+
+def test_labels_say_what_an_arm_is():
+    assert ARM.label == "random_context 4e-04, 8 pairs x 1"
+    everything = replace(ARM, restraint=0.25, draws=4, at_limit="drop", shuffled=True)
+    assert everything.label == f"{ARM.label}, 25% restraint, best of 4, cut responses: drop, sides shuffled"
+    assert arms.control_of(ARM) == replace(ARM, shuffled=True)
+
+
+def test_keys_tell_apart_what_changes_a_number(s):
+    one = arms.key(ARM, s, seed=0, split="dev", draws=2)
+    others = [
+        arms.key(replace(ARM, restraint=0.5), s, seed=0, split="dev", draws=2),
+        arms.key(ARM, s, seed=1, split="dev", draws=2),
+        arms.key(ARM, s, seed=0, split="test", draws=2),
+        arms.key(ARM, s, seed=0, split="dev", draws=1),
+        arms.key(ARM, settings.resolve("smoke", "14_choosing_the_dose"), seed=0, split="dev", draws=2),
+        arms.key(None, s, seed=0, split="dev", draws=2),
+    ]
+    assert one not in others and one == arms.key(replace(ARM), s, seed=0, split="dev", draws=2)
+
+
+def test_kept_trainings_of_this_run_are_found_by_arm(s):
+    class Shelf:
+        lines = [  # noqa: RUF012
+            {"key": arms.key(arm, s, seed=seed, split=split, draws=2), "value": {"views": (arm, seed, split)}}
+            for arm in (None, ARM, arms.control_of(ARM)) for seed in (0, 1) for split in ("dev", "test")
+        ]  # fmt: skip
+
+    base, kept = arms.of_ledger(Shelf, s, "test")
+    assert base[2] == "test" and set(kept) == {ARM, arms.control_of(ARM)}
+    assert kept[ARM] == [(ARM, 0, "test"), (ARM, 1, "test")]
+    other = settings.resolve("smoke", "14_choosing_the_dose", max_new_tokens=17)
+    assert arms.of_ledger(Shelf, other, "test") == (None, {})
+
+
+def test_values_of_a_user_are_averaged_and_none_stays_none():
+    assert arms.of_users([1, 0, np.nan, 0.5, np.nan], ["b", "b", "a", "c", "c"]) == [None, 0.5, 0.5]
+
+
+@pytest.mark.model
+def test_pairs_of_an_arm_are_those_of_the_method(model_and_tokenizer, s):
+    model, tokenizer = model_and_tokenizer
+    found = arms.preferred(model, tokenizer, ARM, s, seed=0, step=mipo.call)
+    rows = sources.personal_prompts("train", n=8, seed=0)
+    plain, _ = mipo.make_pairs(model, tokenizer, rows, "random_context", Sampling.of(s), max_length=s.max_length)
+    assert found.to_list() == plain.to_list()
+    control = arms.preferred(model, tokenizer, arms.control_of(ARM), s, seed=0, step=mipo.call)
+    assert control.to_list() == pairs.swap_sides(plain, seed=0).to_list() != plain.to_list()
+
+
+@pytest.mark.model
+def test_restraint_prefers_what_is_said_without_the_user(model_and_tokenizer, s):
+    model, tokenizer = model_and_tokenizer
+    found = arms.preferred(model, tokenizer, replace(ARM, restraint=0.5), s, seed=0, step=mipo.call)
+    rows = sources.prompts_for_others("train", n=4, seed=0)
+    restraint = [pair for pair in found if pair["negative"] == "restraint"]
+    assert 0 < len(restraint) <= 4 < len(found)
+    without = pairs.negative_conversations(rows, "missing_context")
+    for pair in restraint:
+        row = rows[int(pair["pair_id"].rpartition("-")[2])]
+        assert pair["prompt"] == prompts.messages(row["prompt"], row["context"])
+    assert all(row["prompt"] in {p["prompt"] for p in rows} for row in rows) and len(without) == 4
+
+
+@pytest.mark.model
+def test_selected_sides_are_among_the_draws_and_differ_most(model_and_tokenizer, s):
+    model, tokenizer = model_and_tokenizer
+    seen = []
+
+    def step(name, function, *args, **kwargs):
+        value = function(*args, **kwargs)
+        seen.append((name, value))
+        return value
+
+    rows = sources.personal_prompts("train", n=8, seed=0)
+    found = arms.selected(model, tokenizer, rows, replace(ARM, draws=2), s, seed=0, step=step)
+    drawn = {side: [set(v["text"]) for n, v in seen if n.startswith(side)] for side in ("chosen", "rejected")}
+    assert all(len(some) == 2 for some in drawn.values())
+    for side, some in drawn.items():
+        assert set(pairs.texts(found, side)) <= {text.strip() for texts in some for text in texts}
+
+
+@pytest.mark.model
+def test_what_is_measured_is_what_evaluation_measures_user_by_user(model_and_tokenizer, s):
+    model, tokenizer = model_and_tokenizer
+    views = arms.measured(model, tokenizer, "dev", s, draws=range(2), step=mipo.call)
+    rows, others = arms.people("dev", s)
+    draws = arms.answers(model, tokenizer, rows, s, draws=range(2), step=mipo.call)
+    plain = evaluation.measured(rows, draws)
+    assert views["users"] == sorted(set(rows["user_id"])) and set(plain) | {"misapplied", "users"} == set(views)
+    assert np.mean(views["words"]) == pytest.approx(np.mean(plain["words"]), abs=1e-4)
+    assert len(views["misapplied"]) == len(set(others["user_id"]))
+    assert draws[0]["text"] != draws[1]["text"]
