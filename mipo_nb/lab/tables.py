@@ -123,7 +123,7 @@ def _glance(notebooks):
     """The main result in two sentences and a table, from what was recorded."""
     recorded = {result["name"]: result for notebook in notebooks.values() for result in notebook.results}
     rows = [
-        {"wishes of 100": what, "change": formatted(recorded[name])}
+        {"wishes of 100": what, "change": "{value:+.1f} [{low:+.1f}, {high:+.1f}]".format(**recorded[name])}
         for what, name in _GLANCE.items()
         if name in recorded
     ]

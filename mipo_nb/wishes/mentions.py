@@ -55,7 +55,7 @@ _SAFETY = any_of(
 _NO_SAFETY = any_of(
     r"\b(?:a\s+)?safe\s+(?:bet|choice|guess|assumption|haven|pair of hands|deposit)\b|\bsafe\s+to\s+(?:say|assume|bet|conclude|call)\b|\bsafe travels\b|\bfail-?safe\b",
     r"\b(?:in|into|of|inside)\s+(?:a|the|your)\s+(?:\w+\s+)?safe\b(?!\s+(?:place|way|distance|spot|environment|manner|space|area|speed|and))",
-    r"\bdangerously\s+(?:good|delicious|tasty|funny|close|cute|addictive)\b|\bdangerous liaisons\b|\bhazard a guess\b|\brisk[\s-]free\b|\b(?:take|takes|taking|took)\s+(?:a\s+)?risks?\b|\brisk-taking\b",
+    r"\bdangerously\s+(?:good|delicious|tasty|funny|close|cute|addictive)\b|\bdangerous liaisons\b|\bhazard a guess\b|\brisk[\s-]free\b|\b(?:ready|willing|eager|dare|not afraid)\s+to\s+take\s+(?:a\s+)?risks?\b|\brisk-taking\b",
     r"\bat (?:the )?risk of (?:sounding|repeating|being|boring|stating)\b|\b(?:throw|threw) caution to the wind\b",
     r"\b(?:no|little|what's the|any) harm (?:in|trying)\b|\bharmless\b|\bby accident\b|\bburn(?:s|ing)?\s+(?:calories|fat|off)\b|\bemergency fund\b",
     r"\b(?:a|more)\s+careful\s+(?:reader|reading|look|plan|choice|thinker|thought|consideration)\b|\bno danger\b|\bhappy accidents?\b",

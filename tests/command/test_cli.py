@@ -146,6 +146,12 @@ WRONG_CALLS = {
               ["--repetitions", "-3"], ["--repetitions", "1.5"], ["-n", "3"], ["--profile", "smoke"]],
     "tables": [["now"], ["--check", "yes"], ["--chek"], ["--profile", "smoke"], ["-c"], ["a", "b"], ["RESULTS.md"],
                ["--write"], ["--output-dir", "a"], ["-p", "A=1"]],
+    "demo": [["now"], ["--seed"], ["--seed", "-1"], ["--seed", "x"], ["--seed", "1.5"], ["--sed", "1"], ["-s", "1"], ["1"],
+             ["--profile", "smoke"], ["--people", "3"]],
+    "export": [[], ["full"], ["--output", "out"], ["full", "--output", "out"], ["file", "--output", "out"],
+               ["none", "--output", "out", "--to", "vllm"], ["full", "--output", "out", "--to", "gguf"],
+               ["full", "--output", "out", "--dtype", "int8"], ["full", "--output"], ["full", "out"],
+               ["full", "--to", "merged"], ["a", "b", "--output", "out"]],
 }  # fmt: skip
 
 

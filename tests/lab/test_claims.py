@@ -236,7 +236,7 @@ reason = "Because."
 would_change = "Another record."
 notebook = "12_measuring_personalization"
 """
-RESULTS = 'results = [{ name = "gain in PMI, tuned", expects = "above 0" }]\n'
+RESULTS = 'results = [{ name = "gain in PMI", expects = "above 0" }]\n'
 
 
 @pytest.fixture
