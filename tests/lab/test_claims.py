@@ -324,7 +324,7 @@ def test_a_result_that_no_committed_notebook_recorded_stops_the_tables(read, mon
     with pytest.raises(UserError) as caught:
         tables.write()
     assert str(caught.value) == (
-        f"claims.toml, claim 'X1': no committed notebook {notebook} recorded a result 'gain in accuracy, tuned'; "
+        f"claims.toml, claim 'X1': no committed notebook {notebook} recorded a result 'gain in accuracy'; "
         "take a name from its part of RESULTS.md, or publish the notebook first."
     )
     assert (project_root() / "RESULTS.md").read_text(encoding="utf-8") == before
