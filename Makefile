@@ -1,11 +1,11 @@
-# make demo | run | test | test-all | smoke | lab | bench | site | env: each makes the environment first.
+# make demo | run | test | test-all | smoke | lab | bench | site | slides | env: each makes the environment first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROFILE ?= laptop
 FLAGS ?=
 
-.PHONY: demo run test test-all smoke lab bench site env
+.PHONY: demo run test test-all smoke lab bench site slides env
 
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
@@ -22,6 +22,8 @@ test: env
 
 test-all: env
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[harness]'  # a public reference for scores
+	$(PYTHON) -m venv $(VENV)/nbgrader  # marks a class in a test, from an environment of its own
+	$(VENV)/nbgrader/bin/python -m pip install --quiet 'nbgrader==0.9.6'
 	$(PYTEST) --durations=20
 
 # Smoke runs of the notebooks that changed since they last passed (tests/notebooks/passed.json), and of no others.
@@ -37,6 +39,10 @@ bench: env
 site: env
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -c docs . site
 	@echo "Open site/index.html in a browser."
+
+# The slides of the 90-minute route. Once npm has fetched reveal.js for them, no network is needed.
+slides: env
+	$(BIN)/python -m mipo_nb.course.slides build/slides
 
 env: $(VENV)/.complete
 

@@ -19,16 +19,17 @@ MODULES = {
     "information": "information", "preferences": "preferences", "evaluation": "evaluation", "statistics": "statistics",
     # base: what everything stands on
     "errors": "base.errors", "files": "base.files", "jsonl": "base.jsonl", "rows": "base.rows", "progress": "base.progress", "hardware": "base.hardware",
-    "embedded": "base.embedded", "splits": "base.splits", "crossed": "base.crossed",
+    "embedded": "base.embedded", "splits": "base.splits", "own_data": "base.own_data", "frame": "base.frame", "crossed": "base.crossed",
     # wishes: whether a response does what a user wished
     "sentences": "wishes.sentences", "refusals": "wishes.refusals", "recital": "wishes.recital",
     "languages": "wishes.languages", "grammar": "wishes.grammar", "response": "wishes.response", "kind": "wishes.kind",
     "forms": "wishes.forms", "endings": "wishes.endings", "lists": "wishes.lists", "address": "wishes.address",
     "phrases": "wishes.phrases", "figures": "wishes.figures", "mentions": "wishes.mentions", "topics": "wishes.topics",
+    "own_kinds": "wishes.own_kinds",
     # engine: the same numbers, faster
     "attention": "engine.attention", "packing": "engine.packing", "linear": "engine.linear",
     "decoding": "engine.decoding", "templates": "engine.templates", "trainers": "engine.trainers",
-    "checkpoints": "engine.checkpoints", "server": "engine.server", "process": "engine.process",
+    "arguments": "engine.arguments", "checkpoints": "engine.checkpoints", "early_stopping": "engine.early_stopping", "server": "engine.server", "local_server": "engine.local_server", "process": "engine.process",
     # lab: what a notebook starts with, and what it leaves
     "settings": "lab.settings", "runs": "lab.runs", "steps": "lab.steps", "provenance": "lab.provenance",
     "notebooks": "lab.notebooks", "plots": "lab.plots", "costs": "lab.costs", "claims": "lab.claims",
@@ -47,12 +48,13 @@ MODULES = {
     "dialogues": "studies.dialogues", "blind": "studies.blind",
     # course: exercises, copies for a class
     "checking": "course.checking", "checks": "course.checks", "baseline_checks": "course.baseline_checks",
-    "reproduction_checks": "course.reproduction_checks", "study_checks": "course.study_checks",
-    "classroom": "course.classroom",
+    "reproduction_checks": "course.reproduction_checks", "study_checks": "course.study_checks", "practice_checks": "course.practice_checks",
+    "classroom": "course.classroom", "slides": "course.slides",
     # command: mipo-nb
     "cli": "command.cli", "runner": "command.runner", "state": "command.state", "report": "command.report",
     "doctor": "command.doctor", "dry_run": "command.dry_run", "plain_route": "command.plain_route",
-    "benchmarks": "command.benchmarks", "export": "command.export", "demo": "command.demo",
+    "benchmarks": "command.benchmarks", "export": "command.export", "card": "command.card", "demo": "command.demo",
+    "train_adapter": "command.train_adapter", "parameters": "command.parameters",
 }  # fmt: skip
 __all__ = ["__version__", *MODULES]
 

@@ -34,7 +34,7 @@ def kept_matrix(rows, responses):
     What a user's own kind shows beyond the same column at other users' responses is for the user; the rest is a style for
     everyone. A number (of `at_most_words`) is the user's own, else in turn one of those that other users named.
     """
-    kinds, wished = list(preferences.KINDS), [preferences.checkable(row["preferences"]) for row in rows]
+    kinds, wished = preferences.kinds_among(rows), [preferences.checkable(row["preferences"]) for row in rows]
     own = [{p["kind"]: p["value"] for p in some} for some in wished]
     named = {kind: [values[kind] for values in own if values.get(kind) is not None] or [None] for kind in kinds}
     kept = np.zeros((len(own), len(kinds)), dtype=bool)
@@ -85,14 +85,14 @@ def measured(rows, draws):
     """
     matrices = [kept_matrix(rows, list(draw["text"])) for draw in draws]
     kinds, kept = matrices[0][0], np.mean([matrix for _, matrix in matrices], axis=0)
-    asked, all_kinds = asked_matrix(rows, kinds), [preferences.KINDS[kind] for kind in kinds]
-    proof = np.array([kind.recital_proof for kind in all_kinds])
+    asked, families = asked_matrix(rows, kinds), np.array([preferences.KINDS[kind].family for kind in kinds])
+    proof = np.array([preferences.proven(kind, rows) for kind in kinds])
     health = [text_health(rows, list(draw["text"]), draw["finished"]) for draw in draws]
     prices = {price: np.mean([table[price] for table in health], axis=0) for price in PRICES}
     proven = for_the_user(asked[:, proof], kept[:, proof])
     views = for_the_user(asked, kept) | {f"{view}, recital-proof": v for view, v in proven.items()}
     for family in FAMILIES:
-        own = np.array([kind.family == family for kind in all_kinds])
+        own = families == family
         views[f"for the user, {family}"] = for_the_user(asked[:, own], kept[:, own])["for the user"]
     return views | prices
 

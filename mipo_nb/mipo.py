@@ -51,38 +51,49 @@ def make_pairs(
     return pairs.build(rows, chosen, rejected, tokenizer, negative=negative, max_length=max_length, at_least=at_least)
 
 
-def train(start, reference_model, tokenizer, preferred, recipe, *, folder=None, scoring_batch=16, step=call):
+def train(
+    start, reference_model, tokenizer, preferred, recipe, *, held_out=None, folder=None, report_to="none",
+    scoring_batch=16, step=call,
+):  # fmt: skip
     """Prefer what was asked: DPO on the pairs `preferred`. Returns what `training.train` returns, "adapter" first.
 
     `start` is the name of a model or a `models.Lineage`; the loss compares with `reference_model`, as a rule the same one
-    untrained. With a `recipe` for all weights (`rank` 0) the trainer scores the reference itself. Raises `UserError` as
-    `training.train` does.
+    untrained. With a `recipe` for all weights (`rank` 0) the trainer scores the reference itself. `held_out` are pairs
+    that the training looks at and does not learn from. Raises `UserError` as `training.train` does.
     """
-    reference = None
-    if recipe.rank:
-        scored = (training.reference_log_probabilities, reference_model, tokenizer, preferred)
-        reference = step("reference log-probs", *scored, batch_size=scoring_batch)
-    return step("training", training.train, start, preferred, reference, folder=folder, **vars(recipe))
+
+    def reference(name, pairs):
+        scored = (training.reference_log_probabilities, reference_model, tokenizer, pairs)
+        return step(name, *scored, batch_size=scoring_batch) if recipe.rank else None
+
+    watched = (held_out, reference("held-out reference", held_out)) if held_out and recipe.evaluate_every else None
+    learned = (training.train, start, preferred, reference("reference log-probs", preferred))
+    return step("training", *learned, folder=folder, held_out=watched, report_to=report_to, **vars(recipe))
 
 
-def mipo(model, rows, recipe, *, folder=None, negative="random_context", sampling=None, step=call):
+def mipo(
+    model, rows, recipe, *, folder=None, held_out=None, negative="random_context", sampling=None, report_to="none", step=call
+):  # fmt: skip
     """From rows of personal prompts to an adapter: {"adapter": its folder, "log", "pairs", "counts", ...}.
 
-    `model` is the name of one (`models.load`), `recipe` a `Recipe`; see `make_pairs` and `train`. The adapter lies in
-    `folder`, which must be new or empty, or with the `step` of a run in that step's folder. Raises `UserError` as these
-    two do, and for a folder that has something in it.
+    `model` is the name of one (`models.load`), `recipe` a `Recipe`, `held_out` rows of other users for its
+    `evaluate_every` and `patience`; see `make_pairs` and `train`. The adapter lies in `folder`, which must be new or empty,
+    or with the `step` of a run in that step's folder. Raises `UserError` as these two do, and for a folder that has
+    something in it.
     """
     if step is call:
         if folder is None or (Path(folder).exists() and any(Path(folder).iterdir())):
             raise UserError(f"The adapter needs a folder that is new or empty, not {folder}; name another one.")
         Path(folder).mkdir(parents=True, exist_ok=True)
     untrained, tokenizer = models.load(model, **recipe.weights)
-    preferred, counts = make_pairs(
-        untrained, tokenizer, rows, negative, sampling, seed=recipe.seed, max_length=recipe.max_length,
-        at_least=recipe.pairs_per_step, step=step,
-    )  # fmt: skip
-    result = train(model, untrained, tokenizer, preferred, recipe, folder=folder, step=step)
-    return {**result, "pairs": preferred, "counts": counts}
+    made = {"seed": recipe.seed, "max_length": recipe.max_length, "step": step}
+    asked = (untrained, tokenizer, rows, negative, sampling)
+    preferred, counts = make_pairs(*asked, at_least=recipe.pairs_per_step, **made)
+    if held_out is not None:
+        held_out, _ = make_pairs(untrained, tokenizer, held_out, negative, sampling, **made)
+    options = {"held_out": held_out, "folder": folder, "report_to": report_to, "step": step}
+    result = train(model, untrained, tokenizer, preferred, recipe, **options)
+    return {**result, "pairs": preferred, "held_out_pairs": held_out, "counts": counts}
 
 
 __all__ = ["Recipe", "Sampling", "call", "make_pairs", "mipo", "train"]

@@ -84,6 +84,21 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, template_optio
     return model.eval(), tokenizer
 
 
+def with_adapter(model, adapter, name):
+    """`model`, loaded as `name`, with the LoRA adapter of a folder, as a model of its own that shares the weights: they lie
+    in memory once however many adapters are compared. Neither may be trained or merged then (`load` one for that).
+
+    What cannot share is loaded anew: a whole model in the folder, and 4-bit weights on a CPU, which PEFT lays out
+    otherwise. Raises `UserError` as `load` does.
+    """
+    four_bit = bool(getattr(model, "is_loaded_in_4bit", False))
+    if not (Path(adapter) / "adapter_config.json").exists() or (four_bit and model.device.type == "cpu"):
+        how = {"device": model.device.type, "dtype": str(model.dtype).removeprefix("torch."), "four_bit": four_bit}
+        return load(name, adapter=adapter, **how)[0]
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return checkpoints.attach(copy.deepcopy(model, shared), adapter, name).eval()
+
+
 def nf4(dtype="bfloat16"):
     """The quantization of QLoRA (Dettmers et al. 2023): 4-bit NormalFloat weights, doubly quantized constants."""
     import torch

@@ -18,7 +18,7 @@ SIDES = ("chosen", "rejected")
 
 def positive_conversations(rows):
     """What the chosen side is sampled from: the real prompt x with the user's context c, y+ ~ pi_ref(.|x,c)."""
-    return [prompts.messages(r["prompt"], r["context"]) for r in rows]
+    return [prompts.messages(prompts.asked(r), r["context"]) for r in rows]
 
 
 def negative_conversations(rows, negative, *, seed=0):
@@ -33,7 +33,7 @@ def negative_conversations(rows, negative, *, seed=0):
     require_known("negative", negative, NEGATIVES)
     rows = list(rows)
     if negative == "missing_context":
-        return [prompts.messages(r["prompt"]) for r in rows]
+        return [prompts.messages(prompts.asked(r)) for r in rows]
     rng = random.Random(f"{negative}-{seed}")
     for column in _PARTS[negative]:
         if not all(r.get(column) for r in rows):
@@ -73,10 +73,10 @@ def _exchanged(row, negative, rows, rng):
         raise UserError(f"'{negative}' needs at least two different {column}s; add rows, or use another negative.")
     other = rng.choice(others)
     if negative == "random_wish":
-        return row["prompt"], f"{row['biography']} {_renamed(other['wish'], other, row)}"
+        return prompts.asked(row), f"{row['biography']} {_renamed(other['wish'], other, row)}"
     if negative == "random_person":
-        return row["prompt"], f"{other['biography']} {_renamed(row['wish'], row, other)}"
-    return ({**row, column: other[column]}[part] for part in ("prompt", "context"))
+        return prompts.asked(row), f"{other['biography']} {_renamed(row['wish'], row, other)}"
+    return prompts.asked(other if any_user else row), (row if any_user else other)["context"]
 
 
 def _kinds(row):

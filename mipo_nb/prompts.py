@@ -4,19 +4,26 @@ Everything that samples, scores or trains gets its tokens here, so the three alw
 """
 
 from mipo_nb.base.errors import UserError
+from mipo_nb.base.frame import SYSTEM, WITH_CONTEXT, Frame, frame, use
 
-SYSTEM = "You are a helpful assistant."
+__all__ = ["SYSTEM", "WITH_CONTEXT", "Frame", "frame", "use"]  # and what is defined here
+
 PROBLEM = "You are a helpful assistant. Solve the problem in a few short steps and end with: The answer is N."
-CHOICE = (
-    "You are a helpful assistant. Choose the right option. Say why in one short sentence and end with: The answer is X."
-)
-WITH_CONTEXT = SYSTEM + " You are talking to this user: {context}"
+CHOICE = "You are a helpful assistant. Choose the right option. Say why in one short sentence and end with: The answer is X."  # fmt: skip
 
 
 def messages(prompt, context=None):
-    """Chat messages for a prompt x, with the user's context c in the system message or without it."""
-    system = SYSTEM if context is None else WITH_CONTEXT.format(context=context)
-    return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+    """Chat messages for a prompt x, with the user's context c where the frame puts it, or without it. `prompt` is text, or a
+    list of turns of which the last is the user's: what was said before comes along."""
+    *earlier, turn = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    system, asked = frame().put(turn["content"], context)
+    opening = [{"role": "system", "content": system}] if system else []
+    return [*opening, *earlier, {"role": "user", "content": asked}]
+
+
+def asked(row):
+    """What `messages` takes as the prompt of a row: its text, with the turns of its `history` where it has one."""
+    return [*row["history"], {"role": "user", "content": row["prompt"]}] if row.get("history") else row["prompt"]
 
 
 def problem_text(problem):

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Integral
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from mipo_nb import models, prompts
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.hardware import hardware
 from mipo_nb.engine import checkpoints
+from mipo_nb.engine.arguments import dpo_numbers, lora, reports, trainer_arguments
 from mipo_nb.engine.checkpoints import carry_through
 from mipo_nb.pairs import SIDES, with_reference
 from mipo_nb.scoring import continuation_log_probabilities
@@ -33,6 +34,7 @@ class Recipe:
     accumulate: int = 1  # such batches in one step of the optimizer
     max_length: int | None = 512  # tokens of a prompt with a response; None: whatever they have
     rank: int = 16  # of the adapter; 0 trains all weights
+    lora_target: str = "all-linear"  # the layers that get an adapter, or their names: "q_proj,v_proj"
     warmup: float = 0.1  # share of the steps in which the learning rate rises; none where there are 20 or fewer
     final_rate: float = 0.0  # share of the learning rate that is left at the end of its cosine; 1 keeps it constant
     loss: str = "sigmoid"  # a loss type of TRL: "sigmoid" (DPO), "ipo" (per token), "sft" (the chosen side only), ...
@@ -41,6 +43,9 @@ class Recipe:
     device: str | None = None  # "cpu" or "cuda"; None: what this machine has
     dtype: str | None = None  # of the base weights; None: the faster one here
     route: str = "shared_prefix"  # or "trl": the same numbers on TRL's own forward pass, slower
+    checkpointing: bool | None = None  # compute activations again on the way back, in less memory; None: on CUDA
+    evaluate_every: int = 0  # steps from one look at held-out pairs to the next; 0: none
+    patience: int = 0  # looks without a better held-out margin after which a training stops; 0: it goes to its end
     template_options: tuple = ()  # (name, value) of variables that the chat template reads; takes a dict too
 
     def __post_init__(self):
@@ -52,11 +57,18 @@ class Recipe:
         for name in ("learning_rate", "epochs", "batch_size", "accumulate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name} must be a finite number greater than 0, not {getattr(self, name)!r}.")
-        for name, most in {"beta": math.inf, "rank": math.inf, "warmup": 1, "final_rate": 1}.items():
+        at_most = {
+            **dict.fromkeys(("beta", "rank", "evaluate_every", "patience"), math.inf),
+            "warmup": 1,
+            "final_rate": 1,
+        }
+        for name, most in at_most.items():
             if not 0 <= getattr(self, name) <= most:
                 raise UserError(f"{name} must be from 0 to {most}, not {getattr(self, name)!r}.")
         if self.route not in ROUTES:
             raise UserError(f"Unknown route '{self.route}'; use one of {', '.join(ROUTES)}.")
+        if self.patience and not (self.evaluate_every and self.rank):
+            raise UserError("Patience needs looks at held-out pairs, and an adapter; set evaluate_every and lora_rank.")
         if self.four_bit and not self.rank:
             raise UserError("4-bit weights cannot be trained themselves; set four_bit = false, or a lora_rank above 0.")
 
@@ -77,54 +89,6 @@ class Recipe:
         dtype = self.dtype if self.rank else "float32"
         names = ("device", "four_bit", "template_options")
         return {"dtype": dtype, **{name: getattr(self, name) for name in names}}
-
-
-def lora(rank=16):
-    """LoRA on all linear layers, scaled by alpha = 2 x rank (Hu et al. 2021; all layers as in QLoRA, 2305.14314)."""
-    from peft import LoraConfig
-
-    return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
-
-
-def trainer_arguments(folder, recipe):
-    """What every training tells its trainer; after the paper's code: cosine, Adam betas (0.9, 0.95), clip 1.0."""
-    return {
-        "output_dir": str(folder),
-        "learning_rate": recipe.learning_rate,
-        "per_device_train_batch_size": recipe.batch_size,
-        "per_device_eval_batch_size": recipe.batch_size,
-        "gradient_accumulation_steps": recipe.accumulate,
-        "gradient_checkpointing": recipe.device == "cuda",
-        "lr_scheduler_type": "cosine_with_min_lr" if recipe.final_rate else "cosine",
-        "lr_scheduler_kwargs": {"min_lr_rate": recipe.final_rate} if recipe.final_rate else None,
-        "warmup_steps": recipe.warmup,
-        "adam_beta1": 0.9,
-        "adam_beta2": 0.95,
-        "weight_decay": 0.0,
-        "max_grad_norm": 1.0,
-        "bf16": recipe.dtype == "bfloat16",
-        "fp16": recipe.dtype == "float16",
-        "use_cpu": recipe.device == "cpu",
-        "dataloader_pin_memory": recipe.device == "cuda",
-        "logging_steps": 1,
-        "save_strategy": "no",  # see `engine.checkpoints`
-        "save_total_limit": 1,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "seed": recipe.seed,
-        "data_seed": recipe.seed,
-    }
-
-
-def dpo_numbers(recipe):
-    """What DPO adds to `trainer_arguments`. The reference is scored before training, and not held beside the policy."""
-    return {
-        "beta": recipe.beta,
-        "loss_type": recipe.loss,
-        "num_train_epochs": recipe.epochs,
-        "max_length": recipe.max_length,
-        "precompute_ref_log_probs": True,
-    }
 
 
 def dpo_arguments(folder, **numbers):
@@ -178,50 +142,62 @@ def _with_tokens(pairs, tokenizer):
     return pairs
 
 
-def train(start, pairs, reference, *, folder, keep_at=None, **numbers: Recipe):
+def train(start, pairs, reference, *, folder, keep_at=None, held_out=None, report_to="none", **numbers: Recipe):
     """Train an adapter, or all weights, on pairs. Returns what `carry_through` returns.
 
-    `start` is a model's name or a `models.Lineage`: a lineage that is not merged has its adapter trained on, with a new
-    optimizer and schedule. `reference` is the array of `reference_log_probabilities` of whichever model the loss is to
-    compare with; where None, the trainer computes it at the beginning. `numbers` make a `Recipe`.
+    `start` is a model's name or a `models.Lineage`, whose adapter is trained on unless it is merged. `reference` is the
+    array of `reference_log_probabilities` of whichever model the loss is to compare with; where None, the trainer computes
+    it at the beginning. `numbers` make a `Recipe`.
 
-    `keep_at` is a rising list of steps: the training then ends with the last of them, its pairs taken again from the
-    start where they are used up, and "adapters" in what is returned has the adapter's folder after each.
+    `held_out`, (pairs, their reference), is looked at every `evaluate_every` steps; with `patience` "adapter" is the one
+    with the largest margin there, and "best" says when. `report_to`: as transformers has it, "tensorboard" or others.
+    `keep_at` is a rising list of steps: the training ends with the last of them, its pairs taken again from the start
+    where they are used up, and "adapters" in what is returned has the adapter's folder after each.
 
-    `rank=0` trains all weights, as the paper's code does. Weights, gradient and Adam are then float32 and `dtype` is that
-    of the products: a step of 5e-7 is lost in a bfloat16 weight, whose neighbours are half a per cent of it away. Leave
-    `reference` None, so that it comes from the same forward. `models.load(name, adapter=...)` takes the whole model that
-    is saved.
+    `rank=0` trains all weights, in float32 whatever the `dtype` of the products: a step of 5e-7 is lost in a bfloat16
+    weight. Leave `reference` None then, so that it comes from the same forward; `models.load(name, adapter=...)` takes
+    the whole model that is saved.
 
-    Raises `UserError` as `Recipe` does, for fewer pairs than a batch, or steps that do not rise.
+    Raises `UserError` as `Recipe` does, for fewer pairs than a batch, steps that do not rise, or no such `report_to`.
     """
     from mipo_nb.engine import trainers
+    from mipo_nb.engine.early_stopping import EarlyStopping
 
     recipe, folder, steps = Recipe(**numbers), Path(folder), [] if keep_at is None else _rising(keep_at)
+    recipe = recipe if held_out else replace(recipe, evaluate_every=0, patience=0)
     require_a_batch(pairs, recipe.pairs_per_step)
     lineage = start if isinstance(start, models.Lineage) else models.Lineage(start)
     model, tokenizer = lineage.start(**recipe.weights)
+    stopping = [EarlyStopping(folder, recipe.patience)] if recipe.patience else []
     arguments = dpo_arguments(folder / "checkpoints", **vars(recipe))
-    if steps:
-        arguments.max_steps = steps[-1]
+    arguments.report_to, arguments.max_steps = reports(report_to), steps[-1] if steps else arguments.max_steps
     trainer = trainers.DPO[recipe.route](
         model=model,
         args=arguments,
-        train_dataset=_with_tokens(pairs if reference is None else with_reference(pairs, reference), tokenizer),
+        train_dataset=_as_trained(pairs, reference, tokenizer),
+        eval_dataset=_as_trained(*held_out, tokenizer) if recipe.evaluate_every else None,
         processing_class=tokenizer,
-        peft_config=lora(recipe.rank) if recipe.rank else None,
-        callbacks=[checkpoints.keeping(folder, steps)],
+        peft_config=lora(recipe.rank, recipe.lora_target) if recipe.rank else None,
+        callbacks=[checkpoints.keeping(folder, steps), *stopping],
     )
     del model  # the trainer alone holds it
     if lineage.adapters and not lineage.merged:
         lineage.put_adapter_into(trainer.model)
     result = carry_through(trainer, folder)
-    if steps:
-        result["adapters"] = [checkpoints.kept_at(folder, step) for step in steps]
     if not recipe.rank:
-        tokenizer.save_pretrained(result["adapter"])  # a folder that stands alone
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # three times as large as the model
-    return result
+        _stand_alone(result["adapter"], folder, tokenizer)
+    kept = {"adapters": [checkpoints.kept_at(folder, step) for step in steps]} if steps else {}
+    return result | kept | (stopping[0].found() if stopping else {})
+
+
+def _stand_alone(model_folder, folder, tokenizer):
+    """Add the tokenizer to a whole model; remove its checkpoints, which are three times as large."""
+    tokenizer.save_pretrained(model_folder)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _as_trained(pairs, reference, tokenizer):
+    return _with_tokens(pairs if reference is None else with_reference(pairs, reference), tokenizer)
 
 
 def _rising(steps):

@@ -102,6 +102,46 @@ def test_info_nce_of_two_is_dpo():
     assert torch.allclose(objectives.info_nce_loss(critic.T), objectives.dpo_loss(*policy, *reference, 0.4))
 
 
+def expected_loss(reward, p, q):
+    """-log sigmoid of the difference of rewards [..., Y], averaged over y+ ~ p and y- ~ q, for each prompt."""
+    difference = reward[..., :, None] - reward[..., None, :]
+    return (p[..., :, None] * q[..., None, :] * np.logaddexp(0, -difference)).sum((-2, -1))
+
+
+@equation("eq-loss-bound")
+@pytest.mark.parametrize("seed", range(3))
+def test_ln_2_minus_the_loss_is_at_most_the_divergence(seed):
+    """For any critic; for rejected sides that anybody was asked for, the divergence is the information on average."""
+    p, other = world(seed)
+    critics = [np.random.default_rng(seed).normal(scale=scale, size=p.shape) for scale in (0.1, 1, 9)]
+    for q in (p.mean(0), other):
+        best = np.log(p / q)
+        for critic in (best, 0.3 * best, best + critics[0], *critics):
+            shown = np.log(2) - expected_loss(critic, p, q)
+            assert (shown <= information.divergence(p, q) + 1e-12).all()
+            assert (shown <= np.log(2) - expected_loss(best, p, q) + 1e-12).all()
+        assert (np.log(2) - expected_loss(best, p, q) > 0).all()
+    assert information.divergence(p, p.mean(0)).mean() == pytest.approx(information.mutual_information(p))
+
+
+@equation("eq-objective")
+@pytest.mark.parametrize("beta", [0.3, 1.0])
+def test_the_optimum_maximizes_pmi_less_the_way_from_the_reference(beta):
+    """Any other policy falls short by beta times its divergence from the optimum; the reward is read off the optimum."""
+    p = world()[0]
+    pmi, best = np.log(p / p.mean(0)), information.mipo_optimum(p, p.mean(0), beta)
+
+    def objective(policy):
+        return (policy * pmi).sum(1) - beta * information.divergence(policy, p)
+
+    for policy in (p, world(seed=5)[0], information.mipo_optimum(p, p.mean(0), 2 * beta)):
+        assert objective(best) - objective(policy) == pytest.approx(beta * information.divergence(policy, best))
+    assert (objective(best) > objective(p)).all()
+    constant = pmi - beta * np.log(best / p)  # beta log Z, whatever the response
+    assert constant == pytest.approx(np.broadcast_to(constant[:, :1], p.shape))
+    assert expected_loss(beta * np.log(best / p), p, p) == pytest.approx(expected_loss(pmi, p, p))  # where it cancels
+
+
 @equation("eq-optimum")
 @pytest.mark.parametrize("beta", [0.3, 1.0, 3.0])
 @pytest.mark.parametrize("negative", ["marginal", "other"])
@@ -128,6 +168,17 @@ def test_samples_of_the_reference_are_likeliest_under_it():
     p, other = world()[0], world(seed=1)[0]
     assert (p * np.log(other / p)).sum(1) == pytest.approx(-information.divergence(p, other))
     assert (information.divergence(p, other) > 0).all()
+
+
+@equation("eq-any-sampler")
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
+def test_samples_of_another_temperature_can_gain_without_any_memory(temperature):
+    p, other = world()[0], world(seed=1)[0]
+    drawn = p ** (1 / temperature) / (p ** (1 / temperature)).sum(1, keepdims=True)
+    found = (drawn * np.log(other / p)).sum(1)
+    assert found == pytest.approx(information.divergence(drawn, p) - information.divergence(drawn, other))
+    gains = (drawn * np.log(drawn / p)).sum(1)  # the policy that is nearest to the sampler
+    assert (gains > 0.01).all() if temperature != 1 else gains == pytest.approx(0)
 
 
 @equation("eq-gradient")
@@ -165,6 +216,22 @@ def test_pmi_by_counting():
 def test_pmi_is_surprise_saved():
     given_x, general = COUNTS / COUNTS.sum(1, keepdims=True), COUNTS.sum(0) / COUNTS.sum()
     assert information.pmi_table(COUNTS) == pytest.approx(-np.log(general) - -np.log(given_x))
+
+
+@equation("eq-pmi-at-most")
+def test_pmi_is_at_most_the_surprise_of_the_prompt():
+    """Bayes' rule turns PMI round; certainty about the prompt is as far as it goes."""
+    joint = COUNTS / COUNTS.sum()
+    prompts, given_y = joint.sum(1, keepdims=True), joint / joint.sum(0)
+    pmi = information.pmi_table(joint)
+    assert pmi == pytest.approx(np.log(given_y / prompts))
+    assert (pmi < -np.log(prompts)).all()
+    told = np.array([[0.25, 0.25, 0.0], [0.0, 0.25, 0.25]])  # the first and the last answer give their prompt away
+    assert information.pmi_table(told)[[0, 1], [0, 2]] == pytest.approx(np.log([2, 2]))
+    p = 0.97 * np.eye(3) + 0.01  # three prompts, each with a response that it nearly always gets
+    assert (np.log(p) - information.log_marginal(np.log(p).T)).max() <= np.log(3)
+    without = [np.log(row / np.delete(p, x, axis=0).mean(0)) for x, row in enumerate(p)]
+    assert np.max(without) > np.log(3) + 1  # no limit where the average leaves the own prompt out
 
 
 @equation("eq-mutual-information")
@@ -257,6 +324,32 @@ def test_donsker_varadhan_is_tight_at_pmi_and_any_constant():
     found = information.donsker_varadhan_bound(together, apart)
     assert found == pytest.approx(truth, abs=0.02)
     assert information.donsker_varadhan_bound(together + 7, apart + 7) == pytest.approx(found)
+
+
+def test_nwj_is_right_on_average_and_donsker_varadhan_too_high():
+    """All samples of two pairs that do not belong together, in a world of two prompts and two responses."""
+    joint = np.array([[4, 1], [1, 4]])
+    pmi, truth = information.pmi_table(joint), information.mutual_information(joint)
+    together, apart = np.repeat(pmi, joint.ravel()), pmi.ravel()  # apart, all four pairs are equally likely
+    samples = [np.array(sample) for sample in itertools.product(apart, repeat=2)]
+    nwj = [information.nwj_bound(1 + together, 1 + sample) for sample in samples]
+    assert np.mean(nwj) == pytest.approx(truth) and max(nwj) > truth + 0.1
+    found = [information.donsker_varadhan_bound(together, sample) for sample in samples]
+    assert np.mean(found) > truth + 0.01
+
+
+def test_a_game_of_two_tells_worlds_apart_whose_information_is_far_above_its_ceiling():
+    """Sixteen symbols, copied with some error; every game enumerated."""
+
+    def two(error):
+        joint = ((1 - error) * np.eye(16) + error / 16) / 16
+        pmi, given = information.pmi_table(joint), joint * 16
+        games = [(given[0, y] / 16, [pmi[0, y], pmi[x, y]]) for y in range(16) for x in range(16)]
+        shown = sum(chance * information.contrastive_bound([game]) for chance, game in games)
+        return information.mutual_information(joint), shown
+
+    (little, shows_little), (much, shows_much) = two(0.4), two(0.1)
+    assert math.log(2) < little < much and shows_little < shows_much - 0.05 < math.log(2)
 
 
 def readings(seed=0, tokens=6):

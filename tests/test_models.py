@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from peft import get_peft_model
 
-from mipo_nb import models, prompts, scoring
+from mipo_nb import models, prompts, scoring, training
 from mipo_nb.base import embedded, files
 from mipo_nb.base.errors import UserError
 from mipo_nb.engine import checkpoints
@@ -665,3 +666,32 @@ def test_similar_sentences_are_closer_than_others(encoder):
     cosine = first @ second.T
     own, other = np.diag(cosine), cosine[~np.eye(3, dtype=bool)]
     assert own.min() > other.max()
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("four_bit", [False, True])
+def test_adapters_share_the_weights_of_one_base(tmp_path, four_bit):
+    """Each says what it says when it is loaded by itself, the base goes on as it was, and no weight is held twice."""
+    name, how = "embedded:smollm2-135m", {"dtype": "float32", "four_bit": four_bit}
+    base, tokenizer = models.load(name, **how)
+    before = scoring.log_probabilities(base, tokenizer, *SCORED)
+    policies = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        trained = get_peft_model(models.load(name, dtype="float32")[0], training.lora(4))
+        for parameter in trained.parameters():
+            if parameter.requires_grad:
+                torch.nn.init.normal_(parameter, std=0.02)
+        trained.save_pretrained(tmp_path / str(seed))
+        policies.append(models.with_adapter(base, tmp_path / str(seed), name))
+    found = [scoring.log_probabilities(policy, tokenizer, *SCORED) for policy in policies]
+    apart = [
+        scoring.log_probabilities(models.load(name, adapter=tmp_path / str(seed), **how)[0], tokenizer, *SCORED)
+        for seed in (0, 1)
+    ]
+    np.testing.assert_allclose(found, apart, rtol=1e-5)
+    assert np.abs(found[0] - found[1]).max() > 0.1 and np.abs(found[0] - before).max() > 0.1
+    np.testing.assert_array_equal(scoring.log_probabilities(base, tokenizer, *SCORED), before)
+    held = {tensor.data_ptr() for tensor in base.parameters()}
+    others = [p for policy in policies for n, p in policy.named_parameters() if "lora_" not in n]
+    assert others and ({tensor.data_ptr() for tensor in others} <= held) is not four_bit

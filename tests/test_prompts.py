@@ -106,3 +106,48 @@ def test_no_answer_is_told_with_the_problem():
     for row in ({**STORY, "answer": "77", "solution": "77 #### 77"}, CHOICE):
         told = " ".join(turn["content"] for turn in prompts.problem_messages(row)[1:])
         assert "77" not in told and "answer" not in told
+
+
+# --- how prompt and context are put ---
+
+
+@pytest.fixture
+def put():
+    yield lambda *frame: prompts.use(prompts.Frame(*frame))
+    prompts.use(prompts.Frame())
+
+
+def test_a_context_can_be_put_into_the_users_turn_and_the_system_message_left_out(put):
+    put("", "About me: {context}\n\n{prompt}")
+    assert prompts.messages("Hi {context}", "likes {prompt} {x}") == [
+        {"role": "user", "content": "About me: likes {prompt} {x}\n\nHi {context}"}
+    ]
+    assert prompts.messages("Hi") == [{"role": "user", "content": "Hi"}]
+    put("Be kind.", "Be kind to {context}.")
+    assert [m["content"] for m in prompts.messages("Hi", "Ada")] == ["Be kind to Ada.", "Hi"]
+    assert [m["content"] for m in prompts.messages("Hi")] == ["Be kind.", "Hi"]
+
+
+def test_a_frame_without_a_place_for_the_context_is_refused():
+    with pytest.raises(UserError, match="has no {context} in it"):
+        prompts.Frame("Be kind.", "Be kind.")
+
+
+def test_earlier_turns_come_along():
+    history = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+    row = {"prompt": "And now?", "history": history, "context": "Ada likes soup."}
+    told = prompts.messages(prompts.asked(row), row["context"])
+    assert told == [
+        *prompts.messages("And now?", row["context"])[:1],
+        *history,
+        {"role": "user", "content": "And now?"},
+    ]
+    assert prompts.asked({"prompt": "And now?", "history": None}) == "And now?"
+
+
+def test_a_step_is_another_one_under_another_frame(put):
+    from mipo_nb.lab.steps import key
+
+    usual = key(prompts.problem_text, ({},), {})
+    put("Be kind.", "Be kind to {context}.")
+    assert key(prompts.problem_text, ({},), {}) != usual

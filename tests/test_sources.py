@@ -230,7 +230,7 @@ def test_users_stay_where_the_hash_puts_them_when_others_join_if_all_splits_have
 
 @given(USERS, st.text(min_size=1).filter(lambda text: text.isascii()))
 def test_a_user_who_is_added_moves_three_others_at_most(users, another):
-    before, after = splits.divide(users), sources.divide(users | {another})
+    before, after = splits.divide(users), splits.divide(users | {another})
     assert sum(after[user] != split for user, split in before.items()) <= 3
 
 

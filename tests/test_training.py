@@ -400,3 +400,45 @@ def test_half_a_checkpoint_is_no_checkpoint(tmp_path):
             (folder / "trainer_state.json").write_text(state)
     assert checkpoints.last(tmp_path) == str(tmp_path / "checkpoint-1")
     assert [folder.name for folder in tmp_path.iterdir()] == ["checkpoint-1"]
+
+
+@pytest.mark.model
+def test_a_training_stops_where_held_out_pairs_no_longer_gain(some_pairs, reference, tmp_path):
+    """A rate at which a few steps spoil what was learned; the adapter is the best one, not the last."""
+    numbers = {**NUMBERS, "learning_rate": 0.05, "batch_size": 2, "epochs": 8, "dtype": "float32"}
+    watching = {"evaluate_every": 1, "patience": 2, "held_out": (some_pairs, reference)}
+    result = training.train(NAME, some_pairs, reference, folder=tmp_path, **numbers, **watching)
+    margins = [look["eval_rewards/margins"] for look in result["held_out"]]
+    best = int(np.argmax(margins))
+    assert len(margins) == min(best + 3, 24) and result["best"] == {"step": best + 1, "margin": margins[best]}
+    assert result["adapter"] == tmp_path / "best"
+    policy, tokenizer = models.load(NAME, dtype="float32", adapter=result["adapter"])
+    after = training.reference_log_probabilities(policy, tokenizer, some_pairs, batch_size=4)
+    assert ((after - reference) @ [1, -1]).mean() * NUMBERS["beta"] == pytest.approx(margins[best], rel=1e-3)
+
+
+@pytest.mark.model
+def test_without_held_out_pairs_nothing_is_looked_at(some_pairs, reference, tmp_path):
+    numbers = {**NUMBERS, "batch_size": 3, "evaluate_every": 1, "patience": 1}
+    result = training.train(NAME, some_pairs, reference, folder=tmp_path, **numbers)
+    assert result["held_out"] == [] and "best" not in result
+
+
+@pytest.mark.model
+def test_an_adapter_can_be_put_on_some_layers_only(some_pairs, reference, tmp_path):
+    numbers = {**NUMBERS, "batch_size": 3, "lora_target": "q_proj, v_proj", "checkpointing": True}
+    result = training.train(NAME, some_pairs, reference, folder=tmp_path, **numbers)
+    assert {name.split(".")[-3] for name in adapter_of(result)} == {"q_proj", "v_proj"}
+
+
+def test_a_training_reports_to_what_is_there_only(some_pairs, tmp_path):
+    with pytest.raises(UserError, match="cannot report to 'nowhere' here"):
+        training.train(NAME, some_pairs, None, folder=tmp_path, report_to="nowhere", batch_size=2, **NUMBERS)
+
+
+@pytest.mark.parametrize(
+    "numbers", [{"patience": 1}, {"patience": 1, "evaluate_every": 1, "rank": 0}, {"evaluate_every": -1}]
+)
+def test_patience_needs_looks_and_an_adapter(numbers):
+    with pytest.raises(UserError):
+        training.Recipe(**{**NUMBERS, **numbers})

@@ -9,20 +9,25 @@ SPLITS = ("train", "dev", "test")
 OPTIONAL = {
     **dict.fromkeys(("name", "reference_response", "biography", "wish"), (str, "text")),
     "preferences": (list, "a list of objects"),
+    "history": (list, "a list of turns"),
+    "for_somebody_else": (bool, "true or false"),
 }
 _CALLED_DEV = ("validation", "valid", "val", "development")
 _LARGEST = 10**15  # tables hold fractions and whole numbers of 64 bits, and this one is exact as both
 
 
 def checked(row, required, where, kinds):
-    """A row of a file as it is used, changed in place; `kinds` are those of wishes (`preferences.kinds`).
+    """A row of a file as it is used, changed in place; `kinds` are those of wishes (`preferences.KINDS`).
 
     The columns `required` are text; a number in a required `user_id` becomes text, `split` is one of SPLITS
-    ("validation" becomes `dev`), and `reference_response` loses blanks and line breaks before its text. Raises
-    `UserError`, which begins with `where` (file and line), for a column that is missing or of another type.
+    ("validation" becomes `dev`), and `reference_response` loses blanks and line breaks before its text. Preferences get
+    a `kind` where they are written short, and `messages` become `history` and `prompt`. Raises `UserError`, which begins
+    with `where` (file and line), for a column that is missing or of another type.
     """
     if "user_id" in required and _is_number(row.get("user_id")):
         row["user_id"] = str(row["user_id"]).removesuffix(".0")  # tables make 7.0 of 7 where another id is missing
+    if row.get("messages") is not None:
+        row["history"], row["prompt"] = _taken_apart(row, where)
     for column in required:
         if column not in row:
             raise UserError(f"{where}: column '{column}' is missing; rows need {', '.join(required)}.")
@@ -43,11 +48,27 @@ def checked(row, required, where, kinds):
     return row
 
 
+def _taken_apart(row, where):
+    """(earlier turns, what the user asks now) of the `messages` of a row: turns of user and assistant in turn, the last of
+    them the user's. The system message is for the context and belongs to the run, not to a row."""
+    turns = row["messages"]
+    needed = f'{where}: column \'messages\' must be turns {{"role": ..., "content": ...}} of user and assistant in turn, from user to user'
+    _require(isinstance(turns, list) and turns and len(turns) % 2 == 1 and "prompt" not in row, needed, turns)
+    for number, turn in enumerate(turns):
+        whole = isinstance(turn, dict) and turn.keys() == {"role", "content"} and isinstance(turn["content"], str)
+        _require(whole and turn["role"] == ("user", "assistant")[number % 2] and turn["content"].strip(), needed, turn)
+    return turns[:-1], turns[-1]["content"]
+
+
 def _check_preference(preference, where, kinds):
     if not isinstance(preference, dict) or not isinstance(preference.get("text"), str):
         raise UserError(f'{where}: a preference must be an object like {{"text": ..., "kind": null, "value": null}}.')
+    try:
+        preference |= kinds.written_short(preference)
+    except UserError as e:
+        raise UserError(f"{where}: {e}") from None
     kind, value = preference.get("kind"), preference.get("value")
-    if kind is not None and (not isinstance(kind, str) or kind not in kinds):
+    if kind is not None and (not isinstance(kind, str) or not (kind in kinds or kind.startswith(kinds.PATTERN))):
         raise UserError(f"{where}: unknown kind of preference {reprlib.repr(kind)}; {did_you_mean(kind, kinds)}")
     if kind and kinds[kind].value is not None:
         counts = type(value) is int and 0 < value <= _LARGEST
@@ -63,3 +84,12 @@ def _is_number(value):
 def _require(holds, message, value):
     if not holds:
         raise UserError(f"{message}, not {reprlib.repr(value)}.")
+
+
+def require_one_type_of_value(located):
+    """Raise `UserError` where a file has both numbers and text as values, which no column of a table can hold."""
+    kinds = set()
+    for where, row in located:
+        kinds |= {type(p.get("value")) is str for p in row.get("preferences") or () if p.get("value") is not None}
+        if len(kinds) > 1:
+            raise UserError(f"{where}: values of preferences are numbers and text up to here; use one type in a file.")

@@ -2,6 +2,10 @@
 
 import hashlib
 import math
+import reprlib
+
+from mipo_nb.base.errors import UserError
+from mipo_nb.base.rows import OPTIONAL
 
 
 def divide(users):
@@ -20,6 +24,21 @@ def divide(users):
         dev = min(max(dev, least_train), n - least_dev - least_test)
         test = min(max(test, dev + least_dev), n - least_test)
     return {user: "train" if i < dev else "dev" if i < test else "test" for i, user in enumerate(order)}
+
+
+def splits_of_users(located):
+    """{user: split}, as the rows say, and by `divide` for users of whom none says it."""
+    named = {}
+    for where, row in located:
+        user, split = row["user_id"], row.get("split")
+        if split and named.setdefault(user, split) != split:
+            raise UserError(f"{where}: user {reprlib.repr(user)} is in two splits; keep a user in one.")
+    by_hash = {row["user_id"]: split_of(row["user_id"]) for _, row in located if row["user_id"] not in named}
+    # Rows of one split that were written with all `columns`, to be handed on, are still of that split.
+    handed_on = len(set(by_hash.values())) == 1 and all(
+        row.keys() >= OPTIONAL.keys() - {"for_somebody_else", "history"} for _, row in located
+    )
+    return (by_hash if handed_on else divide(by_hash)) | named
 
 
 def split_of(user_id):

@@ -1,7 +1,6 @@
 """The command line: `mipo-nb run`, `report`, `list`, `doctor`, `clean`, `student`, `demo`,
-`export`, `bench`, `tables`."""
+`train`, `export`, `bench`, `tables`."""
 
-import ast
 import os
 import shlex
 import sys
@@ -16,6 +15,7 @@ from rich.table import Table
 # Only what starts at once: torch and the like are imported by the commands that need them.
 from mipo_nb.base.errors import UserError, did_you_mean
 from mipo_nb.command import doctor, report, runner, state
+from mipo_nb.command.parameters import check_parameters, given
 from mipo_nb.lab import notebooks as collection
 from mipo_nb.lab import runs, settings, tables
 
@@ -28,17 +28,6 @@ RunsProfile = Annotated[str, typer.Option(help="Which profile's runs.")]
 def _help(context: typer.Context):
     if not context.invoked_subcommand:
         typer.echo(context.get_help())
-
-
-def _parameter(text):
-    """("NAME", value) from NAME=VALUE; values are read as Python literals, else as text. Raises `UserError`."""
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise UserError(f"-p takes NAME=VALUE, not '{text}'.")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
 
 
 def _checked_profile(profile):
@@ -67,8 +56,8 @@ def run(
     dry_run: Annotated[bool, typer.Option(help="Only look whether they could run here (30 to 32).")] = False,
 ):
     """Execute notebooks one after the other and write a report."""
-    selection, parameters = collection.selected(notebooks or []), dict(map(_parameter, parameter or []))
-    runner.check_parameters(selection, parameters)
+    selection, parameters = collection.selected(notebooks or []), given(parameter or [])
+    check_parameters(selection, parameters, profile)
     dry_run = parameters.pop("DRY_RUN", False) or dry_run
     if publish and (profile != "laptop" or parameters or dry_run):
         raise UserError("Committed outputs come from the laptop profile; use --publish with --profile laptop, no -p.")
@@ -147,11 +136,15 @@ def examine(output_dir: OutputDir = Path("runs")):
 
 
 @app.command()
-def student(out: Annotated[Path, typer.Argument(help="A new folder.")]):
+def student(
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    nbgrader: Annotated[bool, typer.Option("--nbgrader", help="The exercises as a course for nbgrader.")] = False,
+):
     """Copy the notebooks for a class, without solutions and outputs."""
     from mipo_nb.course import classroom
 
-    typer.echo(f"{len(classroom.student_copy(out))} notebooks in {out}")
+    written = classroom.nbgrader_course(out) if nbgrader else classroom.student_copy(out)
+    typer.echo(f"{len(written)} notebooks in {out}")
 
 
 @app.command()
@@ -183,12 +176,30 @@ def export_adapter(
     to: Annotated[str, typer.Option(help="merged, adapter, ollama or vllm.")] = "merged",
     model: Annotated[str | None, typer.Option(help="The base; None: the one that the adapter names.")] = None,
     dtype: Annotated[str, typer.Option(help="Of merged weights: bfloat16, float16 or float32.")] = "bfloat16",
+    push_to: Annotated[str | None, typer.Option(help="Upload it there too: an id on the hub, as in you/name.")] = None,
 ):
     """Make an adapter ready for use elsewhere: merged, with its card, for Ollama or vLLM."""
     from mipo_nb.command.export import export
 
     runs.quieten()
-    for line in export(adapter, to, output, model=model, dtype=dtype):
+    for line in export(adapter, to, output, model=model, dtype=dtype, push_to=push_to):
+        typer.echo(line)
+
+
+@app.command("train")
+def train_adapter(
+    data: Annotated[str, typer.Argument(help="A JSONL file with prompt, context, user_id; or own.")],
+    model: Annotated[str | None, typer.Option(help="A name on the hub, a folder; none: the profile's.")] = None,
+    profile: Annotated[str, typer.Option(help="smoke, laptop, gpu, auto, or a .toml file.")] = "auto",
+    output_dir: OutputDir = Path("runs"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the samples, the adapter, the order.")] = 0,
+    parameter: Annotated[list[str] | None, typer.Option("-p", help="NAME=VALUE: a number of the profile.")] = None,
+):
+    """From a file of users to an adapter: pairs, training, what it did to users it never saw, a card, a page."""
+    from mipo_nb.command.train_adapter import train
+
+    chosen = {"model": model, "seed": seed, "data": data, **given(parameter or [])}
+    for line in train(profile=_checked_profile(profile), output_dir=output_dir, **chosen):
         typer.echo(line)
 
 

@@ -47,7 +47,7 @@ def show(findings, folder=None, *, stop=False):
 
     from mipo_nb.lab.plots import markdown_table
 
-    rows = [{k: text.replace("|", "\\|") for k, text in row.items()} for row in doctor.rows(findings)]
+    rows = doctor.rows(findings)
     faults = failed(findings)
     summary = f"To be mended: {faults}." if faults else "Nothing stands in the way."
     display(Markdown(f"{markdown_table(rows)}\n\n{summary}"))

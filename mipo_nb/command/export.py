@@ -1,10 +1,12 @@
 """An adapter made ready for use elsewhere: merged into its base, as a folder with a card, for Ollama, for vLLM."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
 
 from mipo_nb.base.errors import UserError, require_known
+from mipo_nb.command.card import card
 
 TARGETS = ("merged", "adapter", "ollama", "vllm")
 DTYPES = ("bfloat16", "float16", "float32")
@@ -13,14 +15,17 @@ PROBES = (
 )  # fmt: skip
 
 
-def export(adapter, target, output, *, model=None, dtype="bfloat16"):
+def export(adapter, target, output, *, model=None, dtype="bfloat16", facts=(), push_to=None):
     """Write what `target` needs to `output`, a folder that is new or empty. Returns lines to show: what lies there, what
     merging lost, the next command.
 
     "merged": base and adapter in one, in `dtype`, loaded again and compared. "adapter": the adapter with its card.
     "ollama": "merged" with a Modelfile. "vllm": "adapter" with the command that serves it. `model` names the base where
-    the adapter does not. Raises `UserError` for a folder without an adapter, one that has something in it, a base that
-    is not the adapter's, and as `models.load` does; nothing is left half-written.
+    the adapter does not, `facts` are lines for the card. `push_to`, an id on the hub, has the folder uploaded there, to a
+    private repository; nothing is uploaded without it.
+
+    Raises `UserError` for a folder without an adapter, one that has something in it, a base that is not the adapter's, and
+    as `models.load` does; nothing is left half-written.
     """
     require_known("target", target, TARGETS)
     require_known("dtype", dtype, DTYPES)
@@ -36,18 +41,27 @@ def export(adapter, target, output, *, model=None, dtype="bfloat16"):
     try:
         write = _merged if target in ("merged", "ollama") else _adapter
         lines = write(adapter, unfinished, base, dtype)
-        if target == "ollama":
-            (unfinished / "Modelfile").write_text("FROM .\nPARAMETER temperature 0.7\nPARAMETER top_p 0.9\n")
-            lines.append(f"To serve it: cd {output} && ollama create my-model && ollama run my-model")
-        if target == "vllm":
-            command = f"vllm serve {base} --enable-lora --max-lora-rank {config['r']} --lora-modules mine={output}"
-            (unfinished / "serve.sh").write_text(f"#!/bin/sh\n{command}\n")
-            lines.append(f"To serve it: {command}")
+        if not (unfinished / "README.md").exists():
+            (unfinished / "README.md").write_text(card(base, merged=write is _merged, facts=facts), encoding="utf-8")
+        lines += _for_a_server(target, unfinished, output, base, config)
         shutil.rmtree(output, ignore_errors=True)
         unfinished.rename(output)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return [f"{target}: {output} ({_megabytes(output):.0f} MB)", *lines]
+    uploaded = [_pushed(output, push_to)] if push_to else []
+    return [f"{target}: {output} ({_megabytes(output):.0f} MB)", *lines, *uploaded]
+
+
+def _for_a_server(target, folder, output, base, config):
+    """Write what Ollama or vLLM needs into `folder`, which will be `output`; the line that says how to serve it."""
+    if target == "ollama":
+        (folder / "Modelfile").write_text("FROM .\nPARAMETER temperature 0.7\nPARAMETER top_p 0.9\n")
+        return [f"To serve it: cd {output} && ollama create my-model && ollama run my-model"]
+    if target == "vllm":
+        command = f"vllm serve {base} --enable-lora --max-lora-rank {config['r']} --lora-modules mine={output}"
+        (folder / "serve.sh").write_text(f"#!/bin/sh\n{command}\n")
+        return [f"To serve it: {command}"]
+    return []
 
 
 def _config_of(adapter):
@@ -65,34 +79,51 @@ def _megabytes(folder):
 
 
 def _adapter(adapter, folder, base, dtype):
-    """Copy the adapter with a card that names its base; loaded again it is the same file."""
+    """Copy the adapter; loaded again it is the same file."""
     shutil.copytree(adapter, folder)
-    card = folder / "README.md"
-    if not card.exists():
-        card.write_text(
-            f"---\nlibrary_name: peft\nbase_model: {base}\ntags: [mipo, dpo, lora]\n---\n\n# LoRA adapter for {base}\n"
-        )
     return []
 
 
+def _pushed(folder, name):
+    """Upload a folder to a private repository of the hub. Raises `UserError` where the hub refuses or is not there."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    try:
+        api = HfApi()
+        api.create_repo(name, private=True, exist_ok=True)
+        return f"Uploaded: {api.upload_folder(repo_id=name, folder_path=folder)}"
+    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as e:
+        reason = str(e).strip().splitlines()[0]
+        raise UserError(
+            f"{folder} is written, but {name} on the hub does not take it ({reason}); run 'hf auth login'."
+        ) from None
+
+
 def _merged(adapter, folder, base, dtype):
-    """Save base and adapter as one model in `dtype`, load it again, and say what of the adapter's effect is left."""
+    """Save base and adapter as one model in `dtype`, load it again, and say what of the adapter's effect is left, here and
+    in the other types. An adapter that was trained on 4-bit weights is added to the base's own, not to the rounded ones."""
     import torch
 
     from mipo_nb import models
 
     exact, tokenizer = models.load(base, dtype="float32", adapter=adapter)
     before, after = _log_probabilities(exact, tokenizer, adapter_off=True), _log_probabilities(exact, tokenizer)
-    merged = exact.merge_and_unload().to(getattr(torch, dtype))
-    merged.save_pretrained(folder)
+    merged = exact.merge_and_unload()
+    lost = {
+        kind: _log_probabilities(copy.deepcopy(merged).to(getattr(torch, kind)), tokenizer)
+        for kind in DTYPES
+        if kind != dtype
+    }
+    merged.to(getattr(torch, dtype)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     del merged, exact
-    again, _ = models.load(str(folder), dtype=dtype)
-    found = _log_probabilities(again, tokenizer)
-    moved, lost = (after - before).abs().mean().item(), (found - after).abs().mean().item()
+    lost[dtype] = _log_probabilities(models.load(str(folder), dtype=dtype)[0], tokenizer)
+    away = {kind: f"{(found - after).abs().mean().item():.3f}" for kind, found in lost.items()}
+    others = " and ".join(f"{away[kind]} in {kind}" for kind in DTYPES if kind != dtype)
     return [
-        f"The adapter moves a token's log-probability by {moved:.3f} nats on average; the merged {dtype} model, loaded "
-        f"again, is {lost:.3f} nats away from the adapter on float32 weights."
+        f"The adapter moves a token's log-probability by {(after - before).abs().mean().item():.3f} nats on average; the "
+        f"merged {dtype} model, loaded again, is {away[dtype]} nats away from the adapter on float32 weights ({others})."
     ]
 
 

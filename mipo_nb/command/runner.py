@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from mipo_nb.base.errors import UserError, require_known
+from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import digest, project_root
 from mipo_nb.command import state
 from mipo_nb.lab import settings
@@ -22,7 +22,6 @@ from mipo_nb.lab.provenance import library_versions, package_version
 _POLL_SECONDS = 1.0
 _PLAIN_SECONDS = 30.0  # between lines of progress where no terminal is
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_OPTIONS = {"PROFILE": "--profile", "OUTPUT_DIR": "--output-dir"}  # what the command must know of a run as well
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,8 @@ class Call:
         """The parameters that papermill is to put into the notebook, those that it has."""
         values = {"PROFILE": self.profile, "OUTPUT_DIR": str(self.output_dir)} if self.inject else {}
         values |= self.parameters
-        return {name: value for name, value in values.items() if name in self.notebook.parameters}
+        names = {*self.notebook.parameters, *settings.in_capitals(self.profile, self.notebook.name)}
+        return {name: value for name, value in values.items() if name in names}
 
     @cached_property
     def key(self):
@@ -92,18 +92,6 @@ class Ended:
     seconds: float
     error: str | None = None
     signal: int | None = None
-
-
-def check_parameters(notebooks, parameters):
-    """Raise `UserError` for a parameter that none of the notebooks has or that has an option of its own, and for a
-    DRY_RUN that is neither True nor False."""
-    names = {name for notebook in notebooks for name in notebook.parameters}.difference(_OPTIONS)
-    for name, value in parameters.items():
-        if name in _OPTIONS:
-            raise UserError(f"{name} has an option of its own; use {_OPTIONS[name]} in place of -p.")
-        require_known("parameter", name, names)
-        if name == "DRY_RUN" and not isinstance(value, bool):
-            raise UserError(f"DRY_RUN must be True or False, not {value!r}.")
 
 
 def finished(call):

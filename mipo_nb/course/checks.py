@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mipo_nb import information
 from mipo_nb.course import checking
 
 times_likelier = checking.numbers(
@@ -23,76 +24,92 @@ steps_of = checking.numbers(
     ((250, 8, 3), 96, "every epoch ends with its own smaller batch"),
 )
 
-pmi_of_counts = checking.numbers(
-    "Notebook 01, exercise 1: `function(together, x, y, n)` is the PMI of two things in nats, from counts.",
-    ((6, 12, 20, 40), 0.0, "6 of 40 is what chance gives for 12 and 20: PMI 0"),
-    ((12, 12, 20, 40), np.log(2), "together twice as often as by chance is ln 2 nats"),
-    ((1, 10, 10, 1000), np.log(10), "compare with the chance of both, x/n times y/n"),
+
+def _hinted(says, *cases, measure=float):
+    """A check from cases (arguments, the value measured of the answer or its two bounds, a hint). No value is told."""
+
+    def check(function):
+        for arguments, *wanted, hint in cases:
+            answer, problem = checking.tried(function, *arguments)
+            found, unfit = checking.tried(measure, answer)
+            if problem or unfit or not min(wanted) - 1e-4 <= found <= max(wanted) + 1e-4:
+                yours = f" (yours: {found:.4g})" if isinstance(found, float) else ""
+                return checking.verdict(problem or hint + yours)
+        return checking.verdict(None)
+
+    check.__doc__ = says
+    return check
+
+
+def _foretold(says, *wanted):
+    """A check of a list of words, from (word, hint) for each."""
+
+    def right_from_the_start(words):
+        pairs = list(zip(words, wanted, strict=True))
+        return next((k for k, (word, (right, _)) in enumerate(pairs) if word != right), len(wanted))
+
+    cases = [((), k, len(wanted), f"number {k}: {hint}") for k, (_, hint) in enumerate(wanted, 1)]
+    form = ((), 0, len(wanted), f"give a list of {len(wanted)} words, each of them rises, falls or stays")
+    return _hinted(says, form, *cases, measure=right_from_the_start)
+
+
+what_moves_pmi = _foretold(
+    "Notebook 01, exercise 1: `function()` says what four changes do to the PMI of Ana and Swim!",
+    ("falls", "what is left of it when both users get the answer equally often?"),
+    ("stays", "both probabilities of the ratio are halved"),
+    ("rises", "what becomes of the average over who asks?"),
+    ("falls", "whose probability does the average over who asks come closer to?"),
 )
-information_of = checking.numbers(
-    "Notebook 01, exercise 2: `function(joint)` is the mutual information of a table of probabilities, in nats.",
-    ((np.array([[0.5, 0.0], [0.0, 0.5]]),), np.log(2), "a pair that never happens adds nothing"),
-    ((np.full((2, 3), 1 / 6),), 0.0, "independent variables share no information"),
-    ((np.array([[0.4, 0.1], [0.1, 0.4]]),), 0.1927449, "weigh every PMI by its probability"),
+rare_winner = _hinted(
+    "Notebook 01, exercise 2: `function()` is how likely a useless answer is for Ana, and for Ben.",
+    ((), 0.6, 0.6932, "seldom for Ana (below 0.01) and far more seldom for Ben, so that the PMI is above 0.6 nats"),
+    measure=lambda p: float(np.log(2 * p[0] / (p[0] + p[1]))) if 0 < p[0] < 0.01 else 0.0,
 )
-log_average = checking.numbers(
+log_average = _hinted(
     "Notebook 01, exercise 3: `function(log_probabilities)` is the logarithm of their mean probability.",
     ((np.log([0.1, 0.3]),), np.log(0.2), "average the probabilities, then take the logarithm"),
-    ((np.array([-900.0, -900.0]),), -900.0, "exp(-900) is 0 for a computer: take out the largest"),
+    ((np.array([-900.0, -905.0]),), -900.68643, "exp(-900) is 0 for a computer: take out the largest first"),
 )
-in_bits = checking.numbers(
-    "Notebook 01, exercise 4: `function(nats)` is the same information in bits.",
-    ((np.log(2),), 1.0, "a fair coin is one bit and ln 2 nats"),
-    ((20.0,), 20 / np.log(2), "a nat is more than a bit"),
-)
-
-candidates_for = checking.numbers(
+candidates_for = _hinted(
     "Notebook 02, exercise 1: `function(nats)` is the smallest N whose ceiling log N is at least that.",
-    ((np.log(8),), 8, "a game of N shows log N at most"),
-    ((2.0,), 8, "log 7 is less than 2, log 8 is more: round up"),
+    ((2.0,), 8, "which whole numbers have a logarithm of 2 or more?"),
     ((0.5,), 2, "one candidate is no game"),
+    *(((np.log(n),), n, f"log {n} is just enough: mind how a computer rounds") for n in (8, 2, 4)),
 )
-bound = checking.numbers(
-    "Notebook 02, exercise 2: `function(scores)` is the InfoNCE bound in nats of an [n, N] array.",
-    ((np.zeros((3, 4)),), 0.0, "a critic that cannot tell them apart shows nothing: log N belongs in front"),
-    ((np.array([[50.0, 0.0, 0.0]]),), np.log(3), "a critic that is sure shows log N"),
-    ((np.eye(2),), np.log(2) - np.log1p(np.e) + 0.5, "the true one is part of the sum; average the logarithms"),
+curve_of_16 = _hinted(
+    "Notebook 02, exercise 2: `function()` is InfoNCE for N = 16 at 0.5, 2 and 8 nats.",
+    ((), 0, 0.25, "below the truth, below log 16, above N = 8; your largest error must be 0.25 nats at most"),
+    measure=lambda shown: float(np.abs(np.subtract(shown, (0.445, 1.55, 2.75))).max()),
 )
-gaussian_information = checking.numbers(
-    "Notebook 02, exercise 3: `function(rho, dimensions)` is the information of correlated Gaussians in nats.",
-    ((0.0, 5), 0.0, "without correlation there is no information"),
-    ((0.6, 2), -np.log(0.64), "half a logarithm of 1 - rho squared per coordinate, with a minus"),
-    ((-0.6, 1), -np.log(0.64) / 2, "the sign of the correlation does not matter"),
+dv_bound = _hinted(
+    "Notebook 02, exercise 3: `function(together, apart)` is the Donsker-Varadhan bound in nats.",
+    ((np.array([2.0, 4.0]), np.zeros(2)), 3.0, "the mean over pairs that belong together stands in front"),
+    ((np.ones(2), np.log([1.0, 3.0])), 1 - np.log(2), "the logarithm of the mean of exp, not the mean of f"),
+    ((np.full(2, 906.0), np.log([1.0, 3.0]) + 905), 1 - np.log(2), "exp(905) is infinite for a computer"),
 )
-dv_bound = checking.numbers(
-    "Notebook 02, exercise 4: `function(together, apart)` is the Donsker-Varadhan bound in nats.",
-    ((np.array([2.0, 4.0]), np.array([0.0, 0.0])), 3.0, "the mean over pairs that belong together stands in front"),
-    ((np.array([1.0, 1.0]), np.log([1.0, 3.0])), 1 - np.log(2), "the logarithm of the mean of exp, not the mean of f"),
-    ((np.array([6.0, 6.0]), np.log([1.0, 3.0]) + 5), 1 - np.log(2), "a constant added to all values must cancel"),
+_KNOWN = np.array([[3, 1, 6], [1, 3, 6]]) / 10  # Ana and Ben of notebooks 01 to 03: Swim!, Play chess!, Have fun!
+_PMI, _AT_HALF = np.log(_KNOWN / _KNOWN.mean(0)), _KNOWN[0] ** 2 / (_KNOWN[0] ** 2).sum()
+likelier_or_not = _foretold(
+    "Notebook 03, exercise 1: `function()` says what training does to Ben's three answers, and then a larger beta.",
+    ("falls", "its PMI with him is below zero"),
+    ("rises", "its PMI with him is above zero"),
+    ("falls", "its weight does not change, but the three must sum to one"),
+    ("falls", "beta is the price of going away from the reference"),
 )
-
-_tokens = [-9.0, -7.0, -1.0, -2.0, -3.0, -0.5]
-response_log_probability = checking.numbers(
-    "Notebook 03, exercise 1: `function(token_log_probs, prompt_tokens)` sums over the response, its end included.",
-    ((_tokens, 2), -6.5, "sum the response's tokens, the last one included and the prompt's left out"),
-    ((_tokens, 0), -22.5, "without a prompt every token belongs to the response"),
+beta_for = _hinted(
+    "Notebook 03, exercise 2: `function(share)` is the beta at which Swim! has that share in Ana's optimum.",
+    *(((x,), x - 1e-3, x + 1e-3, f"Swim! must have {x:g}: a smaller beta gives it more") for x in (0.5, 0.95)),
+    measure=lambda beta: float(information.mipo_optimum(_KNOWN[0], _KNOWN.mean(0), beta)[0]),
 )
-pull = checking.numbers(
-    "Notebook 03, exercise 2: `function(margin, beta)` is the derivative of DPO's loss with respect to the margin.",
-    ((0.0, 0.1), -0.05, "an unlearned pair pulls with -beta / 2"),
-    ((30.0, 0.1), -0.1 / (1 + np.exp(3.0)), "a learned pair pulls less: sigmoid of minus beta m"),
-    ((-4.0, 0.5), -0.5 / (1 + np.exp(-2.0)), "a wrong pair pulls with more than -beta / 2"),
+untold = _hinted(
+    "Notebook 03, exercise 3: what a model says without a context, so that training against it costs PMI.",
+    ((), -9, 0.04, "the mean PMI is 0.052 nats before training and must end below 0.04"),
+    measure=lambda q: float((information.mipo_optimum(_KNOWN, np.reshape(q, 3), 1.0) * _PMI).sum() / 2),
 )
-chosen_probability = checking.numbers(
-    "Notebook 03, exercise 3: `function(p_a, q_a, p_b, q_b)` is the probability that a is the chosen side.",
-    ((0.2, 0.2, 0.5, 0.5), 0.5, "where both are as likely under either, nothing can be told"),
-    ((0.3, 0.1, 0.2, 0.2), 0.75, "two stories: a from p and b from q, or the other way round"),
-    ((0.1, 0.4, 0.3, 0.1), 1 / 13, "a response that is likelier under q is rather the rejected one"),
-)
-ipo_start = checking.numbers(
-    "Notebook 03, exercise 4: `function(beta)` is what IPO's loss is for an untrained policy.",
-    ((0.5,), 1.0, "the margin of an untrained policy is 0, so the loss is (1 / (2 beta)) squared"),
-    ((0.1,), 25.0, "a smaller beta sets the goal further away"),
+above_zero = _hinted(
+    "Notebook 03, exercise 4: a policy for Ana that raises the log-ratio of what is sampled at temperature 0.5.",
+    ((), 0.05, 1, "three probabilities whose mean log-ratio is above 0.05 nats"),
+    measure=lambda policy: float(_AT_HALF @ np.log(np.reshape(policy, 3) / np.sum(policy) / _KNOWN[0])),
 )
 
 _kept = np.array([True, True, False, False, True])

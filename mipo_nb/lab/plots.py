@@ -86,11 +86,13 @@ def coloured_tokens(tokens, values, *, limit=4.0):
 
 
 def markdown_table(rows, columns=None):
-    """A list of dictionaries as a Markdown table, for display and for the README."""
+    """A list of dictionaries as a Markdown table, for display and for the README; what would end a cell is escaped."""
     columns = columns or list(rows[0])
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(str(row.get(c, "")) for c in columns) + " |" for row in rows]
-    return "\n".join(lines)
+    lines = [columns, *([row.get(column, "") for column in columns] for row in rows)]
+    lines = [
+        "| " + " | ".join(" ".join(str(cell).replace("|", "\\|").split()) for cell in line) + " |" for line in lines
+    ]
+    return "\n".join([lines[0], "|" + "---|" * len(columns), *lines[1:]])
 
 
 def comparison_widget(prompts, contexts, compare):

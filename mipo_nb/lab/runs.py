@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+from mipo_nb import preferences, prompts
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import content_hash, locked, project_root, write_atomically
 from mipo_nb.base.progress import report_progress
@@ -118,10 +119,17 @@ def start(notebook, profile="auto", *, seed=0, model=None, output_dir="runs", **
     """Start a run: check the parameters, seed everything, make the folder, quieten the libraries. Its folder is this run's
     from now on: an earlier one of the same notebook that still goes on there stops at its next `save`.
 
-    A relative `output_dir` is taken from the project's root. Raises `UserError` as `settings.resolve` does, and for a
-    folder that cannot be written.
+    A relative `output_dir` is taken from the project's root. A number of the profile can also be given as a variable of the
+    notebook in capitals, N_PAIRS for `n_pairs`, as papermill puts its parameters there. The run's frame of prompts and its
+    rules for wishes hold from here on. Raises `UserError` as `settings.resolve`, `prompts.Frame` and
+    `preferences.add_kinds` do, and for a folder that cannot be written.
     """
+    names, variables = settings_module.in_capitals(profile, notebook), _variables()
+    given = {names[name]: variables[name] for name in names.keys() & variables.keys()}
+    overrides = given | {name: value for name, value in overrides.items() if value is not None}
     settings = settings_module.resolve(profile, notebook, model=model, seed=seed, **overrides)
+    prompts.use(prompts.Frame(settings.system, settings.with_context))
+    preferences.add_kinds(settings.rules)
     folder = project_root() / Path(output_dir).expanduser() / settings.profile / notebook
     shutil.rmtree(folder / "figures", ignore_errors=True)
     _make_folder(folder)
@@ -132,6 +140,12 @@ def start(notebook, profile="auto", *, seed=0, model=None, output_dir="runs", **
     run = Run(settings, folder)
     run.save()
     return run
+
+
+def _variables():
+    """The variables of the notebook that this is called from, {} outside of one."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell.user_ns if shell else {}
 
 
 def _adapter_given(adapter):

@@ -14,6 +14,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 
 import mipo_nb
+from mipo_nb import prompts
 from mipo_nb.base.files import content_hash, digest
 from mipo_nb.lab.provenance import library_versions
 
@@ -22,14 +23,14 @@ _PACKAGE = Path(mipo_nb.__file__).parent
 _PLAIN = ("errors", "files", "jsonl", "rows", "progress", "hardware", "embedded")  # the others of `base` do
 NOT_NUMBERS = (*(f"mipo_nb.base.{name}" for name in _PLAIN), "mipo_nb.lab.")
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers")  # those that compute
-_NOT_KEYED = {"folder", "description"}  # where a result is stored, what its progress bar says
+_NOT_KEYED = {"folder", "description", "report_to"}  # where a result is stored, what shows its progress
 
 
 def key(function, args, kwargs):
     """The key of a call: 16 hexadecimal digits of `function` and its arguments by name, defaults included.
 
     Keywords that stand for a dataclass (`**numbers: Recipe`) count as the object that they make, so that a number is the
-    same whether it is given or left to its default. An argument that is the absolute path of something as text, as
+    same whether it is given or left to its default. A frame of prompts that is not the usual one counts. An argument that is the absolute path of something as text, as
     `settings.located` gives it, counts as that `Path`. Raises `TypeError` for a lambda or a closure, whose numbers are not
     all among the arguments, and for an argument that cannot be described.
     """
@@ -41,7 +42,8 @@ def key(function, args, kwargs):
             bound.arguments[parameter.name] = parameter.annotation(**bound.arguments[parameter.name])
     keyed = {name: value for name, value in bound.arguments.items() if name not in _NOT_KEYED}
     described = {name: fingerprint(Path(v) if _is_located(v) else v) for name, v in keyed.items()}
-    return digest([fingerprint(function), described, library_versions(_LIBRARIES)])[:16]
+    frame = [] if prompts.frame() == prompts.Frame() else [fingerprint(prompts.frame())]
+    return digest([fingerprint(function), described, library_versions(_LIBRARIES), *frame])[:16]
 
 
 def _is_located(value):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 
-from mipo_nb import evaluation, generation, mipo, models, pairs, scoring, sources, training
+from mipo_nb import evaluation, generation, mipo, models, pairs, prompts, scoring, sources, training
 from mipo_nb.generation import Sampling
 from mipo_nb.training import Recipe
 
@@ -51,33 +51,56 @@ def control_of(arm):
     return replace(arm, shuffled=True)
 
 
+# The numbers of a run under which results may stand side by side.
+_ALIKE = ("model", "max_new_tokens", "temperature", "top_p", "top_k", "beta", "lora_rank")
+
+
 def key(arm, s, *, seed, split, draws):
     """What a training's result on one split is kept under (`lab.ledger`), {name: plain value}; `arm` None is the untrained
     model."""
-    sizes = {name: getattr(s, name) for name in ("model", "max_new_tokens", "n_measured", "n_others")}
+    numbers = {name: getattr(s, name) for name in (*_ALIKE, "n_measured", "n_others")}
+    numbers["pairs a step"] = s.batch_size * s.accumulate
     return {
         **(asdict(arm) if arm else {"negative": None}),
         "seed": seed,
         "split": split,
         "draws measured": draws,
-        **sizes,
+        **numbers,
     }
+
+
+def kept(shelf, model, tokenizer, wanted, s, split, *, step):
+    """(views of the untrained model, {Arm: [views of each training, by seed]}) of a `lab.ledger.Ledger`, as `of_lines` has
+    them; first what it lacks of `wanted`, [(arm, seed)], is computed and added: the untrained model drawn four times,
+    trainings twice. (None, {}) for users that are not the project's own."""
+    if s.data != sources.OWN:
+        return None, {}
+    for arm, seed in [(None, 0), *wanted] if wanted else []:
+        draws = 2 if arm else 4
+        place = key(arm, s, seed=seed, split=split, draws=draws)
+        if shelf.find(place) is None:
+            how = {"draws": range(draws), "step": step}
+            shelf.add(place, measured_training(model, tokenizer, arm, s, seed=seed, split=split, **how))
+    alike = {name: getattr(s, name) for name in _ALIKE}
+    return of_lines([line for line in shelf.lines if line["key"].items() >= alike.items()], split)
 
 
 def preferred(model, tokenizer, arm, s, *, seed, step):
     """The pairs of one training of an arm, a `datasets.Dataset`; `s` are a run's settings."""
+    from datasets import concatenate_datasets
+
     n_restraint, sampling = round(arm.pairs * arm.restraint), Sampling.of(s)
     if arm.at_limit:
         sampling = replace(sampling, at_limit=arm.at_limit)
     rows = sources.personal_prompts("train", n=arm.pairs - n_restraint, data=s.data, seed=seed)
     if arm.draws > 1:
-        found = selected(model, tokenizer, rows, arm, s, seed=seed, step=step)
+        found = selected(model, tokenizer, rows, arm, sampling, s, seed=seed, step=step)
     else:
         sizes = {"seed": 10 * seed, "max_length": s.max_length, "step": step}
         found, _ = mipo.make_pairs(model, tokenizer, rows, arm.negative, sampling, **sizes)
     if n_restraint:
         more = restraining_pairs(model, tokenizer, n_restraint, sampling, s.max_length, seed=seed, step=step)
-        found = _joined(found, more)
+        found = concatenate_datasets([found, more])
     return pairs.swap_sides(found, seed=seed) if arm.shuffled else found
 
 
@@ -99,19 +122,14 @@ def restraining_pairs(model, tokenizer, n, sampling, max_length, *, seed, step):
     return pairs.build(rows, said["without"], said["with"], tokenizer, negative="restraint", max_length=max_length)[0]
 
 
-def _joined(*parts):
-    from datasets import concatenate_datasets
-
-    return concatenate_datasets(list(parts))
-
-
-def selected(model, tokenizer, rows, arm, s, *, seed, step):
+def selected(model, tokenizer, rows, arm, sampling, s, *, seed, step):
     """Pairs of the best and worst of `arm.draws` responses a side, by log p(y|x,b,w) - log p(y|x,b): what a response says
     about the user's own wish w beyond the biography b, in nats, without any label."""
     asked = {"chosen": pairs.positive_conversations(rows)}
     asked["rejected"] = pairs.negative_conversations(rows, arm.negative, seed=10 * seed)
     kept = {}
     for side, best in (("chosen", np.argmax), ("rejected", np.argmin)):
+        first = 1 if side == "chosen" else 101
         drawn = [
             step(
                 f"{side} responses {k}",
@@ -119,14 +137,14 @@ def selected(model, tokenizer, rows, arm, s, *, seed, step):
                 model,
                 tokenizer,
                 asked[side],
-                Sampling.of(s),
+                sampling,
                 seed=1000 * seed + k,
             )
-            for k in range(1 + 100 * (side == "rejected"), 1 + 100 * (side == "rejected") + arm.draws)
+            for k in range(first, first + arm.draws)
         ]
         told = [list(rows[column]) for column in ("context", "biography")]
         log_probs = [
-            [scoring.context_matrix(model, tokenizer, list(rows["prompt"]), [[c] for c in contexts], list(draw["text"]), batch_size=s.scoring_batch)[:, 0] for contexts in told]
+            [scoring.context_matrix(model, tokenizer, list(map(prompts.asked, rows)), [[c] for c in contexts], list(draw["text"]), batch_size=s.scoring_batch)[:, 0] for contexts in told]
             for draw in drawn
         ]  # fmt: skip
         nats = np.array([with_wish - without for with_wish, without in log_probs])
@@ -148,10 +166,9 @@ def trained(model, tokenizer, arm, s, *, seed, step):
 
 def people(split, s):
     """(rows of the split's open prompts, rows of prompts for others) that a run measures; the others are None for a file
-    of somebody else's users."""
+    that has none."""
     rows = sources.personal_prompts(split, n=s.n_measured, data=s.data, seed=s.seed)
-    others = sources.prompts_for_others(split, n=s.n_others, seed=s.seed) if s.data == sources.OWN else None
-    return rows, others
+    return rows, sources.prompts_for_others(split, n=s.n_others, data=s.data, seed=s.seed)
 
 
 def answers(model, tokenizer, rows, s, *, draws, step, first=21):
@@ -183,9 +200,12 @@ def of_users(values, users):
 
 
 def measured_training(model, tokenizer, arm, s, *, seed, split, draws, step):
-    """{"views": as in `measured`, "pairs": how many, "margin" of the last steps in nats}: one training, measured."""
+    """{"views": as in `measured`, "pairs": how many, "margin" of the last steps in nats}: one training, measured; of the
+    untrained model (`arm` None) the views alone."""
+    if arm is None:
+        return {"views": measured(model, tokenizer, split, s, draws=draws, step=step)}
     result = trained(model, tokenizer, arm, s, seed=seed, step=step)
-    policy, _ = models.load(s.model, adapter=result["adapter"], **s.weights)
+    policy = models.with_adapter(model, result["adapter"], s.model)
     margins = [entry["rewards/margins"] / s.beta for entry in result["log"][-5:]]
     views = measured(policy, tokenizer, split, s, draws=draws, step=step)
     return {"views": views, "pairs": len(result["pairs"]), "margin": round(float(np.mean(margins)), 3)}
@@ -204,21 +224,14 @@ def on_held_out_pairs(model, policy, tokenizer, arm, s, *, seed, step):
     return (after - before) @ np.array([1.0, -1.0]), list(data["user_id"])
 
 
-def of_ledger(ledger, s, split):
-    """`of_lines` of a `lab.ledger.Ledger`: the trainings with this run's model and length of responses."""
-    return of_lines([line for line in ledger.lines if line["key"]["model"] == s.model], s.max_new_tokens, split)
-
-
-def of_lines(lines, max_new_tokens, split):
+def of_lines(lines, split):
     """(views of the untrained model, {Arm: [views of each training, by seed]}) of the lines of a ledger that were measured
-    on `split` with responses of so many tokens; (None, {}) where there are none."""
+    on `split`; (None, {}) where there are none."""
     names, base, found = {f.name for f in fields(Arm)}, None, {}
-    for key, views in ((line["key"], line["value"]["views"]) for line in lines):
-        if (key["split"], key["max_new_tokens"]) != (split, max_new_tokens):
-            continue
+    for key, views in ((line["key"], line["value"]["views"]) for line in lines if line["key"]["split"] == split):
         if key["negative"] is None:
             base = views
         else:
             arm = Arm(**{name: value for name, value in key.items() if name in names})
-            found.setdefault(arm, []).append(views)
-    return base, found
+            found.setdefault(arm, []).append((key["seed"], views))
+    return base, {arm: [views for _, views in sorted(some, key=lambda one: one[0])] for arm, some in found.items()}

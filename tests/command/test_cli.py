@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from mipo_nb.base.errors import UserError
 from mipo_nb.command import cli, state
+from mipo_nb.command.parameters import given
 from mipo_nb.lab import notebooks, tables
 
 
@@ -38,7 +39,7 @@ MISTAKES = [
     (["11", "--profile", "smokey"], "Unknown profile 'smokey'; did you mean 'smoke'?"),
     (["11", "-p", "SEDE=1"], "Unknown parameter 'SEDE'; did you mean 'SEED'?"),
     (["-p", "N_PAIR=1"], "Unknown parameter 'N_PAIR'; did you mean 'N_PAIRS'?"),
-    (["00", "-p", "zzz=1"], "Unknown parameter 'zzz'; known: MODEL, SEED."),
+    (["00", "-p", "zzz=1"], "Unknown parameter 'zzz'; known: ACCUMULATE, AT_LIMIT, BATCH_SIZE, "),
     (["11", "-p", "OUTPUT_DIR=mine"], "OUTPUT_DIR has an option of its own; use --output-dir in place of -p."),
     (["-p", "PROFILE=smoke"], "PROFILE has an option of its own; use --profile in place of -p."),
     (["11", "-p", "SEED=-1"], "SEED must be a whole number from 0 "),
@@ -51,7 +52,7 @@ MISTAKES = [
     (["11", "-p", "SEED=1", "-p", "2=SEED"], "-p takes NAME=VALUE, not '2=SEED'."),
     (["11", "--profile", "paper"], "The profile 'paper' is for notebooks 30, 31, 32, not for 11_qlora_mipo; use "),
     (["11", "--dry-run"], "11_qlora_mipo has no dry run; its parameters have no DRY_RUN."),
-    (["00", "-p", "DRY_RUN=True"], "Unknown parameter 'DRY_RUN'; known: MODEL, SEED."),
+    (["00", "-p", "DRY_RUN=True"], "Unknown parameter 'DRY_RUN'; known: ACCUMULATE, AT_LIMIT, BATCH_SIZE, "),
     (["30", "-p", "DRY_RUN=false"], "DRY_RUN must be True or False, not 'false'."),
 ]
 
@@ -101,14 +102,14 @@ def test_the_installed_command_behaves_the_same(tmp_path):
     ],
 )
 def test_values_are_read_as_literals_else_as_text(text, expected):
-    name, value = cli._parameter(text)
+    [(name, value)] = given([text]).items()
     assert (name, value) == expected and type(value) is type(expected[1])
 
 
 @pytest.mark.parametrize("text", ["SEED", "", "=", "a-b=1", "1a=1"])
 def test_what_is_no_assignment_is_refused(text):
     with pytest.raises(UserError, match="-p takes NAME=VALUE"):
-        cli._parameter(text)
+        given([text])
 
 
 def test_the_list_tells_minutes_memory_needs_and_the_main_ones(call):
@@ -139,7 +140,8 @@ WRONG_CALLS = {
     "doctor": [["now"], ["--profile", "smoke"], ["--output-dir"], ["--profil"], ["-p", "A=1"], ["--fix"], ["cuda"],
                ["--yes"], ["-v"], ["a", "b"]],
     "student": [[], ["a", "b"], ["--out", "a"], ["file"], ["full"], ["file/inside"], ["--force", "a"], ["-f", "a"],
-                ["a", "--profile", "smoke"], ["."]],
+                ["a", "--profile", "smoke"], ["."], ["--nbgrader"], ["a", "--nbgrader", "b"], ["full", "--nbgrader"],
+                ["file", "--nbgrader"], ["file/inside", "--nbgrader"], ["a", "--nbgrade"], ["a", "--nbgrader=1"]],
     "clean": [[], ["--profile"], ["--profile", "smok"], ["--profile", "smoke", "--output-dir", "none", "--yes"],
               ["smoke"], ["--yes"], ["--profile", "no.toml"], ["--output-dir"], ["--profile", "smoke", "now"], ["--all"]],
     "bench": [["--repetitions", "0"], ["--repetitions", "x"], ["--repetitions"], ["trian"], ["train", "scor"], ["--all"],
@@ -152,6 +154,10 @@ WRONG_CALLS = {
                ["none", "--output", "out", "--to", "vllm"], ["full", "--output", "out", "--to", "gguf"],
                ["full", "--output", "out", "--dtype", "int8"], ["full", "--output"], ["full", "out"],
                ["full", "--to", "merged"], ["a", "b", "--output", "out"]],
+    "train": [[], ["none.jsonl"], ["full"], ["file"], ["own", "more"], ["own", "--profile", "smok"], ["own", "--seed", "-1"],
+              ["own", "--seed", "x"], ["own", "-p", "N_PAIRS"], ["own", "-p", "N_PAIR=3"], ["own", "-p", "LORA_RANK=0"],
+              ["own", "-p", "N_PAIRS=0"], ["own", "--model"], ["own", "--profile", "paper"], ["own", "-p", "RULES=none.py"],
+              ["own", "-p", "WITH_CONTEXT=nothing"]],
 }  # fmt: skip
 
 
@@ -185,6 +191,9 @@ def test_the_command_for_a_class_says_what_it_made_and_what_it_cannot(call, tmp_
     assert (code, out) == (0, f"{len(notebooks.collection())} notebooks in {tmp_path / 'class'}\n")
     code, out, err = call("student", tmp_path / "class")
     assert (code, out) == (2, "") and err.count("\n") == 1
+    code, out, _ = call("student", tmp_path / "course", "--nbgrader")
+    assert (code, out) == (0, f"{len(notebooks.collection())} notebooks in {tmp_path / 'course'}\n")
+    assert (tmp_path / "course" / "nbgrader_config.py").exists()
 
 
 def test_without_a_command_there_is_help(call):

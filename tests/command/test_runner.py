@@ -15,6 +15,7 @@ from rich.console import Console
 from mipo_nb.base.errors import UserError
 from mipo_nb.command import report, runner
 from mipo_nb.command import state as states
+from mipo_nb.command.parameters import check_parameters
 from mipo_nb.lab import notebooks
 from mipo_nb.lab.notebooks import Notebook, collection, selected
 from mipo_nb.lab.runs import formatted, results_of
@@ -74,15 +75,17 @@ def test_parameters_are_those_of_the_parameters_cell(tmp_path):
 def test_what_is_unknown_is_refused_with_the_nearest_name(tmp_path):
     first = Notebook(tiny(tmp_path / "01_first.ipynb", parameters="SEED = 0"))
     second = Notebook(tiny(tmp_path / "02_second.ipynb", parameters="N_PAIRS = 3"))
-    runner.check_parameters([first, second], {"SEED": 1, "N_PAIRS": 4})
-    runner.check_parameters([first], {})
+    check_parameters([first, second], {"SEED": 1, "N_PAIRS": 4}, "smoke")
+    check_parameters([first], {"BETA": 0.2, "LORA_TARGET": "q_proj"}, "auto")
     for paths, given, told in [
         ([first, second], {"SEDE": 1}, "Unknown parameter 'SEDE'; did you mean 'SEED'?"),
-        ([first], {"N_PAIRS": 1}, "Unknown parameter 'N_PAIRS'; known: SEED."),
+        ([first], {"N_PAIR": 1}, "Unknown parameter 'N_PAIR'; did you mean 'N_PAIRS'?"),
+        ([first], {"MODEL": "any"}, "Unknown parameter 'MODEL'"),
+        ([first], {"NEEDS_GB": 1}, "Unknown parameter 'NEEDS_GB'"),
         ([first], {"SEED": 1, "OUTPUT_DIR": "mine"}, "OUTPUT_DIR has an option of its own; use --output-dir "),
     ]:
         with pytest.raises(UserError) as caught:
-            runner.check_parameters(paths, given)
+            check_parameters(paths, given, "laptop")
         assert str(caught.value).startswith(told)
 
 

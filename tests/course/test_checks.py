@@ -15,13 +15,14 @@ import pytest
 import torch
 from scipy import stats
 from scipy.integrate import quad
+from scipy.optimize import brentq
 from scipy.special import logit, logsumexp
 from scipy.stats import binom, binomtest
 
 from mipo_nb import pairs
 from mipo_nb.base.files import project_root
 from mipo_nb.course import baseline_checks, checks, reproduction_checks, study_checks
-from mipo_nb.information import contrastive_bound, donsker_varadhan_bound, mutual_information
+from mipo_nb.information import contrastive_bound, donsker_varadhan_bound
 from mipo_nb.objectives import sami_loss
 from mipo_nb.paper import win_rates
 from mipo_nb.studies import blind, dialogues
@@ -93,6 +94,27 @@ def net_gain_by_steps(n, moved, least):
     return walk[n + least :].sum()
 
 
+ANA, BEN = np.array([[0.3, 0.1, 0.6], [0.1, 0.3, 0.6]])
+ANYONE = (ANA + BEN) / 2
+
+
+def of_swim(beta):
+    weight = ANA * (ANA / ANYONE) ** (1 / beta)
+    return weight[0] / weight.sum()
+
+
+def bounds_of_16(n=4000, dimensions=10):
+    """The game of notebook 02, played."""
+    rng, found = np.random.default_rng(0), []
+    for nats in (0.5, 2.0, 8.0):
+        rho2 = 1 - math.exp(-2 * nats / dimensions)
+        x = rng.standard_normal((16, n, dimensions))
+        y = math.sqrt(rho2) * x[0] + math.sqrt(1 - rho2) * rng.standard_normal((n, dimensions))
+        pmi = (x * y * math.sqrt(rho2) - (x**2 + y**2) * rho2 / 2).sum(-1) / (1 - rho2)
+        found.append(contrastive_bound(pmi.T))
+    return found
+
+
 RIGHT = {
     "weights_in_gigabytes": [lambda n, bits: n * bits / 8 / 1e9, lambda n, bits: np.float64(n) * (bits / 8) * 1e-9],
     "steps_of": [lambda n, size, epochs: math.ceil(n / size) * epochs, lambda n, s, e: e * ((n + s - 1) // s)],
@@ -125,38 +147,31 @@ RIGHT = {
         lambda s: credit(s).mean(),
         lambda s: float(np.mean([(r[0] == max(r)) / list(r).count(max(r)) for r in s])),
     ],
-    "response_log_probability": [lambda t, n: sum(t[n:]), lambda t, n: np.sum(np.asarray(t)[n:])],
-    "pull": [lambda m, b: -b / (1 + math.exp(b * m)), lambda m, b: b * (1 / (1 + np.exp(-b * m)) - 1)],
-    "chosen_probability": [
-        lambda pa, qa, pb, qb: pa * qb / (pa * qb + pb * qa),
-        lambda pa, qa, pb, qb: 1 / (1 + math.exp(math.log(pb / qb) - math.log(pa / qa))),
+    "what_moves_pmi": [
+        lambda: ["falls", "stays", "rises", "falls"],
+        lambda: np.array("falls stays rises falls".split()),
     ],
-    "pmi_of_counts": [lambda t, x, y, n: math.log(t * n / (x * y)), lambda t, x, y, n: np.log(t / x) - np.log(y / n)],
-    "information_of": [
-        lambda j: sum(
-            p * math.log(p / (r * c))
-            for row, r in zip(j, j.sum(1), strict=True)
-            for p, c in zip(row, j.sum(0), strict=True)
-            if p
-        ),
-        lambda j: mutual_information(j),
-    ],
+    "rare_winner": [lambda: (0.009, 0.0001), lambda: np.array([1e-4, 0.0])],
     "log_average": [
         lambda v: logsumexp(v) - math.log(len(v)),
         lambda v: max(v) + math.log(np.mean(np.exp(v - max(v)))),
     ],
-    "in_bits": [lambda nats: nats / math.log(2), lambda nats: math.log2(math.exp(nats))],
     "candidates_for": [
         lambda i: math.ceil(math.exp(i) - 1e-9),
         lambda i: next(n for n in range(2, 99) if math.log(n) >= i - 1e-9),
     ],
-    "bound": [contrastive_bound, lambda s: np.log(s.shape[1]) + np.mean(s[:, 0] - logsumexp(s, axis=1))],
-    "gaussian_information": [
-        lambda r, d: -d / 2 * math.log(1 - r**2),
-        lambda r, d: d * math.log(1 / math.sqrt(1 - r * r)),
+    "curve_of_16": [lambda: [0.45, 1.55, 2.75], lambda: (0.4, 1.4, 2.6), bounds_of_16],
+    "dv_bound": [
+        donsker_varadhan_bound,
+        lambda t, a: np.mean(t - np.max(a)) - math.log(np.mean(np.exp(a - np.max(a)))),
     ],
-    "dv_bound": [donsker_varadhan_bound, lambda t, a: np.mean(t) - math.log(np.exp(a).mean())],
-    "ipo_start": [lambda b: 1 / (4 * b**2), lambda b: (1 / (2 * b)) ** 2],
+    "likelier_or_not": [lambda: ["falls", "rises", "falls", "falls"], lambda: tuple("falls rises falls falls".split())],
+    "beta_for": [
+        lambda share: brentq(lambda b: tilted(ANA, ANA / ANYONE, 1 / b)[0] - share, 0.02, 20),
+        lambda share: np.float64(min(np.geomspace(0.01, 9, 60_000), key=lambda b: abs(of_swim(b) - share))),
+    ],
+    "untold": [lambda: [0.45, 0.45, 0.1], lambda: np.array([0.4, 0.4, 0.2]), lambda: (0.48, 0.48, 0.04)],
+    "above_zero": [lambda: [0.196, 0.022, 0.782], lambda: ANA**2 / (ANA**2).sum(), lambda: (0.2, 0.05, 0.75)],
     "steered_probability": [
         lambda p, q, a: tilted(p, p / q, a)[0],
         lambda p, q, a: np.exp(
@@ -455,87 +470,113 @@ WRONG = {
         "auc": lambda s: (s[:, :1] > s[:, 1:]).mean(),
         "last column": lambda s: credit(s[:, ::-1]).mean(),
     },
-    "response_log_probability": {
-        "mean for sum": lambda t, n: np.mean(t[n:]),
-        "prompt tokens counted": lambda t, n: sum(t),
-        "missing EOS": lambda t, n: sum(t[n:-1]),
-        "first token dropped": lambda t, n: sum(t[n + 1 :]),
-        "one prompt token too many": lambda t, n: sum(t[max(n - 1, 0) :]),
-        "perplexity": lambda t, n: math.exp(-np.mean(t[n:])),
+    "what_moves_pmi": {
+        "general stays": lambda: ["falls", "falls", "rises", "falls"],
+        "all fall": lambda: ["falls"] * 4,
+        "a third user dilutes": lambda: ["falls", "stays", "falls", "falls"],
+        "more Ana, more PMI": lambda: ["falls", "stays", "rises", "rises"],
+        "too few": lambda: ["falls", "stays", "rises"],
+        "in capitals": lambda: ["Falls", "Stays", "Rises", "Falls"],
+        "one word": lambda: "falls",
+        "signs": lambda: [-1, 0, 1, -1],
     },
-    "pull": {
-        "swapped sign": lambda m, b: b / (1 + math.exp(b * m)),
-        "no beta in front": lambda m, b: -1 / (1 + math.exp(b * m)),
-        "no beta inside": lambda m, b: -b / (1 + math.exp(m)),
-        "sigmoid the wrong way": lambda m, b: -b / (1 + math.exp(-b * m)),
-        "the loss": lambda m, b: math.log1p(math.exp(-b * m)),
-    },
-    "chosen_probability": {
-        "one distribution only": lambda pa, qa, pb, qb: pa / (pa + pb),
-        "a alone": lambda pa, qa, pb, qb: pa / (pa + qa),
-        "ratio upside down": lambda pa, qa, pb, qb: pb * qa / (pa * qb + pb * qa),
-        "not normalized": lambda pa, qa, pb, qb: pa * qb,
-        "odds": lambda pa, qa, pb, qb: pa * qb / (pb * qa),
-    },
-    "pmi_of_counts": {
-        "log2 for the natural one": lambda t, x, y, n: math.log2(t * n / (x * y)),
-        "no logarithm": lambda t, x, y, n: t * n / (x * y),
-        "counts for probabilities": lambda t, x, y, n: math.log(t / (x * y)),
-        "swapped sign": lambda t, x, y, n: math.log(x * y / (t * n)),
-        "one variable only": lambda t, x, y, n: math.log(t / x),
-    },
-    "information_of": {
-        "sum of PMI": lambda j: np.log(np.where(j > 0, j / np.outer(j.sum(1), j.sum(0)), 1)).sum(),
-        "mean of PMI": lambda j: np.log(np.where(j > 0, j / np.outer(j.sum(1), j.sum(0)), 1)).mean(),
-        "log2 for the natural one": lambda j: mutual_information(j) / math.log(2),
-        "the joint's entropy": lambda j: -sum(p * math.log(p) for p in j.ravel() if p),
-        "swapped sign": lambda j: -mutual_information(j) if mutual_information(j) > 1e-9 else 0.0,
-        "zeros not handled": lambda j: math.nan if (j == 0).any() else mutual_information(j),
+    "rare_winner": {
+        "common": lambda: (0.3, 0.1),
+        "rare for both": lambda: (0.009, 0.009),
+        "rarer for Ana": lambda: (0.0001, 0.009),
+        "three times as often": lambda: (0.009, 0.003),
+        "never for Ana": lambda: (0.0, 0.0001),
+        "common, and only hers": lambda: (0.5, 0.0001),
+        "below zero": lambda: (0.005, -0.001),
+        "in per cent": lambda: (0.9, 0.01),
+        "one number": lambda: 0.009,
     },
     "log_average": {
-        "mean of logarithms": lambda v: np.mean(v) if len(set(v)) > 1 else 0.0,
+        "mean of logarithms": lambda v: np.mean(v),
+        "mean where it underflows": lambda v: np.mean(v) if min(v) < -700 else logsumexp(v) - math.log(len(v)),
+        "largest where it underflows": lambda v: max(v) if min(v) < -700 else logsumexp(v) - math.log(len(v)),
         "sum for mean": lambda v: logsumexp(v),
         "the largest": lambda v: max(v),
         "underflow": lambda v: math.log(max(np.mean(np.exp(v)), 1e-300)),
-    },
-    "in_bits": {
-        "times for divided by": lambda nats: nats * math.log(2),
-        "unchanged": lambda nats: nats,
-        "log2 of it": lambda nats: math.log2(nats),
-        "common logarithm": lambda nats: nats / math.log(10),
+        "the smallest taken out": lambda v: min(v) + math.log(np.mean(np.exp(np.minimum(v - min(v), 0)))),
+        "half of the largest": lambda v: max(v) - math.log(2),
+        "log10": lambda v: max(v) + math.log10(np.mean(np.exp(v - max(v)))),
     },
     "candidates_for": {
+        "cut and one more": lambda i: int(math.exp(i)) + 1,
         "rounded down": lambda i: max(2, math.floor(math.exp(i) + 1e-9)),
+        "rounded up without care": lambda i: math.ceil(math.exp(i) + 1e-9),
+        "nearest": lambda i: max(2, round(math.exp(i))),
         "a fraction": lambda i: math.exp(i),
         "bits for nats": lambda i: math.ceil(2**i),
         "the logarithm": lambda i: math.log(i),
+        "always eight": lambda i: 8,
+        "always three": lambda i: 3,
     },
-    "bound": {
-        "without log N": lambda s: np.mean(s[:, 0] - logsumexp(s, axis=1)),
-        "true one left out": lambda s: np.log(s.shape[1]) + np.mean(s[:, 0] - logsumexp(s[:, 1:], axis=1)),
-        "sum for mean": lambda s: np.sum(np.log(s.shape[1]) + s[:, 0] - logsumexp(s, axis=1)),
-        "logarithm of the mean": lambda s: np.log(s.shape[1]) + np.log(np.mean(np.exp(s[:, 0] - logsumexp(s, axis=1)))),
-        "log of the rows": lambda s: np.log(len(s)) + np.mean(s[:, 0] - logsumexp(s, axis=1)),
-    },
-    "gaussian_information": {
-        "swapped sign": lambda r, d: d / 2 * math.log(1 - r**2),
-        "not halved": lambda r, d: -d * math.log(1 - r**2),
-        "not squared": lambda r, d: -d / 2 * math.log(1 - r),
-        "one coordinate": lambda r, d: -math.log(1 - r**2) / 2,
-        "bits": lambda r, d: -d / 2 * math.log2(1 - r**2),
+    "curve_of_16": {
+        "the truth": lambda: [0.5, 2, 8],
+        "the ceiling": lambda: [math.log(16)] * 3,
+        "truth until the ceiling": lambda: [0.5, 2, math.log(16)],
+        "that of two": lambda: [0.215, 0.506, 0.693],
+        "that of 64": lambda: [0.486, 1.838, 4.062],
+        "N for log N": lambda: [0.5, 2, 16],
+        "a straight line": lambda: [0.17, 0.69, 2.77],
+        "two of three": lambda: [0.445, 1.55],
+        "one for all": lambda: 1.55,
     },
     "dv_bound": {
         "NWJ": lambda t, a: np.mean(t) - np.mean(np.exp(a - 1)),
         "mean of f": lambda t, a: np.mean(t) - np.mean(a),
         "sum for mean": lambda t, a: np.mean(t) - logsumexp(a),
-        "swapped": lambda t, a: np.mean(a) - math.log(np.mean(np.exp(t))),
+        "swapped": lambda t, a: np.mean(a) - logsumexp(t) + math.log(len(t)),
         "no logarithm": lambda t, a: np.mean(t) - np.mean(np.exp(a)),
+        "overflow": lambda t, a: np.mean(t) - math.log(np.mean(np.exp(a))),
+        "cut at 700": lambda t, a: np.mean(t) - math.log(np.mean(np.exp(np.minimum(a, 700)))),
+        "the largest": lambda t, a: np.mean(t) - np.max(a),
+        "never below zero": lambda t, a: max(0.0, np.mean(t) - np.mean(a)),
     },
-    "ipo_start": {
-        "not squared": lambda b: 1 / (2 * b),
-        "half squared": lambda b: 1 / (2 * b**2),
-        "beta upside down": lambda b: b**2 / 4,
-        "DPO's": lambda b: math.log(2),
+    "likelier_or_not": {
+        "PMI 0 stays": lambda: ["falls", "rises", "stays", "falls"],
+        "all answers": lambda: ["rises", "rises", "rises", "falls"],
+        "beta trains more": lambda: ["falls", "rises", "falls", "rises"],
+        "chosen falls": lambda: ["falls", "falls", "falls", "falls"],
+        "Ana's": lambda: ["rises", "falls", "falls", "falls"],
+        "three words": lambda: ["falls", "rises", "falls"],
+        "numbers": lambda: [0.045, 0.409, 0.545, 0.039],
+        "other words": lambda: ["down", "up", "down", "down"],
+    },
+    "beta_for": {
+        "the share": lambda share: share,
+        "always the usual one": lambda share: 0.1,
+        "upside down": lambda share: 1 / brentq(lambda b: of_swim(b) - share, 0.02, 20),
+        "chess left out": lambda share: math.log(1.5) / math.log(0.6 * share / (0.3 * (1 - share))),
+        "times beta": lambda share: brentq(lambda b: tilted(ANA, ANA / ANYONE, b)[0] - share, 0.02, 50),
+        "a share of the rest": lambda share: 1 - share,
+        "below zero": lambda share: -brentq(lambda b: of_swim(b) - share, 0.02, 20),
+        "for Ben": lambda share: brentq(lambda b: of_swim(b) - (1 - share), 0.05, 20) if share == 0.5 else 0.4,
+    },
+    "untold": {
+        "the average user": lambda: ANYONE,
+        "general answers": lambda: [0.05, 0.05, 0.9],
+        "uniform": lambda: [1 / 3] * 3,
+        "Ana herself": lambda: ANA,
+        "Ben": lambda: BEN,
+        "another for each user": lambda: [BEN**2, ANA**2],
+        "a little less specific": lambda: [0.25, 0.25, 0.5],
+        "only two": lambda: [0.5, 0.5],
+        "below zero": lambda: [0.6, 0.6, -0.2],
+        "half specific": lambda: [0.3, 0.3, 0.4],
+    },
+    "above_zero": {
+        "the reference": lambda: ANA,
+        "the optimum": lambda: tilted(ANA, ANA / ANYONE, 1),
+        "uniform": lambda: [1 / 3] * 3,
+        "all ones": lambda: [1, 1, 1],
+        "twice the reference": lambda: 2 * ANA,
+        "her own answer": lambda: [0.9, 0.05, 0.05],
+        "flatter": lambda: ANA**0.5 / (ANA**0.5).sum(),
+        "one answer only": lambda: [0, 0, 1],
+        "Ben's": lambda: BEN,
     },
     "steered_probability": {
         "not normalized": lambda p, q, a: p[0] * (p[0] / q[0]) ** a,
@@ -884,6 +925,16 @@ def test_a_function_that_changes_its_arguments_does_not_spoil_the_next_try(capsy
     for _ in range(2):
         study_checks.strength_of(in_place)
         assert said(capsys).startswith("✓")
+
+
+HINTED = ["log_average", "candidates_for", "dv_bound", "curve_of_16", "what_moves_pmi", "likelier_or_not", "beta_for"]
+
+
+@pytest.mark.parametrize("check", HINTED)
+def test_a_hint_comes_without_the_value(check, capsys):
+    for answer in WRONG[check].values():
+        CHECKS[check](answer)
+        assert "wanted" not in said(capsys)
 
 
 def test_an_optimum_that_ignores_beta_is_not_accepted(capsys):

@@ -2,16 +2,9 @@
 
 import itertools
 import json
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +12,7 @@ import pytest
 from mipo_nb.base.embedded import embedded_folder
 from mipo_nb.base.errors import UserError
 from mipo_nb.engine.decoding import Sampling
+from mipo_nb.engine.local_server import serving
 from mipo_nb.engine.server import Server
 from mipo_nb.paper import judges
 
@@ -228,48 +222,6 @@ def test_a_429_late_on_loses_no_reply(faulty, tmp_path):
 # --- a real server ---
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def wait_until_ready(process, url, log, seconds=180):
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    end = time.time() + seconds
-    while time.time() < end:
-        if process.poll() is not None:
-            break
-        try:
-            with opener.open(url, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
-    pytest.fail(f"transformers serve did not start:\n{log.read_text()[-2000:]}")
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """(address, model's name, the process) of `transformers serve` with the embedded model, on this machine alone."""
-    folder, port = str(embedded_folder("smollm2-135m")), free_port()
-    log = tmp_path_factory.mktemp("served") / "log.txt"
-    command = [str(Path(sys.executable).parent / "transformers"), "serve", folder, "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--device", "cpu", "--dtype", "float32"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
-    with log.open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
-        try:
-            wait_until_ready(process, f"http://127.0.0.1:{port}/health", log)
-            yield f"http://127.0.0.1:{port}/v1", folder, process
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
 ROWS = [
     {"prompt": prompt, "context": "Ada keeps bees.", "preferences": [{"text": wish, "kind": None}]}
     for prompt, wish in [
@@ -287,10 +239,19 @@ def greedy(content):
 
 @pytest.mark.model
 @pytest.mark.whole
-def test_a_real_server_is_read_to_the_last_token(served, no_proxy, model_and_tokenizer, tmp_path, capsys):
-    url, model, process = served
-    asked = Server(url, model, timeout=300.0, retries=1, at_once=2)
+def test_a_real_server_is_read_to_the_last_token(no_proxy, model_and_tokenizer, tmp_path, capsys):
+    with serving(embedded_folder("smollm2-135m")) as real:
+        asked = Server(str(real.client.base_url), real.model, timeout=300.0, retries=1, at_once=2)
+        ratings, wins = _served_answers(asked, model_and_tokenizer, tmp_path, capsys)
+    # It stopped in mid-work: what came is kept, what did not come is told.
+    np.testing.assert_array_equal(judges.rate(asked, ROWS, ANSWERS, folder=tmp_path), ratings)
+    np.testing.assert_array_equal(judges.compare(asked, ROWS, ANSWERS, ANSWERS[::-1], folder=tmp_path), wins)
+    with pytest.raises(UserError, match="check that it runs"):
+        judges.rate(asked, ROWS, ANSWERS)
+    asked.client.close()
 
+
+def _served_answers(asked, model_and_tokenizer, tmp_path, capsys):
     # The same weights in this process reply alike, and the server counts the tokens that were sent.
     questions = [greedy(f"What is the capital of {c}? Reply with one word.") for c in ("France", "Italy")]
     local = judges.LocalJudge(*model_and_tokenizer)
@@ -309,12 +270,4 @@ def test_a_real_server_is_read_to_the_last_token(served, no_proxy, model_and_tok
     assert ratings.shape == wins.shape == (3,) and not np.isnan(ratings).all() and not np.isnan(wins).all()
     assert all(1 <= r <= 5 for r in ratings[~np.isnan(ratings)]) and set(wins[~np.isnan(wins)]) <= {0, 0.5, 1}
     assert "cut the prompt" not in capsys.readouterr().out
-
-    # It stops in mid-work: what came is kept, what did not come is told.
-    process.terminate()
-    process.wait(timeout=30)
-    np.testing.assert_array_equal(judges.rate(asked, ROWS, ANSWERS, folder=tmp_path), ratings)
-    np.testing.assert_array_equal(judges.compare(asked, ROWS, ANSWERS, ANSWERS[::-1], folder=tmp_path), wins)
-    with pytest.raises(UserError, match="check that it runs"):
-        judges.rate(asked, ROWS, ANSWERS)
-    asked.client.close()
+    return ratings, wins

@@ -39,18 +39,47 @@ def test_keys_tell_apart_what_changes_a_number(s):
     assert one not in others and one == arms.key(replace(ARM), s, seed=0, split="dev", draws=2)
 
 
-def test_kept_trainings_of_this_run_are_found_by_arm(s):
-    class Shelf:
-        lines = [  # noqa: RUF012
-            {"key": arms.key(arm, s, seed=seed, split=split, draws=2), "value": {"views": (arm, seed, split)}}
-            for arm in (None, ARM, arms.control_of(ARM)) for seed in (0, 1) for split in ("dev", "test")
-        ]  # fmt: skip
+class Shelf:
+    """A ledger in memory."""
 
-    base, kept = arms.of_ledger(Shelf, s, "test")
+    def __init__(self, lines=()):
+        self.lines = list(lines)
+
+    def find(self, key):
+        return next((line["value"] for line in self.lines if line["key"] == key), None)
+
+    def add(self, key, value):
+        self.lines.append({"key": key, "value": value})
+
+
+def test_kept_trainings_of_this_run_are_found_by_arm_and_in_the_order_of_their_seeds(s):
+    shelf = Shelf(
+        {"key": arms.key(arm, s, seed=seed, split=split, draws=2), "value": {"views": (arm, seed, split)}}
+        for arm in (None, ARM, arms.control_of(ARM)) for seed in (1, 0) for split in ("dev", "test")
+    )  # fmt: skip
+    base, kept = arms.kept(shelf, None, None, [], s, "test", step=None)
     assert base[2] == "test" and set(kept) == {ARM, arms.control_of(ARM)}
     assert kept[ARM] == [(ARM, 0, "test"), (ARM, 1, "test")]
-    other = settings.resolve("smoke", "14_choosing_the_dose", max_new_tokens=17)
-    assert arms.of_ledger(Shelf, other, "test") == (None, {})
+    for change in ({"max_new_tokens": 17}, {"temperature": 0.5}, {"lora_rank": 8}, {"data": str(__file__)}):
+        other = settings.resolve("smoke", "14_choosing_the_dose", **{"max_new_tokens": 16, **change})
+        assert arms.kept(shelf, None, None, [], other, "test", step=None) == (None, {}), change
+
+
+@pytest.mark.model
+def test_what_a_ledger_lacks_is_computed_once_the_untrained_model_first(model_and_tokenizer, tmp_path):
+    numbers = {"max_new_tokens": 16, "n_measured": 4, "n_others": 4}
+    s, shelf, called = settings.resolve("smoke", "14_choosing_the_dose", **numbers), Shelf(), []
+
+    def step(name, function, *args, **kwargs):
+        called.append(name)
+        return function(*args, **({"folder": tmp_path / "training"} if name == "training" else {}), **kwargs)
+
+    base, kept = arms.kept(shelf, *model_and_tokenizer, [(ARM, 3)], s, "dev", step=step)
+    assert [line["key"]["negative"] for line in shelf.lines] == [None, "random_context"]
+    assert set(base) == set(kept[ARM][0]) and len(kept[ARM]) == 1 and called.count("training") == 1
+    before = list(called)
+    assert arms.kept(shelf, *model_and_tokenizer, [(ARM, 3)], s, "dev", step=step) == (base, kept)
+    assert called == before
 
 
 def test_values_of_a_user_are_averaged_and_none_stays_none():
@@ -93,7 +122,7 @@ def test_selected_sides_are_among_the_draws_and_differ_most(model_and_tokenizer,
         return value
 
     rows = sources.personal_prompts("train", n=8, seed=0)
-    found = arms.selected(model, tokenizer, rows, replace(ARM, draws=2), s, seed=0, step=step)
+    found = arms.selected(model, tokenizer, rows, replace(ARM, draws=2), Sampling.of(s), s, seed=0, step=step)
     drawn = {side: [set(v["text"]) for n, v in seen if n.startswith(side)] for side in ("chosen", "rejected")}
     assert all(len(some) == 2 for some in drawn.values())
     for side, some in drawn.items():

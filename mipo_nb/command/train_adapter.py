@@ -1,0 +1,184 @@
+"""`mipo-nb train`: from a file of users to an adapter with a card and a page, without a notebook."""
+
+import html
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from mipo_nb import generation, mipo, models, preferences, prompts, sources, training
+from mipo_nb.base.errors import UserError, require_known
+from mipo_nb.base.files import write_atomically
+from mipo_nb.base.rows import SPLITS
+from mipo_nb.command import state
+from mipo_nb.command.export import export
+from mipo_nb.lab import ledger, runs, settings
+from mipo_nb.statistics import mean
+from mipo_nb.studies import arms
+
+WISHES = ("for the user", "for everyone", "misapplied")
+PRICES = ("repetition", "refusal", "echo", "empty", "cut", "words")
+_NAME = "train"  # of its table in a profile, and of its folder
+
+
+def train(*, profile, output_dir, seed, data, model=None, **numbers):
+    """Pairs, training, what it did on held-out pairs and to test users, the adapter with its card, one page. Returns lines
+    to show. Steps are kept: a killed call goes on where it was. `numbers` are those of the profile, their names in capitals.
+
+    Raises `UserError` as `runs.start` and `mipo.mipo` do, and for a parameter that is no number of the profile.
+    """
+    known = settings.in_capitals(profile, _NAME)
+    for name in numbers:
+        require_known("parameter", name, known)
+    numbers = {known[name]: value for name, value in numbers.items()} | {"data": data}
+    _require_all(settings.resolve(profile, _NAME, model=model, seed=seed, **numbers))
+    with state.alone(state.profile_folder(output_dir, profile)):
+        return _carried_out(runs.start(_NAME, profile, seed=seed, model=model, output_dir=output_dir, **numbers))
+
+
+def _require_all(s):
+    """Raise `UserError` before anything is written, where rules, rows or numbers are such that it could not be carried out."""
+    if not s.lora_rank:
+        raise UserError("This command trains an adapter; set lora_rank above 0, or train all weights by notebook 30.")
+    prompts.Frame(s.system, s.with_context)
+    preferences.add_kinds(s.rules)
+    for split in SPLITS:
+        sources.personal_prompts(split, n=1, data=s.data)
+
+
+def _carried_out(run):
+    s = run.settings
+    result, held_out = _trained(run)
+    untrained, tokenizer = models.load(s.model, **s.weights)
+    policy = models.with_adapter(untrained, result["adapter"], s.model)
+    pair = {"untrained": untrained, "trained": policy}
+    margin = _margins(pair, tokenizer, held_out, run)
+    views, said = _measured(pair, tokenizer, run)
+    rows = _rows(result, margin, views, run)
+    folder = run.folder / Path(s.data).stem
+    facts = [
+        f"- Data: {Path(s.data).name}, {len(result['pairs'])} pairs of training users.",
+        *map("- {what}: {found}.".format_map, rows),
+    ]
+    shutil.rmtree(folder / "adapter", ignore_errors=True)
+    export(result["adapter"], "adapter", folder / "adapter", model=s.model, facts=facts)
+    page = _page(run, rows, said)
+    write_atomically(folder / "report.html", page)
+    return [
+        *(f"{row['what']}: {row['found']}" for row in rows),
+        "",
+        f"Page: {folder / 'report.html'}",
+        *_next(folder, s),
+    ]
+
+
+def _trained(run):
+    """(what `mipo.mipo` returns, pairs of development users that training did not learn from)"""
+    s = run.settings
+    rows, watched = (
+        sources.personal_prompts(split, n=n, data=s.data, seed=s.seed)
+        for split, n in (("train", s.n_pairs), ("dev", s.n_held_out))
+    )
+    how = {"negative": s.negative, "sampling": generation.Sampling.of(s), "report_to": s.report_to, "step": run.step}
+    result = mipo.mipo(s.model, rows, training.Recipe.of(s), held_out=watched, **how)
+    return result, result["held_out_pairs"]
+
+
+def _margins(pair, tokenizer, held_out, run):
+    """Nats [pairs] by which training raised the chosen side of held-out pairs above the rejected one."""
+    before, after = (
+        run.step(
+            "held-out log-probs",
+            training.reference_log_probabilities,
+            m,
+            tokenizer,
+            held_out,
+            batch_size=run.settings.scoring_batch,
+        )
+        for m in pair.values()
+    )
+    return (after - before) @ np.array([1.0, -1.0])
+
+
+def _measured(pair, tokenizer, run):
+    """({name: views of `arms.measured`}, [(row, {name: what it said})] of three test users)"""
+    s, views, texts = run.settings, {}, {}
+    rows, _ = arms.people("test", s)
+    for name, model in pair.items():
+        views[name] = arms.measured(model, tokenizer, "test", s, draws=range(s.draws), step=run.step)
+        texts[name] = arms.answers(model, tokenizer, rows, s, draws=[0], step=run.step)[0]["text"]
+    return views, [(rows[i], {name: said[i] for name, said in texts.items()}) for i in range(min(3, len(rows)))]
+
+
+def _rows(result, margin, views, run):
+    """[{"what", "found"}]: what a reader of the page is told, recorded in the run too."""
+    users = list(result["held_out_pairs"]["user_id"])
+    right = mean(margin > 0, users)
+    found = {
+        "held-out pairs whose chosen side rose more": (right, "%", 100),
+        "held-out margin": (mean(margin, users), "nats", 1),
+    }
+    base = views["untrained"]
+    wished = any(base["kept"]) or any(views["trained"]["kept"])
+    changes = ledger.changes(base, [views["trained"]], (*(WISHES if wished else ()), *PRICES))
+    levels = ledger.levels(base, changes)
+    rows = [{"what": "users measured", "found": f"{len(base['users'])}, of whom training saw none"}]
+    for what, (estimate, unit, factor) in found.items():
+        run.record(
+            what,
+            estimate.value * factor,
+            low=estimate.low * factor,
+            high=estimate.high * factor,
+            n=estimate.n,
+            unit=unit,
+        )
+        rows.append(
+            {
+                "what": what,
+                "found": f"{estimate.value * factor:.1f} [{estimate.low * factor:.1f}, {estimate.high * factor:.1f}] {unit}",
+            }
+        )
+    if not wished:
+        rows.append(
+            {"what": "wishes", "found": "none that a rule can check, so none is counted; see docs/own_wishes.md"}
+        )
+    for view, change in changes.items():
+        run.record(view, change, unit="points")
+        unit = "words" if view == "words" else "points"
+        rows.append(
+            {
+                "what": f"{view}, untrained {levels[view]:.1f}",
+                "found": f"{change.value:+.1f} [{change.low:.1f}, {change.high:.1f}] {unit}",
+            }
+        )
+    return rows
+
+
+def _next(folder, s):
+    adapter = folder / "adapter"
+    return [
+        "Next, one of:",
+        f"  mipo-nb export {adapter} --to merged --output {folder / 'merged'} --model {s.model}",
+        f"  mipo-nb run 15 --profile {s.profile} -p DATA={s.data} -p MODEL={s.model}",
+        f"  mipo-nb run 12 --profile {s.profile} -p DATA={s.data} -p MODEL={s.model}",
+    ]
+
+
+def _page(run, rows, said):
+    """One page of HTML: what was found, then what three test users were answered before and after."""
+    cells = "".join(f"<tr><td>{html.escape(r['what'])}</td><td>{html.escape(r['found'])}</td></tr>" for r in rows)
+    people = "".join(
+        f"<h3>{html.escape(row['context'])}</h3><p><em>{html.escape(row['prompt'])}</em></p>"
+        + "".join(f"<p><strong>{name}:</strong> {html.escape(text) or '(nothing)'}</p>" for name, text in texts.items())
+        for row, texts in said
+    )
+    style = "body{font:16px/1.5 sans-serif;max-width:50em;margin:2em auto;padding:0 1em}td{padding:.2em .8em;border-bottom:1px solid #ddd}"
+    note = (
+        "Changes against the untrained model, with 95% over users. One training: another seed gives another one, and "
+        "intervals over several trainings are what notebook 12 measures."
+    )
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>An adapter by MIPO</title><style>{style}</style>"
+        f"<h1>What training did</h1><table>{cells}</table><p>{note}</p><h2>Three test users, before and after</h2>{people}"
+        f"<h2>How</h2><pre style='white-space:pre-wrap'>{html.escape(repr(run))}</pre></html>"
+    )

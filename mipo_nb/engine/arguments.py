@@ -1,0 +1,65 @@
+"""What the numbers of a `training.Recipe` are called by TRL, transformers and PEFT."""
+
+from mipo_nb.base.errors import UserError
+
+
+def lora(rank=16, target="all-linear"):
+    """LoRA scaled by alpha = 2 x rank (Hu et al. 2021), on all linear layers as in QLoRA (2305.14314), or on those whose
+    names `target` lists, as in "q_proj,v_proj"."""
+    from peft import LoraConfig
+
+    names = target if target == "all-linear" else [name.strip() for name in target.split(",")]
+    return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=names, task_type="CAUSAL_LM")
+
+
+def trainer_arguments(folder, recipe):
+    """What every training tells its trainer; after the paper's code: cosine, Adam betas (0.9, 0.95), clip 1.0."""
+    return {
+        "output_dir": str(folder),
+        "learning_rate": recipe.learning_rate,
+        "per_device_train_batch_size": recipe.batch_size,
+        "per_device_eval_batch_size": recipe.batch_size,
+        "gradient_accumulation_steps": recipe.accumulate,
+        "gradient_checkpointing": recipe.device == "cuda" if recipe.checkpointing is None else recipe.checkpointing,
+        "lr_scheduler_type": "cosine_with_min_lr" if recipe.final_rate else "cosine",
+        "lr_scheduler_kwargs": {"min_lr_rate": recipe.final_rate} if recipe.final_rate else None,
+        "warmup_steps": recipe.warmup,
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.95,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "bf16": recipe.dtype == "bfloat16",
+        "fp16": recipe.dtype == "float16",
+        "use_cpu": recipe.device == "cpu",
+        "dataloader_pin_memory": recipe.device == "cuda",
+        "logging_steps": 1,
+        "save_strategy": "no",  # see `checkpoints`
+        "save_total_limit": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+    }
+
+
+def dpo_numbers(recipe):
+    """What DPO adds to `trainer_arguments`. The reference is scored before training, and not held beside the policy."""
+    return {
+        "beta": recipe.beta,
+        "loss_type": recipe.loss,
+        "num_train_epochs": recipe.epochs,
+        "max_length": recipe.max_length,
+        "precompute_ref_log_probs": True,
+        "eval_strategy": "steps" if recipe.evaluate_every else "no",
+        "eval_steps": recipe.evaluate_every or None,
+    }
+
+
+def reports(to):
+    """`to` as transformers' `report_to` takes it. Raises `UserError` for what it does not know or what is not installed."""
+    from transformers.integrations import get_available_reporting_integrations as available
+
+    if to != "none" and to not in available():
+        ready = ", ".join(sorted({"none", *available()}))
+        raise UserError(f"A training cannot report to '{to}' here; install it, or use one of {ready}.")
+    return [] if to == "none" else [to]

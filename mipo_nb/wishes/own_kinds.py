@@ -1,0 +1,129 @@
+"""Wishes that come with somebody else's users: a regular expression that an answer matches, or kinds in a file of rules."""
+
+import functools
+import runpy
+import traceback
+from pathlib import Path
+
+import regex
+
+from mipo_nb.base.errors import UserError, require_known
+from mipo_nb.wishes.kind import NAME, Kind
+from mipo_nb.wishes.response import Response
+
+_SECONDS = 0.2  # that a pattern may take for one answer
+# Answers that ask for no wish: a pattern that all of them match asks for nothing.
+_PLAIN = (
+    "Start with a short walk each morning. After a week, add ten minutes.",
+    "No.",
+    "Of course! Here is what you need: flour, eggs, and a little patience; the rest is practice",
+)
+# Runs of one thing and an end that does not fit, on which a careless pattern tries every way to divide them.
+_LONG = tuple(piece * 400 + "\x00" for piece in ("a", "1", " ", "ab ", "word, ", "a.", "\n"))
+
+
+class Kinds(dict):
+    """Kinds of wishes by name. A name that begins with `PATTERN` is found without having been put there."""
+
+    PATTERN = "pattern: "  # a kind of this name is the regular expression that follows
+
+    def written_short(self, preference):
+        """{"kind", "value"} of a preference that is written {"text", "pattern": a regular expression}, {"text",
+        "at_most_words": 25} or {"text", "in_language": "Spanish"}; {} of another.
+
+        Raises `UserError` for two of these in one, an unknown language, and a pattern as `checked` does.
+        """
+        short = [name for name in ("pattern", "at_most_words", "in_language") if preference.get(name) is not None]
+        kind = preference.get("kind")
+        if isinstance(kind, str) and kind.startswith(self.PATTERN):  # a row that was handed on
+            checked(kind.removeprefix(self.PATTERN))
+        if not short:
+            return {}
+        if len(short) > 1 or kind is not None:
+            raise UserError("a preference has one kind; write one of kind, pattern, at_most_words and in_language.")
+        value = preference[short[0]]
+        if short[0] == "at_most_words":
+            return {"kind": "at_most_words", "value": value}
+        if short[0] == "pattern":
+            return {"kind": self.PATTERN + checked(value, preference.get("example")), "value": None}
+        languages = {name.removeprefix("in_"): name for name in self if name.startswith("in_")}
+        require_known("language", str(value).lower(), languages)
+        return {"kind": languages[str(value).lower()], "value": None}
+
+    def __missing__(self, name):
+        if not name.startswith(self.PATTERN):
+            raise KeyError(name)
+        return _pattern_kind(name.removeprefix(self.PATTERN))
+
+
+@functools.cache
+def checked(expression, example=None):
+    """A regular expression, in the syntax of the package `regex` (that of `re` and more), as it is.
+
+    Raises `UserError` for one that does not compile, runs away, matches any answer, or does not match its `example`.
+    """
+    try:
+        compiled = regex.compile(expression)
+        found = example is None or _found(compiled, example)
+    except (regex.error, TypeError) as e:
+        raise UserError(f"the pattern {expression!r} is no regular expression with text to match ({e}).") from None
+    for text in _LONG:
+        _found(compiled, text)
+    if all(_found(compiled, text) for text in _PLAIN):
+        raise UserError(f"the pattern {expression!r} matches any answer, such as {_PLAIN[1]!r}; ask for more.")
+    if not found:
+        raise UserError(f"the pattern {expression!r} does not match its own example {example!r}; mend one of them.")
+    return expression
+
+
+@functools.cache
+def _pattern_kind(expression):
+    found = functools.partial(_found, regex.compile(expression))
+    return Kind(lambda response, value: found(response.answer), "words", f"matches {expression}", (), ())
+
+
+def _found(compiled, text):
+    try:
+        return compiled.search(text, timeout=_SECONDS) is not None
+    except TimeoutError:
+        raise UserError(
+            f"The pattern {compiled.pattern!r} takes more than {_SECONDS:g} s for a text of {len(text)} characters; "
+            "write it without one repetition inside another."
+        ) from None
+
+
+def read_kinds(path):
+    """{name: `Kind`} of a Python file that defines KINDS so; the file is run. See docs/own_wishes.md.
+
+    Raises `UserError` for a file that fails or has no such KINDS, and for a kind without examples, or whose rule fails on
+    one: it must keep each text that it `accepts` and break each that it `refuses`, for a user called `kind.NAME`.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UserError(f"There is no file of rules {path}; give a Python file that defines KINDS.")
+    try:
+        kinds = runpy.run_path(str(file)).get("KINDS")
+    except Exception as e:
+        line = next(
+            (f.lineno for f in reversed(traceback.extract_tb(e.__traceback__)) if f.filename == str(file)), None
+        )
+        where = f"{file.name}, line {line or getattr(e, 'lineno', None) or 1}"
+        raise UserError(f"{where}: {type(e).__name__}: {e}; mend the rules.") from None
+    if not isinstance(kinds, dict) or not kinds or not all(isinstance(kind, Kind) for kind in kinds.values()):
+        raise UserError(f"{file.name} must define KINDS, a dictionary of names and mipo_nb.preferences.Kind.")
+    for name, kind in kinds.items():
+        _check_examples(f"{file.name}, kind '{name}'", kind)
+    return kinds
+
+
+def _check_examples(where, kind):
+    if not kind.accepts or not kind.refuses:
+        raise UserError(f"{where}: give at least one text that it accepts and one that it refuses.")
+    for expected, verb in ((True, "accepts"), (False, "refuses")):
+        for text in getattr(kind, verb):
+            try:
+                kept = kind.keeps(Response(text, NAME))
+            except Exception as e:
+                raise UserError(f"{where}: its rule fails on {text!r} ({type(e).__name__}: {e}).") from None
+            if kept is not expected:
+                raise UserError(f"{where}: it says that it {verb} {text!r}, but its rule says otherwise.")

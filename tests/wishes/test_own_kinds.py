@@ -1,0 +1,162 @@
+"""Kinds of wishes that somebody adds: patterns in a file of users, kinds in a file of rules."""
+
+import json
+import time
+
+import pytest
+
+from mipo_nb import evaluation, preferences, sources
+from mipo_nb.base.errors import UserError
+from mipo_nb.preferences import KINDS, Response
+
+RULES = """
+from mipo_nb.preferences import Kind
+KINDS = {"speaks_of_km": Kind(lambda r, _: "km" in r.answer, "words", "speaks of km", ("It is 3 km.",), ("Far.",))}
+"""
+
+
+@pytest.fixture
+def rules(tmp_path):
+    def written(text):
+        (tmp_path / "my_rules.py").write_text(text)
+        return tmp_path / "my_rules.py"
+
+    yield written
+    preferences.add_kinds(None)
+
+
+def row(preference, **more):
+    return {"user_id": "a", "context": "Ada walks.", "prompt": "Where to?", "preferences": [preference], **more}
+
+
+def read(tmp_path, *rows):
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return sources.read_jsonl(tmp_path / "rows.jsonl", ("prompt", "context", "user_id"))
+
+
+@pytest.mark.parametrize(
+    ("written", "kind", "value"),
+    [
+        ({"pattern": r"\bkm\b"}, r"pattern: \bkm\b", None),
+        ({"pattern": "(?i)tea", "example": "Tea first."}, "pattern: (?i)tea", None),
+        ({"at_most_words": 25}, "at_most_words", 25),
+        ({"in_language": "Spanish"}, "in_spanish", None),
+    ],
+)
+def test_a_wish_written_short_gets_its_kind_and_can_be_handed_on(tmp_path, written, kind, value):
+    [found] = read(tmp_path, row({"text": "Ada wishes it.", **written}))
+    assert (found["preferences"][0]["kind"], found["preferences"][0].get("value")) == (kind, value)
+    handed_on = sources.columns(found)
+    assert sources.columns(read(tmp_path, handed_on)[0]) == handed_on
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ({"pattern": "["}, "is no regular expression"),
+        ({"pattern": 3}, "is no regular expression"),
+        ({"pattern": ".*"}, "matches any answer, such as 'No.'"),
+        ({"pattern": ""}, "matches any answer"),
+        ({"pattern": "tea", "example": "Coffee."}, "does not match its own example 'Coffee.'"),
+        ({"pattern": "tea", "kind": "in_spanish"}, "a preference has one kind"),
+        ({"pattern": "tea", "at_most_words": 3}, "a preference has one kind"),
+        ({"in_language": "Latin"}, "Unknown language 'latin'"),
+        ({"at_most_words": "ten"}, "must be a whole number"),
+        ({"kind": "pattern: ["}, "is no regular expression"),
+        ({"kind": "patern: a"}, "unknown kind of preference"),
+    ],
+)
+def test_a_wish_that_cannot_be_checked_is_refused_with_its_line(tmp_path, written, told):
+    with pytest.raises(UserError, match="line 2: ") as caught:
+        read(tmp_path, row({"text": "Ada wishes it."}), row({"text": "Ada wishes it.", **written}))
+    assert told in str(caught.value)
+
+
+def test_a_pattern_that_runs_away_is_stopped(tmp_path):
+    begun = time.monotonic()
+    with pytest.raises(UserError, match="takes more than 0.2 s"):
+        read(tmp_path, row({"text": "x", "pattern": r"(?:a|a|aa)+(?<!a)b\1{0}|(x+x+)+y|((a|aa)+)+\d{9}$"}))
+    assert time.monotonic() - begun < 30
+
+
+def test_a_pattern_judges_the_answer_and_is_counted_as_a_kind_of_its_own():
+    wishes = [("pattern: (?i)kilomet", "Ada wants kilometres."), ("pattern: tea", "Bo wants a cup mentioned.")]
+    rows = [row({"text": text, "kind": kind, "value": None}, name="Ada") for kind, text in wishes]
+    kinds, kept = evaluation.kept_matrix(rows, ["Walk three kilometres.", "Walk three kilometres, then tea."])
+    assert kinds[-2:] == ["pattern: (?i)kilomet", "pattern: tea"] and kept[:, -2:].tolist() == [[1, 0], [1, 1]]
+    assert evaluation.preferences_kept(rows, ["Walk.", "Drink tea."]).tolist() == [0, 1]
+    # Telling the wish back keeps the first pattern, were it not taken out; the second is not in its wish's words.
+    assert [preferences.proven(kind, rows) for kind, _ in wishes] == [False, True]
+    assert "pattern: tea" not in KINDS and len(kinds) == len(KINDS) + 2
+
+
+def test_kinds_of_a_file_of_rules_are_there_until_others_are(rules):
+    before = dict(KINDS)
+    preferences.add_kinds(rules(RULES))
+    assert KINDS["speaks_of_km"].keeps(Response("It is 3 km.")) and KINDS.keys() == before.keys() | {"speaks_of_km"}
+    preferences.add_kinds(None)
+    assert before == KINDS
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("KINDS = 3", "must define KINDS"),
+        ("KINDS = {}", "must define KINDS"),
+        ("import nothing_of_that_name", "line 1: ModuleNotFoundError"),
+        ("\nKINDS = {", "SyntaxError"),
+        (RULES.replace('("Far.",)', "()"), "give at least one text that it accepts and one that it refuses"),
+        (RULES.replace('"Far."', '"2 km"'), "it says that it refuses '2 km', but its rule says otherwise"),
+        (RULES.replace('"It is 3 km."', '"Near."'), "it says that it accepts 'Near.', but its rule says otherwise"),
+        (RULES.replace('"km" in r.answer', "r.nothing"), "its rule fails on 'It is 3 km.' (AttributeError"),
+        (RULES.replace("speaks_of_km", "in_spanish"), "the project has a kind 'in_spanish' of its own"),
+    ],
+)
+def test_rules_that_do_not_hold_are_refused_and_change_nothing(rules, text, told):
+    before = dict(KINDS)
+    with pytest.raises(UserError) as caught:
+        preferences.add_kinds(rules(text))
+    assert told in str(caught.value) and before == KINDS
+
+
+def test_rules_that_are_not_there(tmp_path):
+    with pytest.raises(UserError, match="There is no file of rules"):
+        preferences.add_kinds(tmp_path / "none.py")
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [],
+        "Hi",
+        [{"role": "assistant", "content": "Hi"}],
+        [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hi"}],
+        [{"role": "user", "content": "Hi"}] * 3,
+        [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}],
+        [{"role": "user", "content": ""}],
+        [{"role": "user", "text": "Hi"}],
+    ],
+)
+def test_messages_are_turns_from_user_to_user(tmp_path, turns):
+    with pytest.raises(UserError, match="line 1: column 'messages' must be turns"):
+        read(tmp_path, {"user_id": "a", "context": "Ada.", "messages": turns})
+
+
+def test_a_text_for_somebody_else_is_measured_apart(tmp_path):
+    wish = {"text": "Ada wants tea mentioned.", "pattern": "tea"}
+    people = [row(wish, user_id=f"u{k}", prompt=f"Question {k % 4}?") for k in range(12)]
+    for person in people:
+        person["context"] += person["user_id"]
+    letters = [{**person, "prompt": "Write to Bo.", "for_somebody_else": True} for person in people]
+    read(tmp_path, *people, *letters)
+    for split in ("train", "dev", "test"):
+        asked = sources.personal_prompts(split, n=99, data=tmp_path / "rows.jsonl")
+        others = sources.prompts_for_others(split, n=99, data=tmp_path / "rows.jsonl")
+        assert "Write to Bo." not in asked["prompt"] and set(asked["user_id"]) <= set(others["user_id"])
+        assert set(others["prompt"]) == {"Write to Bo."} and others["must_not"][0] == ["pattern: tea"]
+    assert sources.prompts_for_others("test", n=3, data=read_only(tmp_path, people)) is None
+
+
+def read_only(tmp_path, rows):
+    read(tmp_path, *rows)
+    return tmp_path / "rows.jsonl"
