@@ -1,11 +1,12 @@
-# make demo | run | test | test-all | smoke | lab | bench | site | slides | env: each makes the environment first.
+# make demo | run | test | test-all | smoke | lab | bench | site | slides | env: each makes the environment first; and
+# make gpu-check, which takes the one that is there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROFILE ?= laptop
 FLAGS ?=
 
-.PHONY: demo run test test-all smoke lab bench site slides env
+.PHONY: demo run test test-all smoke lab bench gpu-check site slides env
 
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
@@ -35,6 +36,11 @@ lab: env
 
 bench: env
 	$(BIN)/mipo-nb bench
+
+# Ten minutes on a machine with CUDA: tests, then speed and memory on random weights. It installs nothing and needs no
+# network. Without a .venv it runs by PYTHON; FLAGS="--wheels folder" adds what that lacks, such as trl and bitsandbytes.
+gpu-check:
+	$(if $(wildcard $(VENV)/.complete),$(BIN)/python,$(PYTHON)) -m mipo_nb.command.gpu_check $(FLAGS)
 
 site: env
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -c docs . site

@@ -33,7 +33,8 @@ MODULES = {
     # lab: what a notebook starts with, and what it leaves
     "settings": "lab.settings", "runs": "lab.runs", "steps": "lab.steps", "provenance": "lab.provenance",
     "notebooks": "lab.notebooks", "plots": "lab.plots", "costs": "lab.costs", "claims": "lab.claims",
-    "tables": "lab.tables", "ledger": "lab.ledger",
+    "tables": "lab.tables", "ledger": "lab.ledger", "badges": "lab.badges",
+    "forest": "lab.forest", "pages": "lab.pages",
     # verifiable: problems with a right answer
     "answers": "verifiable.answers", "stories": "verifiable.stories", "problems": "verifiable.problems",
     "reasoning": "verifiable.grading", "decomposition": "verifiable.decomposition", "rewards": "verifiable.rewards",
@@ -53,7 +54,9 @@ MODULES = {
     # command: mipo-nb
     "cli": "command.cli", "runner": "command.runner", "state": "command.state", "report": "command.report",
     "doctor": "command.doctor", "dry_run": "command.dry_run", "plain_route": "command.plain_route",
-    "benchmarks": "command.benchmarks", "export": "command.export", "card": "command.card", "demo": "command.demo",
+    "benchmarks": "command.benchmarks", "gpu_check": "command.gpu_check", "gpu_measures": "command.gpu_measures",
+    "gpu_page": "command.gpu_page", "samplers": "command.samplers", "random_models": "command.random_models",
+    "export": "command.export", "card": "command.card", "demo": "command.demo",
     "train_adapter": "command.train_adapter", "parameters": "command.parameters",
 }  # fmt: skip
 __all__ = ["__version__", *MODULES]

@@ -13,7 +13,7 @@ from mipo_nb.base.files import kept
 from mipo_nb.base.progress import progress
 from mipo_nb.engine.decoding import Sampling, chances, decode, ends_of, generate
 from mipo_nb.engine.linear import packed_weights
-from mipo_nb.engine.packing import enable_packing
+from mipo_nb.engine.packing import packs_by_default
 from mipo_nb.engine.server import Server
 
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)*]*(?=\s|$)|\n")
@@ -61,7 +61,7 @@ def _drawn(model, tokenizer, conversations, sampling, **options):
 
 def continued(model, ids, sampling, ends, *how):
     """(new tokens, finished) for each row of token `ids`: by `decoding.decode`, or by `generate` where it cannot run."""
-    return decode(model, ids, sampling, ends, *how) if enable_packing(model) else generate(model, ids, sampling, ends)
+    return decode(model, ids, sampling, ends, *how) if packs_by_default(model) else generate(model, ids, sampling, ends)
 
 
 def token_ids(model, tokenizer, conversations, sampling):

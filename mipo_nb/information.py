@@ -37,8 +37,8 @@ def pointwise_mutual_information(logp_with, logp_without):
 def log_marginal(scores):
     """Array [n]: log of the mean over K of exp(scores), from log p(y_i | x_k) [n, K] under K random prompts.
 
-    The mean is an unbiased estimate of p(y); its logarithm is too low on average, more so for small K (Jensen). K = 1
-    is the estimate that one MIPO pair makes.
+    The mean is an unbiased estimate of p(y); its logarithm is too low on average, more so for small K (Jensen). MIPO
+    draws its rejected response from the same mixture and never needs this number.
     """
     scores = np.asarray(scores, dtype=float)
     return logsumexp(scores, axis=1) - np.log(scores.shape[1])

@@ -39,7 +39,7 @@ def continuation_log_probabilities(model, starts, ends, *, batch_size=16, folder
     whole = [s + e for s, e in zip(starts, ends, strict=True)]
     order = sorted(range(len(whole)), key=lambda i: whole[i])  # neighbours share what they begin with
     batches = [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
-    packs = packing.enable_packing(model)
+    packs = packing.packs_by_default(model)
     scores = {}
     with torch.inference_mode(), packed_weights(model):
         for rows in progress(batches, description):

@@ -42,7 +42,9 @@ class Recipe:
     seed: int = 0  # of the adapter's start and the order of the pairs
     device: str | None = None  # "cpu" or "cuda"; None: what this machine has
     dtype: str | None = None  # of the base weights; None: the faster one here
-    route: str = "shared_prefix"  # or "trl": the same numbers on TRL's own forward pass, slower
+    route: str | None = (
+        None  # "shared_prefix", or "trl": TRL's own forward pass; None: the first on a CPU, else the second
+    )
     checkpointing: bool | None = None  # compute activations again on the way back, in less memory; None: on CUDA
     evaluate_every: int = 0  # steps from one look at held-out pairs to the next; 0: none
     patience: int = 0  # looks without a better held-out margin after which a training stops; 0: it goes to its end
@@ -53,6 +55,8 @@ class Recipe:
             machine = hardware()
             object.__setattr__(self, "device", self.device or machine.device)
             object.__setattr__(self, "dtype", self.dtype or machine.dtype)
+        if self.route is None:  # ours was not measured on CUDA yet
+            object.__setattr__(self, "route", "shared_prefix" if self.device == "cpu" else "trl")
         object.__setattr__(self, "template_options", tuple(sorted(dict(self.template_options).items())))
         for name in ("learning_rate", "epochs", "batch_size", "accumulate"):
             if not 0 < getattr(self, name) < math.inf:
@@ -153,7 +157,6 @@ def train(start, pairs, reference, *, folder, keep_at=None, held_out=None, repor
     with the largest margin there, and "best" says when. `report_to`: as transformers has it, "tensorboard" or others.
     `keep_at` is a rising list of steps: the training ends with the last of them, its pairs taken again from the start
     where they are used up, and "adapters" in what is returned has the adapter's folder after each.
-
     `rank=0` trains all weights, in float32 whatever the `dtype` of the products: a step of 5e-7 is lost in a bfloat16
     weight. Leave `reference` None then, so that it comes from the same forward; `models.load(name, adapter=...)` takes
     the whole model that is saved.
@@ -165,8 +168,8 @@ def train(start, pairs, reference, *, folder, keep_at=None, held_out=None, repor
 
     recipe, folder, steps = Recipe(**numbers), Path(folder), [] if keep_at is None else _rising(keep_at)
     recipe = recipe if held_out else replace(recipe, evaluate_every=0, patience=0)
-    require_a_batch(pairs, recipe.pairs_per_step)
     lineage = start if isinstance(start, models.Lineage) else models.Lineage(start)
+    require_a_batch(pairs, recipe.pairs_per_step)
     model, tokenizer = lineage.start(**recipe.weights)
     stopping = [EarlyStopping(folder, recipe.patience)] if recipe.patience else []
     arguments = dpo_arguments(folder / "checkpoints", **vars(recipe))

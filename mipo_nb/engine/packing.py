@@ -164,6 +164,12 @@ def enable_packing(model):
     return base._takes_packed and base.config._attn_implementation == NAME
 
 
+def packs_by_default(model):
+    """Whether a model is run on packed sequences where nobody chose: on a CPU, if it can be. On a GPU the libraries' own
+    ways are the default until ours are measured there (`make gpu-check`); `enable_packing` chooses ours."""
+    return without_adapter_shell(model).device.type == "cpu" and enable_packing(model)
+
+
 def _obstacle(base):
     """What in a model's configuration rules packed sequences out, or None."""
     config, head = base.config.get_text_config(), base.get_output_embeddings()

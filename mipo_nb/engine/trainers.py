@@ -135,7 +135,7 @@ class SharedPrefixGRPOTrainer(PackedTraining, OneGPU, GRPOTrainer):
 
     def _generate_single_turn(self, prompt_ids, *args, **kwargs):
         policy = self.accelerator.unwrap_model(self.model)
-        if not packing.enable_packing(policy):
+        if not packing.packs_by_default(policy):
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)
         ends = decoding.ends_of(packing.without_adapter_shell(policy), self._tokenizer)
         sampling = decoding.Sampling(1.0, 1.0, 0, self.max_completion_length)
@@ -145,7 +145,7 @@ class SharedPrefixGRPOTrainer(PackedTraining, OneGPU, GRPOTrainer):
 
     def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, **kwargs):
         base = self.accelerator.unwrap_model(model)
-        if self.accelerator.num_processes > 1 or not packing.enable_packing(base):
+        if self.accelerator.num_processes > 1 or not packing.packs_by_default(base):
             scored = model, input_ids, attention_mask, logits_to_keep
             return super()._get_per_token_logps_and_entropies(*scored, **kwargs)
         real = attention_mask.bool()

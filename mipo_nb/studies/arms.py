@@ -72,17 +72,22 @@ def key(arm, s, *, seed, split, draws):
 def kept(shelf, model, tokenizer, wanted, s, split, *, step):
     """(views of the untrained model, {Arm: [views of each training, by seed]}) of a `lab.ledger.Ledger`, as `of_lines` has
     them; first what it lacks of `wanted`, [(arm, seed)], is computed and added: the untrained model drawn four times,
-    trainings twice. (None, {}) for users that are not the project's own."""
-    if s.data != sources.OWN:
-        return None, {}
-    for arm, seed in [(None, 0), *wanted] if wanted else []:
+    trainings twice."""
+    for arm, seed in [(None, 0), *wanted] if wanted and s.data == sources.OWN else []:
         draws = 2 if arm else 4
         place = key(arm, s, seed=seed, split=split, draws=draws)
         if shelf.find(place) is None:
             how = {"draws": range(draws), "step": step}
             shelf.add(place, measured_training(model, tokenizer, arm, s, seed=seed, split=split, **how))
+    return of_ledger(shelf, s, split)
+
+
+def of_ledger(shelf, s, split):
+    """`of_lines` of those lines that were measured under this run's numbers; (None, {}) for users that are not the
+    project's own."""
     alike = {name: getattr(s, name) for name in _ALIKE}
-    return of_lines([line for line in shelf.lines if line["key"].items() >= alike.items()], split)
+    lines = [line for line in shelf.lines if line["key"].items() >= alike.items()]
+    return of_lines(lines if s.data == sources.OWN else [], split)
 
 
 def preferred(model, tokenizer, arm, s, *, seed, step):

@@ -98,7 +98,7 @@ def game_scores(model, tokenizer, games):
     starts = [prompts.prompt_ids(tokenizer, conversation) for conversation, _ in cells]
     ends = [prompts.completion_ids(tokenizer, conversation, response) for conversation, response in cells]
     lengths = list(map(len, ends))
-    if packing.enable_packing(model):
+    if packing.packs_by_default(model):
         whole = [start + end for start, end in zip(starts, ends, strict=True)]
         log_probs = packing.completion_scores(model, whole, list(map(len, starts)))[0]
     else:

@@ -17,7 +17,7 @@ from mipo_nb.base.errors import UserError
 from mipo_nb.base.progress import progress
 from mipo_nb.engine import decoding
 from mipo_nb.engine.linear import packed_weights
-from mipo_nb.engine.packing import enable_packing
+from mipo_nb.engine.packing import packs_by_default
 
 
 def steered(told, untold, strength):
@@ -87,7 +87,7 @@ class Steering(LogitsProcessor):
 
 def decode(model, told, untold, sampling, ends, strength, *how):
     """What `decoding.decode` returns, steered; `told` and `untold` are lists of token lists, row by row."""
-    if not enable_packing(model):
+    if not packs_by_default(model):
         return generation.generate(model, told, sampling, ends, [Steering(model, untold, strength)])
     readings = [decoding.Continuation(model, rows, sampling.max_new_tokens) for rows in (told, untold)]
     return decoding.go_on(Both(*readings, strength), sampling, ends, *how)

@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import math
+import re
 from collections import Counter
 from functools import reduce
 from operator import or_
@@ -21,7 +22,7 @@ from scipy.stats import binom, binomtest
 
 from mipo_nb import pairs
 from mipo_nb.base.files import project_root
-from mipo_nb.course import baseline_checks, checks, reproduction_checks, study_checks
+from mipo_nb.course import baseline_checks, checks, practice_checks, reproduction_checks, study_checks
 from mipo_nb.information import contrastive_bound, donsker_varadhan_bound
 from mipo_nb.objectives import sami_loss
 from mipo_nb.paper import win_rates
@@ -848,6 +849,40 @@ WRONG |= {
     },
 }
 
+RIGHT |= {
+    "names_a_page": [
+        lambda text: bool(re.search(r"\bp(?:p?\.|ages?)\s?\d", text, re.IGNORECASE)),
+        lambda text: any(
+            a.lower() in ("p.", "page", "pages") and b[0].isdigit() for a, b in itertools.pairwise(text.split())
+        ),
+    ],
+    "people_needed": [
+        lambda gain, sd: math.ceil((2.8 * sd / gain) ** 2),
+        lambda gain, sd: next(n for n in itertools.count(1) if gain / (sd / math.sqrt(n)) >= 2.8),
+    ],
+}
+
+WRONG |= {
+    "names_a_page": {
+        "the word": lambda text: "page" in text.lower(),
+        "a number": lambda text: any(map(str.isdigit, text)),
+        "both, anywhere": lambda text: "page" in text.lower() and any(map(str.isdigit, text)),
+        "no abbreviation": lambda text: bool(re.search(r"pages? \d", text, re.IGNORECASE)),
+        "case matters": lambda text: bool(re.search(r"\bp(?:p?\.|ages?)\s?\d", text)),
+        "not at a word": lambda text: bool(re.search(r"p(?:p?\.|ages?)?\s?\d", text, re.IGNORECASE)),
+        "always": lambda text: True,
+    },
+    "people_needed": {
+        "not whole": lambda gain, sd: (2.8 * sd / gain) ** 2,
+        "rounded down": lambda gain, sd: int((2.8 * sd / gain) ** 2),
+        "no square": lambda gain, sd: math.ceil(2.8 * sd / gain),
+        "significance alone": lambda gain, sd: math.ceil((1.96 * sd / gain) ** 2),
+        "two groups": lambda gain, sd: math.ceil(2 * (2.8 * sd / gain) ** 2),
+        "turned round": lambda gain, sd: math.ceil((2.8 * gain / sd) ** 2),
+        "a constant": lambda gain, sd: 32,
+    },
+}
+
 
 NONSENSE = {
     "too few arguments": lambda: 1,
@@ -862,7 +897,7 @@ NONSENSE = {
 
 CHECKS = {
     name: check
-    for module in (checks, baseline_checks, reproduction_checks, study_checks)
+    for module in (checks, baseline_checks, practice_checks, reproduction_checks, study_checks)
     for name, check in inspect.getmembers(module, inspect.isfunction)
     if not name.startswith("_")
 }

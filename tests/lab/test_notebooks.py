@@ -5,7 +5,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mipo_nb.base.files import project_root
-from mipo_nb.lab import tables
+from mipo_nb.lab import steps, tables
 from mipo_nb.lab.notebooks import Notebook
 from mipo_nb.lab.provenance import code_hash
 
@@ -35,7 +35,8 @@ def published(tmp_path):
 def test_a_notebook_stands_on_what_its_cells_import_and_what_that_imports(published):
     modules = published().modules
     assert {"mipo_nb.mipo", "mipo_nb.prompts", "mipo_nb.engine.decoding"} <= set(modules)
-    assert not [name for name in modules if name.split(".")[1] in ("base", "lab", "course", "command")]
+    assert not [name for name in modules if name.split(".")[1] in ("lab", "course", "command")]
+    assert not [name for name in modules if name in [f"mipo_nb.base.{plain}" for plain in steps._PLAIN]]
     prompts = (project_root() / "mipo_nb" / "prompts.py").read_text(encoding="utf-8")
     assert modules["mipo_nb.prompts"] == code_hash(prompts)
 

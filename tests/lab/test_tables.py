@@ -1,5 +1,6 @@
 """The tables of README and guide: between their markers, and nowhere else."""
 
+import csv
 import re
 
 import pytest
@@ -20,6 +21,25 @@ def test_what_stands_between_the_markers_is_replaced():
 def test_a_page_without_its_marker_is_not_left_as_it_was(lost):
     with pytest.raises(UserError, match=r"README.md has lost its marker '<!-- bench: ... -->'"):
         tables._between(TEXT.replace(lost, ""), "bench", "new", "README.md")
+
+
+def test_every_recorded_number_has_its_line():
+    text = (project_root() / "results" / "recorded.csv").read_text(encoding="utf-8")
+    lines = list(csv.DictReader(text.splitlines()))
+    recorded = [(name[:2], result) for name, notebook in collection().items() for result in notebook.results]
+    assert len(lines) == len(recorded) > 1000
+    for line, (number, result) in zip(lines, recorded, strict=True):
+        assert (line["notebook"], line["name"], line["unit"]) == (number, result["name"], result["unit"])
+        assert float(line["value"]) == pytest.approx(result["value"], rel=1e-5)
+        assert (line["low"] == "") == (result["low"] is None)
+
+
+def test_the_ledger_names_what_changed_since_each_run():
+    text = (project_root() / "docs" / "ledger.md").read_text(encoding="utf-8")
+    for name, notebook in collection().items():
+        if notebook.results:
+            [line] = [line for line in text.splitlines() if line.startswith(f"- [{name}]")]
+            assert line.endswith(notebook.changed_since or ".")
 
 
 def test_the_readme_is_short_and_has_a_line_for_every_notebook():

@@ -13,6 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from mipo_nb import pairs, sources
+from mipo_nb.base import splits
 from mipo_nb.base.errors import UserError
 from mipo_nb.paper import data_files, personal
 
@@ -89,7 +90,7 @@ def folder(tmp_path, monkeypatch):
 
 def user_of(split, number=0):
     """A user id that the hash puts in a split."""
-    found = (f"user{k}" for k in range(10_000) if sources.split_of(f"user{k}") == split)
+    found = (f"user{k}" for k in range(10_000) if splits.split_of(f"user{k}") == split)
     return next(user for k, user in enumerate(found) if k == number)
 
 
