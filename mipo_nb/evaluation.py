@@ -12,9 +12,9 @@ from mipo_nb import preferences
 from mipo_nb.base.errors import UserError
 from mipo_nb.information import area_under_curve, identified
 from mipo_nb.wishes import recital
+from mipo_nb.wishes.kind import FAMILIES
 from mipo_nb.wishes.refusals import refuses
 
-FAMILIES = ("form", "words", "language")  # of kinds of wishes
 PRICES = ("repetition", "refusal", "echo", "empty", "cut", "words")  # what must not be paid for a gain
 
 

@@ -72,7 +72,8 @@ def train(
 
 
 def mipo(
-    model, rows, recipe, *, folder=None, held_out=None, negative="random_context", sampling=None, report_to="none", step=call
+    model, rows, recipe, *, folder=None, held_out=None, negative="random_context", sampling=None, report_to="none",
+    scoring_batch=16, step=call,
 ):  # fmt: skip
     """From rows of personal prompts to an adapter: {"adapter": its folder, "log", "pairs", "counts", ...}.
 
@@ -92,6 +93,7 @@ def mipo(
     if held_out is not None:
         held_out, _ = make_pairs(untrained, tokenizer, held_out, negative, sampling, **made)
     options = {"held_out": held_out, "folder": folder, "report_to": report_to, "step": step}
+    options["scoring_batch"] = scoring_batch
     result = train(model, untrained, tokenizer, preferred, recipe, **options)
     return {**result, "pairs": preferred, "held_out_pairs": held_out, "counts": counts}
 

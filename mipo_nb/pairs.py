@@ -6,6 +6,7 @@ was made) and `user_id`. The prompt is always the real one, context included.
 """
 
 import contextlib
+import math
 import random
 import re
 
@@ -163,7 +164,7 @@ def _response(of):
 
 def _tokens(tokenizer, conversation, sides, max_length):
     """{"chosen_ids", "rejected_ids"} of two responses, None where the prompt with one of them is too long."""
-    room = max_length - len(prompts.prompt_ids(tokenizer, conversation))
+    room = (max_length or math.inf) - len(prompts.prompt_ids(tokenizer, conversation))
     said = [side["text"] if side.get("tokens") is None else side["tokens"] for side in sides]
     ids = [prompts.completion_ids(tokenizer, conversation, response) for response in said]
     return None if max(map(len, ids)) > room else {f"{name}_ids": y for name, y in zip(SIDES, ids, strict=True)}

@@ -26,6 +26,12 @@ def asked(row):
     return [*row["history"], {"role": "user", "content": row["prompt"]}] if row.get("history") else row["prompt"]
 
 
+def in_words(row):
+    """The prompt of a row as one text, below what was said before it, for whoever judges an answer to it."""
+    earlier = [f"{turn['role'].capitalize()}: {turn['content']}" for turn in row.get("history") or ()]
+    return "\n".join([*earlier, row["prompt"]])
+
+
 def problem_text(problem):
     """A problem as the model reads it: the question, and below it one line for each option, "A. text"."""
     options = (f"{letter}. {text}" for letter, text in zip(problem["letters"], problem["options"], strict=True))

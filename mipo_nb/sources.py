@@ -15,6 +15,7 @@ from mipo_nb.base.own_data import data_folder, own_probes, own_prompts, own_rows
 from mipo_nb.base.rows import SPLITS, checked, require_one_type_of_value
 from mipo_nb.base.splits import splits_of_users
 from mipo_nb.preferences import KINDS, checkable
+from mipo_nb.prompts import asked
 
 __all__ = ["OWN", "columns", "data_folder", "own_probes", "own_prompts", "own_users", "personal_prompts",
            "prompts_for_others", "read_jsonl", "stream_jsonl"]  # fmt: skip
@@ -100,10 +101,10 @@ def _split_rows(path, split, seed):
     require_one_type_of_value(located)
     splits = splits_of_users(located)
     rows = [{**row, "split": splits[row["user_id"]]} for _, row in located]
-    training_prompts = {r["prompt"] for r in rows if r["split"] == "train" and not r.get("for_somebody_else")}
+    training_prompts = [asked(r) for r in rows if r["split"] == "train" and not r.get("for_somebody_else")]
     split_rows = [r for r in rows if r["split"] == split]
     if split != "train":
-        split_rows = [r for r in split_rows if r["prompt"] not in training_prompts] or split_rows
+        split_rows = [r for r in split_rows if asked(r) not in training_prompts] or split_rows
     random.Random(seed).shuffle(split_rows)
     return split_rows
 

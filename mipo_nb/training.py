@@ -189,7 +189,7 @@ def train(start, pairs, reference, *, folder, keep_at=None, held_out=None, repor
     result = carry_through(trainer, folder)
     if not recipe.rank:
         _stand_alone(result["adapter"], folder, tokenizer)
-    kept = {"adapters": [checkpoints.kept_at(folder, step) for step in steps]} if steps else {}
+    kept = {"adapters": [at for at in (checkpoints.kept_at(folder, k) for k in steps) if at.exists()]} if steps else {}
     return result | kept | (stopping[0].found() if stopping else {})
 
 

@@ -442,3 +442,18 @@ def test_a_training_reports_to_what_is_there_only(some_pairs, tmp_path):
 def test_patience_needs_looks_and_an_adapter(numbers):
     with pytest.raises(UserError):
         training.Recipe(**{**NUMBERS, **numbers})
+
+
+@pytest.mark.model
+def test_a_killed_training_knows_again_that_it_had_stopped(some_pairs, reference, tmp_path):
+    """What is killed after its last look, with a checkpoint there, does not train on; nor does one of half an epoch."""
+    numbers = {**NUMBERS, "learning_rate": 0.05, "batch_size": 2, "epochs": 8, "dtype": "float32"}
+    watching = {"evaluate_every": 1, "patience": 2, "held_out": (some_pairs, reference)}
+    first = training.train(NAME, some_pairs, reference, folder=tmp_path, **numbers, **watching)
+    seen = (tmp_path / "best.json").read_text()
+    again = training.train(NAME, some_pairs, reference, folder=tmp_path, **numbers, **watching)
+    assert again["best"] == first["best"] and again["adapter"] == first["adapter"]
+    assert (tmp_path / "best.json").read_text() == seen
+    half = {**numbers, "epochs": 2 / 3, "learning_rate": 1e-4}
+    short = training.train(NAME, some_pairs, reference, folder=tmp_path / "half", **half, **{**watching, "patience": 9})
+    assert len(short["log"]) == 2 == len(short["held_out"])

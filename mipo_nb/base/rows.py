@@ -27,7 +27,10 @@ def checked(row, required, where, kinds):
     if "user_id" in required and _is_number(row.get("user_id")):
         row["user_id"] = str(row["user_id"]).removesuffix(".0")  # tables make 7.0 of 7 where another id is missing
     if row.get("messages") is not None:
-        row["history"], row["prompt"] = _taken_apart(row, where)
+        _require("prompt" not in row, f"{where}: a row has messages or a prompt", row.get("prompt"))
+        row["history"], row["prompt"] = _taken_apart(row.pop("messages"), where)
+    elif row.get("history"):
+        _taken_apart([*row["history"], {"role": "user", "content": row.get("prompt")}], where)
     for column in required:
         if column not in row:
             raise UserError(f"{where}: column '{column}' is missing; rows need {', '.join(required)}.")
@@ -48,12 +51,11 @@ def checked(row, required, where, kinds):
     return row
 
 
-def _taken_apart(row, where):
+def _taken_apart(turns, where):
     """(earlier turns, what the user asks now) of the `messages` of a row: turns of user and assistant in turn, the last of
     them the user's. The system message is for the context and belongs to the run, not to a row."""
-    turns = row["messages"]
     needed = f'{where}: column \'messages\' must be turns {{"role": ..., "content": ...}} of user and assistant in turn, from user to user'
-    _require(isinstance(turns, list) and turns and len(turns) % 2 == 1 and "prompt" not in row, needed, turns)
+    _require(isinstance(turns, list) and turns and len(turns) % 2 == 1, needed, turns)
     for number, turn in enumerate(turns):
         whole = isinstance(turn, dict) and turn.keys() == {"role", "content"} and isinstance(turn["content"], str)
         _require(whole and turn["role"] == ("user", "assistant")[number % 2] and turn["content"].strip(), needed, turn)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mipo_nb.base.embedded import EMBEDDED
+from mipo_nb.engine.checkpoints import base_name
 
 # Licences under which weights made from a model may be passed on; of any other the card says that one has to look.
 _FREE = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc0-1.0")
@@ -20,12 +21,9 @@ def card(base, *, merged=False, facts=()):
     tags = ["mipo", "dpo", *([] if merged else ["lora"])]
     head = {"base_model": name, "license": licence, "library_name": "transformers" if merged else "peft", "tags": tags}
     data = ModelCardData(**{key: value for key, value in head.items() if value})
-    what = "Model with a LoRA adapter merged in" if merged else "LoRA adapter"
-    lines = [
-        f"# {what}, from {name or base}",
-        "",
-        f"- Base: `{name or base}`{f', revision `{revision}`' if revision else ''}.",
-    ]
+    what, name = "Model with a LoRA adapter merged in" if merged else "LoRA adapter", name or base_name(base)
+    at = f", revision `{revision}`" if revision else ""
+    lines = [f"# {what}, from {name}", "", f"- Base: `{name}`{at}."]
     if base.startswith("embedded:"):
         lines.append(
             f"- Trained on the weights that `mipo_nb` calls `{base}`: those of the base, rounded to 4 bits and back."
@@ -56,10 +54,11 @@ def _origin(base):
 
 def _licence_in(file):
     from huggingface_hub import metadata_load
+    from yaml import YAMLError
 
     try:
         return (metadata_load(file) or {}).get("license")
-    except (OSError, ValueError):
+    except (OSError, ValueError, YAMLError):
         return None
 
 

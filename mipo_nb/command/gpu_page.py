@@ -78,12 +78,15 @@ def _rounded(number):
 
 
 def write(folder, rows, text):
-    """Write both files to a folder. Rows of other machines and other versions of torch stay in the table."""
+    """Write both files to a folder. Rows of other machines, versions of torch and measurements stay in the table."""
     import pandas as pd
 
-    file, mine = folder / "bench_cuda.csv", {(row["device"], row["torch"]) for row in rows}
-    old = pd.read_csv(file).to_dict("records") if file.exists() else []
-    others = [row for row in old if (row["device"], row["torch"]) not in mine]
+    def of(row):
+        return tuple(str(row.get(name) or "") for name in ("device", "torch", *CASE, "route"))
+
+    file, mine = folder / "bench_cuda.csv", set(map(of, rows))
+    old = pd.read_csv(file, keep_default_na=False).to_dict("records") if file.exists() else []
+    others = [row for row in old if of(row) not in mine]
     if rows:
         table = pd.DataFrame([*others, *with_times(rows)], columns=COLUMNS)
         write_atomically(file, table.to_csv(index=False, float_format="%.4g"))

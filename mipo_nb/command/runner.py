@@ -74,7 +74,9 @@ class Call:
         None where a parameter names a folder, whose content is not read: this notebook never counts as finished.
         """
         files = [*sorted((project_root() / "data").glob("*.jsonl")), settings.profile_file(self.profile)]
-        for text in (value for value in self.parameters.values() if isinstance(value, str) and value):
+        numbers = settings.profile_numbers(self.profile, self.notebook.name)
+        named = [*self.parameters.values(), numbers.get("data"), numbers.get("rules_file")]
+        for text in (value for value in named if isinstance(value, str) and value):
             path = project_root() / Path(text).expanduser()
             if path.is_dir():
                 return None

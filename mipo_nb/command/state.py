@@ -59,7 +59,7 @@ def clean(folder, notebooks):
     """
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; nothing was removed.")
-    strange = sorted({p.name for p in folder.iterdir()} - {"steps", ".lock", "report.html", *notebooks})
+    strange = sorted({p.name for p in folder.iterdir()} - {"steps", ".lock", "report.html", "train", *notebooks})
     if strange:
         raise UserError(f"{folder} holds '{strange[0]}', which no run made; move it away first.")
     for ratings in sorted(folder.rglob("blind_ratings.csv")):

@@ -1,17 +1,19 @@
 """`mipo-nb train`: from a file of users to an adapter with a card and a page, without a notebook."""
 
 import html
+import shlex
 import shutil
 from pathlib import Path
 
 import numpy as np
 
-from mipo_nb import generation, mipo, models, preferences, prompts, sources, training
+from mipo_nb import generation, mipo, models, pairs, preferences, prompts, sources, training
 from mipo_nb.base.errors import UserError, require_known
-from mipo_nb.base.files import write_atomically
+from mipo_nb.base.files import digest, write_atomically
 from mipo_nb.base.rows import SPLITS
 from mipo_nb.command import state
 from mipo_nb.command.export import export
+from mipo_nb.engine.arguments import reports
 from mipo_nb.lab import ledger, runs, settings
 from mipo_nb.statistics import mean
 from mipo_nb.studies import arms
@@ -21,32 +23,36 @@ PRICES = ("repetition", "refusal", "echo", "empty", "cut", "words")
 _NAME = "train"  # of its table in a profile, and of its folder
 
 
-def train(*, profile, output_dir, seed, data, model=None, **numbers):
+def train(data, *, profile, output_dir, seed=0, model=None, numbers=()):
     """Pairs, training, what it did on held-out pairs and to test users, the adapter with its card, one page. Returns lines
     to show. Steps are kept: a killed call goes on where it was. `numbers` are those of the profile, their names in capitals.
 
     Raises `UserError` as `runs.start` and `mipo.mipo` do, and for a parameter that is no number of the profile.
     """
-    known = settings.in_capitals(profile, _NAME)
-    for name in numbers:
+    known, given = settings.in_capitals(profile, _NAME), dict(numbers)
+    for name in given:
         require_known("parameter", name, known)
-    numbers = {known[name]: value for name, value in numbers.items()} | {"data": data}
-    _require_all(settings.resolve(profile, _NAME, model=model, seed=seed, **numbers))
+    asked = {"model": model, "seed": seed, "data": data, **{known[name]: value for name, value in given.items()}}
+    _require_all(settings.resolve(profile, _NAME, **asked))
     with state.alone(state.profile_folder(output_dir, profile)):
-        return _carried_out(runs.start(_NAME, profile, seed=seed, model=model, output_dir=output_dir, **numbers))
+        run = runs.start(_NAME, profile, output_dir=output_dir, **asked)
+        return _carried_out(run, [f"{name}={value}" for name, value in given.items()], profile, output_dir)
 
 
 def _require_all(s):
     """Raise `UserError` before anything is written, where rules, rows or numbers are such that it could not be carried out."""
     if not s.lora_rank:
         raise UserError("This command trains an adapter; set lora_rank above 0, or train all weights by notebook 30.")
+    training.Recipe.of(s)
+    reports(s.report_to)
+    require_known("negative", s.negative, pairs.NEGATIVES)
     prompts.Frame(s.system, s.with_context)
-    preferences.add_kinds(s.rules)
+    preferences.add_kinds(s.rules_file)
     for split in SPLITS:
         sources.personal_prompts(split, n=1, data=s.data)
 
 
-def _carried_out(run):
+def _carried_out(run, given, profile, output_dir):
     s = run.settings
     result, held_out = _trained(run)
     untrained, tokenizer = models.load(s.model, **s.weights)
@@ -55,20 +61,21 @@ def _carried_out(run):
     margin = _margins(pair, tokenizer, held_out, run)
     views, said = _measured(pair, tokenizer, run)
     rows = _rows(result, margin, views, run)
-    folder = run.folder / Path(s.data).stem
+    folder = run.folder / "adapters" / f"{Path(s.data).stem}-{digest([s.data, s.model])[:6]}"
     facts = [
         f"- Data: {Path(s.data).name}, {len(result['pairs'])} pairs of training users.",
         *map("- {what}: {found}.".format_map, rows),
     ]
+    export(result["adapter"], "adapter", folder / "new", model=s.model, facts=facts)
     shutil.rmtree(folder / "adapter", ignore_errors=True)
-    export(result["adapter"], "adapter", folder / "adapter", model=s.model, facts=facts)
+    (folder / "new").rename(folder / "adapter")
     page = _page(run, rows, said)
     write_atomically(folder / "report.html", page)
     return [
         *(f"{row['what']}: {row['found']}" for row in rows),
         "",
         f"Page: {folder / 'report.html'}",
-        *_next(folder, s),
+        *_next(folder, s, given, profile, output_dir),
     ]
 
 
@@ -79,7 +86,13 @@ def _trained(run):
         sources.personal_prompts(split, n=n, data=s.data, seed=s.seed)
         for split, n in (("train", s.n_pairs), ("dev", s.n_held_out))
     )
-    how = {"negative": s.negative, "sampling": generation.Sampling.of(s), "report_to": s.report_to, "step": run.step}
+    how = {
+        "negative": s.negative,
+        "sampling": generation.Sampling.of(s),
+        "report_to": s.report_to,
+        "scoring_batch": s.scoring_batch,
+        "step": run.step,
+    }
     result = mipo.mipo(s.model, rows, training.Recipe.of(s), held_out=watched, **how)
     return result, result["held_out_pairs"]
 
@@ -112,63 +125,44 @@ def _measured(pair, tokenizer, run):
 
 def _rows(result, margin, views, run):
     """[{"what", "found"}]: what a reader of the page is told, recorded in the run too."""
-    users = list(result["held_out_pairs"]["user_id"])
-    right = mean(margin > 0, users)
-    found = {
-        "held-out pairs whose chosen side rose more": (right, "%", 100),
-        "held-out margin": (mean(margin, users), "nats", 1),
-    }
-    base = views["untrained"]
-    wished = any(base["kept"]) or any(views["trained"]["kept"])
-    changes = ledger.changes(base, [views["trained"]], (*(WISHES if wished else ()), *PRICES))
-    levels = ledger.levels(base, changes)
+    users, base, after = list(result["held_out_pairs"]["user_id"]), views["untrained"], views["trained"]
     rows = [{"what": "users measured", "found": f"{len(base['users'])}, of whom training saw none"}]
-    for what, (estimate, unit, factor) in found.items():
-        run.record(
-            what,
-            estimate.value * factor,
-            low=estimate.low * factor,
-            high=estimate.high * factor,
-            n=estimate.n,
-            unit=unit,
-        )
-        rows.append(
-            {
-                "what": what,
-                "found": f"{estimate.value * factor:.1f} [{estimate.low * factor:.1f}, {estimate.high * factor:.1f}] {unit}",
-            }
-        )
+
+    def tell(what, estimate, unit, form, level=""):
+        run.record(what, estimate, unit=unit)
+        rows.append({"what": f"{what}{level}", "found": f"{estimate:{form}} {unit}"})
+
+    tell("held-out pairs whose chosen side rose more", mean(margin > 0, users) * 100, "%", ".1f")
+    tell("held-out margin", mean(margin, users), "nats", ".1f")
+    asked = arms.people("test", run.settings)[0]["preferences"]
+    wished = any(map(preferences.checkable, asked))
     if not wished:
-        rows.append(
-            {"what": "wishes", "found": "none that a rule can check, so none is counted; see docs/own_wishes.md"}
-        )
+        rows.append({"what": "wishes", "found": "none that a rule can check; see docs/own_wishes.md"})
+    elif not any(after["kept"]) and all(some == asked[0] for some in asked):
+        rows.append({"what": "wishes", "found": "all the same, so what is for the user cannot be told from a style"})
+    changes = ledger.changes(base, [after], (*(WISHES if wished else ()), *PRICES))
+    levels = ledger.levels(base, changes)
     for view, change in changes.items():
-        run.record(view, change, unit="points")
-        unit = "words" if view == "words" else "points"
-        rows.append(
-            {
-                "what": f"{view}, untrained {levels[view]:.1f}",
-                "found": f"{change.value:+.1f} [{change.low:.1f}, {change.high:.1f}] {unit}",
-            }
-        )
+        tell(view, change, "words" if view == "words" else "points", "+.1f", f", untrained {levels[view]:.1f}")
     return rows
 
 
-def _next(folder, s):
-    adapter = folder / "adapter"
-    return [
-        "Next, one of:",
-        f"  mipo-nb export {adapter} --to merged --output {folder / 'merged'} --model {s.model}",
-        f"  mipo-nb run 15 --profile {s.profile} -p DATA={s.data} -p MODEL={s.model}",
-        f"  mipo-nb run 12 --profile {s.profile} -p DATA={s.data} -p MODEL={s.model}",
-    ]
+def _next(folder, s, given, profile, output_dir):
+    """Lines to show: what one would run now, with the numbers that this call had."""
+    merge = ["export", folder / "adapter", "--to", "merged", "--output", folder / "merged", "--model", s.model]
+    how = ["--profile", profile, "--output-dir", output_dir]
+    for name, value in (("DATA", s.data), ("MODEL", s.model), ("SEED", s.seed)):
+        how += ["-p", f"{name}={value}"]
+    how += [word for text in given for word in ("-p", text)]
+    commands = (merge, ["run", "15", *how], ["run", "12", *how])
+    return ["Next, one of:", *(f"  mipo-nb {shlex.join(map(str, words))}" for words in commands)]
 
 
 def _page(run, rows, said):
     """One page of HTML: what was found, then what three test users were answered before and after."""
     cells = "".join(f"<tr><td>{html.escape(r['what'])}</td><td>{html.escape(r['found'])}</td></tr>" for r in rows)
     people = "".join(
-        f"<h3>{html.escape(row['context'])}</h3><p><em>{html.escape(row['prompt'])}</em></p>"
+        f"<h3>{html.escape(row['context'])}</h3><p><em>{html.escape(prompts.in_words(row))}</em></p>"
         + "".join(f"<p><strong>{name}:</strong> {html.escape(text) or '(nothing)'}</p>" for name, text in texts.items())
         for row, texts in said
     )

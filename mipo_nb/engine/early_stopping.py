@@ -17,8 +17,9 @@ class EarlyStopping(TrainerCallback):
     def __init__(self, folder, patience):
         self.folder, self.file, self.patience = folder / "best", folder / "best.json", patience
 
-    def on_step_end(self, args, state, control, **kwargs):
-        control.should_evaluate |= state.global_step == state.max_steps  # so that there is a look, however few steps
+    def on_train_begin(self, args, state, control, **kwargs):
+        seen = self.seen()  # of a training that was killed
+        control.should_training_stop |= seen is not None and len(seen["worse"]) >= self.patience
 
     def on_evaluate(self, args, state, control, metrics=None, model=None, **kwargs):
         if _MARGIN not in metrics:
@@ -31,7 +32,7 @@ class EarlyStopping(TrainerCallback):
         elif state.global_step > seen["step"]:  # a look that a killed training had is had again
             seen["worse"] = sorted({*seen["worse"], state.global_step})
         write_atomically(self.file, json.dumps(seen))
-        control.should_training_stop = len(seen["worse"]) >= self.patience
+        control.should_training_stop |= len(seen["worse"]) >= self.patience
 
     def seen(self):
         """{"step", "margin" (beta times nats), "worse": steps of the looks since}; None before the first look."""

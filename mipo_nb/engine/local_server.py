@@ -20,9 +20,10 @@ from mipo_nb.engine.server import Server
 class LocalServer(Server):
     """A `Server` of this machine, which a step knows by the weights that it serves, not by its address."""
 
-    def __init__(self, url, folder, dtype):
-        super().__init__(url, folder, timeout=600.0, at_once=1)
-        self._served = [content_hash(sorted(Path(folder).glob("*.safetensors"))) or folder, dtype]
+    def __init__(self, url, folder, dtype, device):
+        super().__init__(url, folder, timeout=600.0, at_once=1, through_proxy=False)
+        weights = sorted(Path(folder).glob("*.safetensors"))
+        self._served = [content_hash(weights) if weights else folder, dtype, device]
 
     def fingerprint(self):
         return ["transformers serve", *self._served]
@@ -43,10 +44,10 @@ def serving(folder, *, dtype="float32", device="cpu", seconds=180):
     command += ["--port", str(port), "--device", device, "--dtype", dtype]
     with tempfile.TemporaryFile() as log:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        process = _started(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:
             _wait_until_ready(process, f"http://127.0.0.1:{port}/health", log, seconds)
-            yield LocalServer(f"http://127.0.0.1:{port}/v1", folder, dtype)
+            yield LocalServer(f"http://127.0.0.1:{port}/v1", folder, dtype, device)
         finally:
             process.terminate()
             try:
@@ -54,6 +55,15 @@ def serving(folder, *, dtype="float32", device="cpu", seconds=180):
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _started(command, **how):
+    try:
+        return subprocess.Popen(command, **how)
+    except OSError as e:
+        raise UserError(
+            f"{command[0]} cannot be started ({e.strerror}); install transformers where this Python is."
+        ) from None
 
 
 def _free_port():

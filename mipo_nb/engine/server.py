@@ -18,11 +18,13 @@ class Server:
     """A chat model behind an OpenAI-compatible server. `url` ends in /v1; the key comes from OPENAI_API_KEY, if any.
 
     `timeout` is in seconds, ten times as long once the model turned out to think before it replies; `retries` is how
-    often the client repeats a failed request; at most `at_once` requests are open at a time. Raises `UserError` for an
+    often the client repeats a failed request; at most `at_once` requests are open at a time, through the proxy that the
+    environment names, if any, unless `through_proxy` is False. Raises `UserError` for an
     address that is none, and where `at_once` is below 1.
     """
 
-    def __init__(self, url, model, *, timeout=60.0, retries=3, at_once=8):
+    def __init__(self, url, model, *, timeout=60.0, retries=3, at_once=8, through_proxy=True):
+        import httpx
         from openai import OpenAI
 
         if not url.startswith(("http://", "https://")):
@@ -34,7 +36,8 @@ class Server:
         if at_once < 1:
             raise UserError(f"A server takes at least 1 request at a time, not {at_once}; set at_once to 1 or more.")
         key = os.environ.get("OPENAI_API_KEY") or "none"
-        self.client = OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=retries)
+        direct = {} if through_proxy else {"http_client": httpx.Client(trust_env=False)}
+        self.client = OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=retries, **direct)
         self.model, self.timeout, self.at_once = model, timeout, at_once
         # What the server turned out to be like, so that it is found out once and not at every request.
         self._thinks, self._refused, self._told = False, set(), set()

@@ -128,8 +128,9 @@ def start(notebook, profile="auto", *, seed=0, model=None, output_dir="runs", **
     given = {names[name]: variables[name] for name in names.keys() & variables.keys()}
     overrides = given | {name: value for name, value in overrides.items() if value is not None}
     settings = settings_module.resolve(profile, notebook, model=model, seed=seed, **overrides)
-    prompts.use(prompts.Frame(settings.system, settings.with_context))
-    preferences.add_kinds(settings.rules)
+    frame = prompts.Frame(settings.system, settings.with_context)
+    preferences.add_kinds(settings.rules_file)
+    prompts.use(frame)
     folder = project_root() / Path(output_dir).expanduser() / settings.profile / notebook
     shutil.rmtree(folder / "figures", ignore_errors=True)
     _make_folder(folder)

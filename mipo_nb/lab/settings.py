@@ -16,7 +16,17 @@ from mipo_nb.base.hardware import hardware
 
 _GPU_BYTES = 8 * 1024**3 * 0.95  # cards sold as "8 GB" report a little less
 # Numbers that mean something at zero: greedy, no cut, all weights, no warm-up, a rate that ends at nothing, no penalty.
-_MAY_BE_ZERO = ("temperature", "choice_temperature", "top_k", "lora_rank", "warmup", "final_rate", "reward_beta")
+_MAY_BE_ZERO = (
+    "temperature",
+    "choice_temperature",
+    "top_k",
+    "lora_rank",
+    "warmup",
+    "final_rate",
+    "reward_beta",
+    "evaluate_every",
+    "patience",
+)
 # What a parameter in capitals does not name: what a run takes by other means, and what is no number of an experiment.
 _NOT_IN_CAPITALS = ("model", "data", "needs_gb", "time_out")
 # What DATA takes by name: a file that happens to be called so is not meant (`paper.personal` reads all but the first).
@@ -160,8 +170,8 @@ def resolve(profile, notebook, *, model=None, adapter=None, seed=0, device=None,
     default_model = numbers.pop("model", None)
     model = located("MODEL", model or default_model, os.path.isdir)
     adapter = located("ADAPTER", adapter or None, os.path.isdir)
-    if numbers["rules"]:
-        numbers["rules"] = located("RULES", numbers["rules"], os.path.isfile)
+    if numbers["rules_file"]:
+        numbers["rules_file"] = located("RULES_FILE", numbers["rules_file"], os.path.isfile)
     if numbers.get("data") not in _DATA_NAMES:
         numbers["data"] = located("DATA", numbers["data"], os.path.isfile)
     return Settings(Path(profile).stem, notebook, model, seed, device, machine.dtype, numbers, adapter)

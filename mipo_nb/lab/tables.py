@@ -14,7 +14,7 @@ _KEPT = "kept trainings: "
 _GLANCE = {  # what stands in the README's table: its words, and the recorded result
     "kept for the user who wished it": f"{_KEPT}for the user, recital-proof",
     "where one more training is expected": f"{_KEPT}where the next one is expected",
-    "the same, by a control with shuffled pairs": "kept trainings, control: for the user, recital-proof",
+    "the same, with sides shuffled: the control, 1 training": "kept trainings, control: for the user, recital-proof",
     "a style for everyone": f"{_KEPT}for everyone, recital-proof",
     "price: acts where it must not": f"{_KEPT}misapplied",
     "price: repetition": f"{_KEPT}repetition",
@@ -113,7 +113,7 @@ def _glance(notebooks):
     """The main result in two sentences and a table, from what was recorded."""
     recorded = {result["name"]: result for notebook in notebooks.values() for result in notebook.results}
     rows = [
-        {"wishes of 100": what, "change": "{value:+.1f} [{low:+.1f}, {high:+.1f}]".format(**recorded[name])}
+        {"what": what, "change, points": "{value:+.1f} [{low:+.1f}, {high:+.1f}]".format(**recorded[name])}
         for what, name in _GLANCE.items()
         if name in recorded
     ]
@@ -122,8 +122,8 @@ def _glance(notebooks):
     names = ("for the user, recital-proof", "misapplied", "how many")
     gain, wrong, trainings = (recorded[_KEPT + name] for name in names)
     return (
-        f"**Of 100 wishes of new people, the trained model keeps {gain['value']:.0f} more for the user who wished them** "
-        f"(95% interval {gain['low']:.0f} to {gain['high']:.0f}, {trainings['value']:.0f} trainings). It pays: in {wrong['value']:.0f} "
+        f"**Of 100 wishes of new people, the trained model keeps {gain['value']:.1f} more for the user who wished them** "
+        f"(95% interval {gain['low']:.1f} to {gain['high']:.1f}, {trainings['value']:.0f} trainings). It pays: in {wrong['value']:.1f} "
         f"of 100 cases more, a wish acts where it must not, as in a letter to somebody else.\n\n{markdown_table(rows)}"
     )
 

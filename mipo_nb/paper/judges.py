@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mipo_nb import generation, models, scoring
+from mipo_nb import generation, models, prompts, scoring
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import digest
 
@@ -71,7 +71,7 @@ def rate(judge, rows, responses, *, folder=None):
     """
     wishes = [[p["text"] for p in row["preferences"]] or [f"is described so: {row['context']}"] for row in rows]
     questions = [
-        _question(_POINTWISE, prompt=row["prompt"], response=response, preference=wish)
+        _question(_POINTWISE, prompt=prompts.in_words(row), response=response, preference=wish)
         for row, response, wishes_of_user in zip(rows, responses, wishes, strict=True)
         for wish in wishes_of_user
     ]
@@ -93,7 +93,7 @@ def compare(judge, rows, responses, others, *, folder=None):
     either reply names no winner. `folder` and errors as in `rate`.
     """
     questions = [
-        _question(_PAIRWISE, context=row["context"], prompt=row["prompt"], a=a, b=b)
+        _question(_PAIRWISE, context=row["context"], prompt=prompts.in_words(row), a=a, b=b)
         for row, first, second in zip(rows, responses, others, strict=True)
         for a, b in ((first, second), (second, first))
     ]

@@ -52,16 +52,21 @@ def control_of(arm):
 
 
 # The numbers of a run under which results may stand side by side.
-_ALIKE = ("model", "max_new_tokens", "temperature", "top_p", "top_k", "beta", "lora_rank")
+_ALIKE = (
+    "model", "four_bit", "system", "with_context", "max_new_tokens", "at_limit", "temperature", "top_p", "top_k", "max_length",
+    "beta", "warmup", "final_rate", "lora_rank", "lora_target", "batch_size", "accumulate",
+)  # fmt: skip
 
 
 def key(arm, s, *, seed, split, draws):
     """What a training's result on one split is kept under (`lab.ledger`), {name: plain value}; `arm` None is the untrained
     model."""
     numbers = {name: getattr(s, name) for name in (*_ALIKE, "n_measured", "n_others")}
-    numbers["pairs a step"] = s.batch_size * s.accumulate
+    made = asdict(arm) if arm else {"negative": None}
+    if arm:  # beside the run's own number of that name
+        made["arm's at_limit"] = made.pop("at_limit")
     return {
-        **(asdict(arm) if arm else {"negative": None}),
+        **made,
         "seed": seed,
         "split": split,
         "draws measured": draws,
@@ -231,12 +236,12 @@ def on_held_out_pairs(model, policy, tokenizer, arm, s, *, seed, step):
 
 def of_lines(lines, split):
     """(views of the untrained model, {Arm: [views of each training, by seed]}) of the lines of a ledger that were measured
-    on `split`; (None, {}) where there are none."""
-    names, base, found = {f.name for f in fields(Arm)}, None, {}
-    for key, views in ((line["key"], line["value"]["views"]) for line in lines if line["key"]["split"] == split):
-        if key["negative"] is None:
-            base = views
-        else:
-            arm = Arm(**{name: value for name, value in key.items() if name in names})
+    on `split` and on the same users; (None, {}) where there are none."""
+    names, found = {f.name for f in fields(Arm)}, {}
+    there = [(line["key"], line["value"]["views"]) for line in lines if line["key"]["split"] == split]
+    base = next((views for key, views in there if key["negative"] is None), None)
+    for key, views in there:
+        if key["negative"] is not None and base is not None and views["users"] == base["users"]:
+            arm = Arm(**{name: key["arm's at_limit" if name == "at_limit" else name] for name in names})
             found.setdefault(arm, []).append((key["seed"], views))
     return base, {arm: [views for _, views in sorted(some, key=lambda one: one[0])] for arm, some in found.items()}

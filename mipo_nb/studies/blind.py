@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mipo_nb import prompts
 from mipo_nb.base.errors import UserError, require_known
 from mipo_nb.base.files import digest, write_atomically
 from mipo_nb.statistics import Estimate, wilson
@@ -51,7 +52,7 @@ def pairs(rows, base, tuned, n, *, seed=0):
     sides = [("A", "B")[i % 2] for i in range(len(drawn))]
     rng.shuffle(sides)
     return [
-        Pair(row["context"], row["prompt"], *(responses[::-1] if side == "A" else responses), side)
+        Pair(row["context"], prompts.in_words(row), *(responses[::-1] if side == "A" else responses), side)
         for (row, *responses), side in zip(drawn, sides, strict=True)
     ]
 

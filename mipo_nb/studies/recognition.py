@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from mipo_nb import scoring, sources, statistics
+from mipo_nb import prompts, scoring, sources, statistics
 from mipo_nb.base.errors import UserError, require_known
 from mipo_nb.preferences import KINDS, Response
 
@@ -43,8 +43,8 @@ def crossed_contexts(rows, k, part, *, seed=0):
 def recognized(model, tokenizer, rows, responses, contexts, *, batch_size=16, folder=None):
     """Array [n, K]: log p(response | prompt, context) in nats under `model`, names masked in the response too."""
     plain = [masked(text, row["name"] or "") for row, text in zip(rows, responses, strict=True)]
-    prompts = list(rows["prompt"])
-    return scoring.context_matrix(model, tokenizer, prompts, contexts, plain, batch_size=batch_size, folder=folder)
+    asked = list(map(prompts.asked, rows))
+    return scoring.context_matrix(model, tokenizer, asked, contexts, plain, batch_size=batch_size, folder=folder)
 
 
 def probe_rows(split, *, seed=0):
@@ -81,7 +81,7 @@ def probed(model, tokenizer, rows, *, batch_size=16, folder=None):
     texts = [list(rows[side]) for side in ("keeps", "breaks")]
     contexts = [[context] for context in rows["context"]]
     found = scoring.context_matrix(
-        model, tokenizer, list(rows["prompt"]) * 2, contexts * 2, texts[0] + texts[1], batch_size=batch_size, folder=folder
+        model, tokenizer, list(map(prompts.asked, rows)) * 2, contexts * 2, texts[0] + texts[1], batch_size=batch_size, folder=folder
     )[:, 0]  # fmt: skip
     keeps, breaks = np.split(found, 2)
     return keeps - breaks

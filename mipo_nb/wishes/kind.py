@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+FAMILIES = ("form", "words", "language")
 NAME = "Ada"  # what the user is called in the examples of kinds
 
 

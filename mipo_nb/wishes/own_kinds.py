@@ -8,8 +8,9 @@ from pathlib import Path
 import regex
 
 from mipo_nb.base.errors import UserError, require_known
-from mipo_nb.wishes.kind import NAME, Kind
+from mipo_nb.wishes.kind import FAMILIES, NAME, Kind
 from mipo_nb.wishes.response import Response
+from mipo_nb.wishes.sentences import normal
 
 _SECONDS = 0.2  # that a pattern may take for one answer
 # Answers that ask for no wish: a pattern that all of them match asks for nothing.
@@ -41,17 +42,19 @@ class Kinds(dict):
             return {}
         if len(short) > 1 or kind is not None:
             raise UserError("a preference has one kind; write one of kind, pattern, at_most_words and in_language.")
-        value = preference[short[0]]
+        value, example = preference[short[0]], preference.get("example")
+        if short[0] == "pattern" and not (isinstance(value, str) and isinstance(example, (str, type(None)))):
+            raise UserError(f"a pattern and its example are text, not {value!r} and {example!r}.")
         if short[0] == "at_most_words":
             return {"kind": "at_most_words", "value": value}
         if short[0] == "pattern":
-            return {"kind": self.PATTERN + checked(value, preference.get("example")), "value": None}
+            return {"kind": self.PATTERN + checked(value, example), "value": None}
         languages = {name.removeprefix("in_"): name for name in self if name.startswith("in_")}
         require_known("language", str(value).lower(), languages)
         return {"kind": languages[str(value).lower()], "value": None}
 
     def __missing__(self, name):
-        if not name.startswith(self.PATTERN):
+        if not isinstance(name, str) or not name.startswith(self.PATTERN):
             raise KeyError(name)
         return _pattern_kind(name.removeprefix(self.PATTERN))
 
@@ -60,26 +63,30 @@ class Kinds(dict):
 def checked(expression, example=None):
     """A regular expression, in the syntax of the package `regex` (that of `re` and more), as it is.
 
-    Raises `UserError` for one that does not compile, runs away, matches any answer, or does not match its `example`.
+    It is matched with answers in one form of writing (`sentences.normal`), as examples are. Raises `UserError` for one that
+    does not compile, runs away, matches any answer, does not match its `example`, or has signs that no answer has then.
     """
+    if normal(expression) != expression.strip() and "\\" not in expression:
+        raise UserError(
+            f"the pattern {expression!r} has signs that answers are freed of first; write {normal(expression)!r}."
+        )
     try:
         compiled = regex.compile(expression)
-        found = example is None or _found(compiled, example)
-    except (regex.error, TypeError) as e:
-        raise UserError(f"the pattern {expression!r} is no regular expression with text to match ({e}).") from None
+    except regex.error as e:
+        raise UserError(f"the pattern {expression!r} is no regular expression ({e}).") from None
     for text in _LONG:
         _found(compiled, text)
     if all(_found(compiled, text) for text in _PLAIN):
         raise UserError(f"the pattern {expression!r} matches any answer, such as {_PLAIN[1]!r}; ask for more.")
-    if not found:
+    if example is not None and not _found(compiled, normal(example)):
         raise UserError(f"the pattern {expression!r} does not match its own example {example!r}; mend one of them.")
     return expression
 
 
 @functools.cache
 def _pattern_kind(expression):
-    found = functools.partial(_found, regex.compile(expression))
-    return Kind(lambda response, value: found(response.answer), "words", f"matches {expression}", (), ())
+    compiled = regex.compile(expression)
+    return Kind(lambda response, value: _found(compiled, response.answer), "words", f"matches {expression}", (), ())
 
 
 def _found(compiled, text):
@@ -90,6 +97,11 @@ def _found(compiled, text):
             f"The pattern {compiled.pattern!r} takes more than {_SECONDS:g} s for a text of {len(text)} characters; "
             "write it without one repetition inside another."
         ) from None
+
+
+def found(kind, text):
+    """Whether a text as a whole matches the pattern of a kind, wish or no wish."""
+    return _found(regex.compile(kind.removeprefix(Kinds.PATTERN)), normal(text))
 
 
 def read_kinds(path):
@@ -103,15 +115,17 @@ def read_kinds(path):
         raise UserError(f"There is no file of rules {path}; give a Python file that defines KINDS.")
     try:
         kinds = runpy.run_path(str(file)).get("KINDS")
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         line = next(
             (f.lineno for f in reversed(traceback.extract_tb(e.__traceback__)) if f.filename == str(file)), None
         )
         where = f"{file.name}, line {line or getattr(e, 'lineno', None) or 1}"
         raise UserError(f"{where}: {type(e).__name__}: {e}; mend the rules.") from None
-    if not isinstance(kinds, dict) or not kinds or not all(isinstance(kind, Kind) for kind in kinds.values()):
+    named = isinstance(kinds, dict) and all(isinstance(n, str) and isinstance(k, Kind) for n, k in kinds.items())
+    if not named or not kinds:
         raise UserError(f"{file.name} must define KINDS, a dictionary of names and mipo_nb.preferences.Kind.")
     for name, kind in kinds.items():
+        require_known(f"family of kind '{name}'", kind.family, FAMILIES)
         _check_examples(f"{file.name}, kind '{name}'", kind)
     return kinds
 

@@ -156,7 +156,7 @@ WRONG_CALLS = {
                ["full", "--to", "merged"], ["a", "b", "--output", "out"]],
     "train": [[], ["none.jsonl"], ["full"], ["file"], ["own", "more"], ["own", "--profile", "smok"], ["own", "--seed", "-1"],
               ["own", "--seed", "x"], ["own", "-p", "N_PAIRS"], ["own", "-p", "N_PAIR=3"], ["own", "-p", "LORA_RANK=0"],
-              ["own", "-p", "N_PAIRS=0"], ["own", "--model"], ["own", "--profile", "paper"], ["own", "-p", "RULES=none.py"],
+              ["own", "-p", "N_PAIRS=0"], ["own", "--model"], ["own", "--profile", "paper"], ["own", "-p", "RULES_FILE=none.py"],
               ["own", "-p", "WITH_CONTEXT=nothing"]],
 }  # fmt: skip
 

@@ -1,13 +1,17 @@
 """`mipo-nb train` on a small file of somebody else's users: an adapter with a card, a page, and the same again at once."""
 
+import itertools
 import json
-import re
+import shlex
 
 import pytest
 
 from mipo_nb import models
 from mipo_nb.base.errors import UserError
 from mipo_nb.command import train_adapter
+from mipo_nb.command.parameters import check_parameters, given
+from mipo_nb.lab import settings
+from mipo_nb.lab.notebooks import selected
 
 NAME = "embedded:smollm2-135m"
 SMALL = {"N_PAIRS": 8, "MAX_NEW_TOKENS": 12, "N_MEASURED": 6, "N_OTHERS": 3, "N_HELD_OUT": 4, "EVALUATE_EVERY": 1}
@@ -18,7 +22,9 @@ def users(tmp_path_factory):
     """12 people with a wish by a pattern, and two prompts each besides a text for somebody else."""
     file, rows = tmp_path_factory.mktemp("users") / "readers.jsonl", []
     for k in range(12):
-        wish = {"text": f"Reader {k} wants an example in each answer.", "pattern": "(?i)for (example|instance)"}
+        wanted = {"an example": "(?i)for (example|instance)", "a walk": "(?i)walk"}
+        what = list(wanted)[k % 2]
+        wish = {"text": f"Reader {k} wants {what} in each answer.", "pattern": wanted[what]}
         user = {"user_id": f"r{k}", "context": f"Reader {k} borrows maps. {wish['text']}", "preferences": [wish]}
         asked = [f"Question {k % 3}: which map?", f"Question {k % 4}: how far?"]
         rows += [{**user, "prompt": text} for text in asked]
@@ -29,9 +35,9 @@ def users(tmp_path_factory):
 
 @pytest.mark.model
 def test_from_a_file_to_an_adapter_and_again_at_once(users, tmp_path, capsys):
-    how = {"profile": "smoke", "output_dir": tmp_path, "seed": 0, "data": str(users), **SMALL}
-    said = train_adapter.train(**how)
-    folder = tmp_path / "smoke" / "train" / "readers"
+    how = {"profile": "smoke", "output_dir": tmp_path, "numbers": SMALL}
+    said = train_adapter.train(str(users), **how)
+    [folder] = (tmp_path / "smoke" / "train" / "adapters").iterdir()
     card = (folder / "adapter" / "README.md").read_text()
     assert "HuggingFaceTB/SmolLM2-135M-Instruct" in card and "license: apache-2.0" in card and "readers.jsonl" in card
     assert "held-out margin" in card and str(tmp_path) not in card
@@ -43,23 +49,22 @@ def test_from_a_file_to_an_adapter_and_again_at_once(users, tmp_path, capsys):
     assert config["base_model_name_or_path"] == NAME
     models.load(NAME, adapter=folder / "adapter")
     manifest = json.loads((tmp_path / "smoke" / "train" / "manifest.json").read_text())
-    assert train_adapter.train(**how) == said
+    assert train_adapter.train(str(users), **how) == said
     again = json.loads((tmp_path / "smoke" / "train" / "manifest.json").read_text())
     assert [s["key"] for s in again["steps"]] == [s["key"] for s in manifest["steps"]]
     assert all(step["found"] for step in again["steps"])
 
 
-@pytest.mark.model
-def test_the_commands_that_it_ends_with_are_commands(users, tmp_path):
-    import typer.testing
-
-    from mipo_nb.command import cli
-
-    said = train_adapter._next(tmp_path, type("S", (), {"model": NAME, "profile": "smoke", "data": str(users)}))
-    for line in said[1:]:
-        words = line.split()[1:]
-        assert typer.testing.CliRunner().invoke(cli.app, [words[0], "--help"]).exit_code == 0
-        assert re.match(r"(export|run)$", words[0])
+def test_the_commands_that_it_ends_with_can_be_given(users, tmp_path):
+    s = settings.resolve("smoke", "train", data=str(users), seed=3)
+    said = train_adapter._next(tmp_path / "a b", s, ["SYSTEM=Be brief.", "N_PAIRS=8"], "smoke", tmp_path)
+    export, *books = (shlex.split(line)[1:] for line in said[1:])
+    assert export[:2] == ["export", str(tmp_path / "a b" / "adapter")]
+    for words in books:
+        assert words[0] == "run" and words[words.index("--output-dir") + 1] == str(tmp_path)
+        parameters = given([word for before, word in itertools.pairwise(words) if before == "-p"])
+        check_parameters(selected([words[1]]), parameters, words[words.index("--profile") + 1])
+        assert parameters == {"DATA": str(users), "MODEL": NAME, "SEED": 3, "SYSTEM": "Be brief.", "N_PAIRS": 8}
 
 
 @pytest.mark.parametrize(
@@ -67,12 +72,17 @@ def test_the_commands_that_it_ends_with_are_commands(users, tmp_path):
     [
         ({"LORA_RANK": 0}, "This command trains an adapter"),
         ({"WITH_CONTEXT": "You are kind."}, "has no {context} in it"),
+        ({"REPORT_TO": "tensorbord"}, "cannot report to 'tensorbord'"),
+        ({"PATIENCE": 2}, "Patience needs looks"),
+        ({"NEGATIVE": "foo"}, "Unknown negative 'foo'"),
         ({"N_PAIR": 3}, "Unknown parameter 'N_PAIR'; did you mean"),
         ({"data": "none.jsonl"}, "There is no file none.jsonl"),
         ({"profile": "paper"}, "The profile 'paper' is for notebooks"),
     ],
 )
 def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(tmp_path, change, told):
+    how = {"data": "own", "profile": "smoke", **{name: change[name] for name in ("data", "profile") if name in change}}
+    numbers = {name: value for name, value in change.items() if name not in how}
     with pytest.raises(UserError) as caught:
-        train_adapter.train(**{"profile": "smoke", "output_dir": tmp_path / "out", "seed": 0, "data": "own", **change})
+        train_adapter.train(output_dir=tmp_path / "out", numbers=numbers, **how)
     assert told in str(caught.value) and not (tmp_path / "out").exists()

@@ -29,6 +29,10 @@ def test_a_served_model_answers_as_it_does_here_and_is_known_by_its_weights(mode
                 server.reply(asked[0], max_tokens=8) == generation.replies(*model_and_tokenizer, asked, max_tokens=8)[0]
             )
     assert keys[0] == keys[1]  # at another port
+    names = [
+        local_server.LocalServer("http://127.0.0.1:9/v1", name, "float32", "cpu") for name in ("Org/One", "Org/Two")
+    ]
+    assert names[0].fingerprint() != names[1].fingerprint() != server.fingerprint()
     assert all(process.poll() is not None and not pid_exists(process.pid) for process in started)
 
 

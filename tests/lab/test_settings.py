@@ -13,6 +13,7 @@ from mipo_nb.base.errors import UserError, did_you_mean
 from mipo_nb.base.hardware import Hardware
 from mipo_nb.engine import decoding
 from mipo_nb.lab import settings
+from mipo_nb.lab.notebooks import collection
 from mipo_nb.paper import data_files
 
 PLAIN = Hardware(2, 8 * 1024**3, None, 0, False, "Linux x86_64")
@@ -368,3 +369,11 @@ def test_what_a_model_is_loaded_with_includes_its_template_options(tmp_path):
     assert found.at_limit == "whole"
     assert training.Recipe.of(found).weights["template_options"] == (("enable_thinking", True),)
     assert decoding.Sampling.of(found).at_limit == "whole"
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "gpu", "evidence", "paper"])
+def test_every_notebook_can_be_resolved_in_every_profile_that_serves_it(profile):
+    names = settings.read_toml(settings.profile_file(profile)).get("notebooks", collection())
+    for name in names:
+        resolved = settings.resolve(profile, name)
+        assert resolved.rules_file == "" and resolved.system and resolved.n_pairs > 0

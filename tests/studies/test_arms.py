@@ -54,13 +54,15 @@ class Shelf:
 
 def test_kept_trainings_of_this_run_are_found_by_arm_and_in_the_order_of_their_seeds(s):
     shelf = Shelf(
-        {"key": arms.key(arm, s, seed=seed, split=split, draws=2), "value": {"views": (arm, seed, split)}}
+        {"key": arms.key(arm, s, seed=seed, split=split, draws=2), "value": {"views": {"users": users, "of": (arm, seed, split)}}}
         for arm in (None, ARM, arms.control_of(ARM)) for seed in (1, 0) for split in ("dev", "test")
+        for users in (["a", "b"], *([["a"]] if arm else []))
     )  # fmt: skip
     base, kept = arms.kept(shelf, None, None, [], s, "test", step=None)
-    assert base[2] == "test" and set(kept) == {ARM, arms.control_of(ARM)}
-    assert kept[ARM] == [(ARM, 0, "test"), (ARM, 1, "test")]
-    for change in ({"max_new_tokens": 17}, {"temperature": 0.5}, {"lora_rank": 8}, {"data": str(__file__)}):
+    assert base["of"][2] == "test" and set(kept) == {ARM, arms.control_of(ARM)}
+    assert [views["of"] for views in kept[ARM]] == [(ARM, 0, "test"), (ARM, 1, "test")]  # of the same users
+    changes = {"max_new_tokens": 17, "temperature": 0.5, "lora_rank": 8, "data": str(__file__), "system": "Be brief."}
+    for change in ({name: value} for name, value in changes.items()):
         other = settings.resolve("smoke", "14_choosing_the_dose", **{"max_new_tokens": 16, **change})
         assert arms.kept(shelf, None, None, [], other, "test", step=None) == (None, {}), change
 

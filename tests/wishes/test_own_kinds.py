@@ -54,7 +54,10 @@ def test_a_wish_written_short_gets_its_kind_and_can_be_handed_on(tmp_path, writt
     ("written", "told"),
     [
         ({"pattern": "["}, "is no regular expression"),
-        ({"pattern": 3}, "is no regular expression"),
+        ({"pattern": 3}, "a pattern and its example are text"),
+        ({"pattern": ["tea"]}, "a pattern and its example are text"),
+        ({"pattern": "tea", "example": ["Tea"]}, "a pattern and its example are text"),
+        ({"pattern": "Ada\u2019s"}, 'write "Ada\'s"'),
         ({"pattern": ".*"}, "matches any answer, such as 'No.'"),
         ({"pattern": ""}, "matches any answer"),
         ({"pattern": "tea", "example": "Coffee."}, "does not match its own example 'Coffee.'"),
@@ -80,7 +83,10 @@ def test_a_pattern_that_runs_away_is_stopped(tmp_path):
 
 
 def test_a_pattern_judges_the_answer_and_is_counted_as_a_kind_of_its_own():
-    wishes = [("pattern: (?i)kilomet", "Ada wants kilometres."), ("pattern: tea", "Bo wants a cup mentioned.")]
+    wishes = [
+        ("pattern: (?i)kilomet", "She wants distances in kilometres."),
+        ("pattern: tea", "Bo wants a cup mentioned."),
+    ]
     rows = [row({"text": text, "kind": kind, "value": None}, name="Ada") for kind, text in wishes]
     kinds, kept = evaluation.kept_matrix(rows, ["Walk three kilometres.", "Walk three kilometres, then tea."])
     assert kinds[-2:] == ["pattern: (?i)kilomet", "pattern: tea"] and kept[:, -2:].tolist() == [[1, 0], [1, 1]]
@@ -109,6 +115,9 @@ def test_kinds_of_a_file_of_rules_are_there_until_others_are(rules):
         (RULES.replace('"Far."', '"2 km"'), "it says that it refuses '2 km', but its rule says otherwise"),
         (RULES.replace('"It is 3 km."', '"Near."'), "it says that it accepts 'Near.', but its rule says otherwise"),
         (RULES.replace('"km" in r.answer', "r.nothing"), "its rule fails on 'It is 3 km.' (AttributeError"),
+        (RULES.replace('"speaks_of_km"', "1"), "must define KINDS"),
+        (RULES.replace('"words"', '"style"'), "Unknown family of kind 'speaks_of_km' 'style'"),
+        ("raise SystemExit", "line 1: SystemExit"),
         (RULES.replace("speaks_of_km", "in_spanish"), "the project has a kind 'in_spanish' of its own"),
     ],
 )
@@ -160,3 +169,22 @@ def test_a_text_for_somebody_else_is_measured_apart(tmp_path):
 def read_only(tmp_path, rows):
     read(tmp_path, *rows)
     return tmp_path / "rows.jsonl"
+
+
+@pytest.mark.parametrize(
+    "history", [[1], [{"role": "user", "content": "Hi"}], [{"role": "assistant", "content": "Hi"}] * 2]
+)
+def test_a_history_is_checked_as_messages_are(tmp_path, history):
+    with pytest.raises(UserError, match="line 1: "):
+        read(tmp_path, {"user_id": "a", "context": "Ada.", "prompt": "And now?", "history": history})
+
+
+def test_messages_beside_a_prompt_are_one_too_many(tmp_path):
+    turns = [{"role": "user", "content": "Hi"}]
+    with pytest.raises(UserError, match="line 1: a row has messages or a prompt"):
+        read(tmp_path, {"user_id": "a", "context": "Ada.", "prompt": "Hi", "messages": turns})
+
+
+def test_an_example_is_read_as_answers_are(tmp_path):
+    [found] = read(tmp_path, row({"text": "x", "pattern": "Ada's", "example": "Ada\u2019s"}))
+    assert KINDS[found["preferences"][0]["kind"]].keeps(Response("It is Ada\u2019s day, a day of tea."))
