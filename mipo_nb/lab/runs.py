@@ -92,6 +92,7 @@ class Run:
         fields = ("notebook", "profile", "seed", "model", "device", "dtype", "numbers")
         measured = {"seconds": round(time.time() - self.started, 1), "peak_memory": peak_memory()}
         settings = {name: getattr(self.settings, name) for name in fields}
+        settings["numbers"] = _as_given(self.settings.numbers)
         if os.path.isabs(settings["model"]):  # a folder; where it lies is nobody's business
             settings["model"] = Path(settings["model"]).name
         return {**settings, **self._origin, **measured, "facts": self.facts, "steps": self.steps}
@@ -110,7 +111,7 @@ class Run:
 
     def __repr__(self):
         s = self.settings
-        numbers = ", ".join(f"{k}={v}" for k, v in s.numbers.items())
+        numbers = ", ".join(f"{k}={v}" for k, v in _as_given(s.numbers).items())
         head = f"{s.notebook} | profile {s.profile} | model {s.model} | {s.device}, {s.dtype} | seed {s.seed}"
         return f"{head}\n{numbers}"
 
@@ -141,6 +142,12 @@ def start(notebook, profile="auto", *, seed=0, model=None, output_dir="runs", **
     run = Run(settings, folder)
     run.save()
     return run
+
+
+def _as_given(numbers):
+    """A run's numbers with files of the project named from its root: where it lies is nobody's business."""
+    root = f"{project_root()}{os.sep}"
+    return {name: value.removeprefix(root) if isinstance(value, str) else value for name, value in numbers.items()}
 
 
 def _variables():
