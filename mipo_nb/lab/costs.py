@@ -1,4 +1,5 @@
-"""What a run costs: weights, memory and minutes, by arithmetic on a model's configuration before anything is loaded."""
+"""What a run costs: weights, memory and minutes, by arithmetic on a model's configuration before anything is loaded;
+and what its trainings cost, once they ran."""
 
 import math
 import time
@@ -145,6 +146,21 @@ def minutes(work, layers, head, rate, *, device, full):
     operations = {"training": training, "sampling": work.samples * once, "scoring": work.scored * once}
     share = EFFICIENCY[device] | ({"training": EFFICIENCY[device]["full fine-tuning"]} if full else {})
     return {part: count / (rate * share[part]) / 60 for part, count in operations.items()}
+
+
+def spent(trainings, learning_rate, seconds):
+    """{"steps", "full steps", "minutes"} of one training, as text: the row of a method in a cost table.
+
+    `trainings` are what `training.train`, `contrastive.train` or `grpo.train` returned, one for each seed, at the same
+    `learning_rate`; `seconds` is how long each took, or a list. Full steps are the sum of the rate's multipliers, as they
+    were logged at each step: with warm-up and a cosine, half as many as steps or fewer.
+    """
+    from mipo_nb.engine.checkpoints import full_steps
+
+    logs = [result["log"] for result in trainings]
+    steps, full = (sum(map(count, logs)) / len(logs) for count in (len, lambda log: full_steps(log, learning_rate)))
+    took = math.fsum(seconds) / len(seconds) if isinstance(seconds, list) else seconds
+    return {"steps": f"{steps:g}", "full steps": f"{full:.1f}", "minutes": f"{took / 60:.2f}"}
 
 
 def product_rate(device, dtype, seconds=1.0):

@@ -173,6 +173,37 @@ def test_minutes_move_the_right_way():
     assert minutes(full=True)["training"] > one["training"]
 
 
+def trained_for(steps, warmup):
+    """What a training of so many steps returns, as far as costs read it: the rates of transformers' own schedule."""
+    from transformers.optimization import get_cosine_schedule_with_warmup
+
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=4e-4)
+    schedule, log = get_cosine_schedule_with_warmup(optimizer, warmup, steps), []
+    for _ in range(steps):
+        log.append({"learning_rate": schedule.get_last_lr()[0]})
+        optimizer.step()
+        schedule.step()
+    return {"log": log}
+
+
+def test_full_steps_are_the_sum_of_the_rates_multipliers():
+    """A cosine's n steps from 1 towards 0 sum to (n + 1) / 2, the w of a rise from 0 towards 1 to (w - 1) / 2."""
+    assert costs.spent([trained_for(12, 0)], 4e-4, 90) == {"steps": "12", "full steps": "6.5", "minutes": "1.50"}
+    both = costs.spent([trained_for(12, 0), trained_for(43, 5)], 4e-4, [60, 120])
+    assert both == {"steps": "27.5", "full steps": f"{(6.5 + 2 + 19.5) / 2:.1f}", "minutes": "1.50"}
+    assert costs.spent([trained_for(12, 0)], 5e-4, 90)["full steps"] == "5.2"
+
+
+@pytest.mark.model
+def test_a_training_has_the_full_steps_of_its_schedule(tmp_path):
+    """Of a few steps none is lost to a warm-up, whatever its share."""
+    numbers = {"learning_rate": 4e-4, "warmup": 0.5, "batch_size": 2, "rank": 4, "device": "cpu", "dtype": "float32"}
+    rows = [{"prompt": prompts.messages(f"What is {k}?"), "user_id": ""} for k in range(6)]
+    data = Dataset.from_list([{**row, **{side: [{"role": "assistant", "content": side}] for side in ("chosen", "rejected")}} for row in rows])  # fmt: skip
+    result = training.train(NAME, data, None, folder=tmp_path, **numbers)
+    assert costs.spent([result], 4e-4, 6)["full steps"] == costs.spent([trained_for(3, 0)], 4e-4, 6)["full steps"]
+
+
 def test_the_rate_of_products_is_plausible():
     assert 1e8 < costs.product_rate("cpu", "float32", seconds=0.1) < 1e14
     assert torch.get_default_dtype() == torch.float32
