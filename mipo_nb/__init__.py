@@ -37,14 +37,14 @@ MODULES = {
     "forest": "lab.forest", "pages": "lab.pages",
     # verifiable: problems with a right answer
     "answers": "verifiable.answers", "stories": "verifiable.stories", "problems": "verifiable.problems",
-    "reasoning": "verifiable.grading", "decomposition": "verifiable.decomposition", "rewards": "verifiable.rewards",
+    "reasoning": "verifiable.grading", "decomposition": "verifiable.decomposition", "corruptions": "verifiable.corruptions", "rewards": "verifiable.rewards",
     "grpo": "verifiable.grpo",
     # paper: the paper's data and protocols
     "published": "paper.personal", "data_files": "paper.data_files", "published_reasoning": "paper.reasoning",
     "diversity": "paper.diversity", "judges": "paper.judges", "win_rates": "paper.win_rates",
     "several_gpus": "paper.several_gpus",
     # studies: each serves a notebook or two
-    "steering": "studies.steering", "contrastive": "studies.contrastive", "dose": "studies.dose", "arms": "studies.arms", "recognition": "studies.recognition",
+    "steering": "studies.steering", "contrastive": "studies.contrastive", "dose": "studies.dose", "arms": "studies.arms", "recognition": "studies.recognition", "without_labels": "studies.without_labels",
     "rounds": "studies.rounds", "repeating": "studies.rounds", "creative": "studies.creative",
     "dialogues": "studies.dialogues", "blind": "studies.blind",
     # course: exercises, copies for a class

@@ -12,7 +12,7 @@ import torch
 from mipo_nb import information, objectives, statistics
 from mipo_nb.lab.notebooks import collection
 from mipo_nb.paper import diversity, win_rates
-from mipo_nb.studies import blind, dialogues, dose, rounds, steering
+from mipo_nb.studies import blind, dialogues, dose, rounds, steering, without_labels
 from mipo_nb.verifiable import answers, decomposition, grading
 
 DISPLAYED = re.compile(r'(?:<a id="(eq-[a-z-]+)"></a>\s*)?\$\$.+?\$\$', re.DOTALL)
@@ -557,6 +557,17 @@ def test_what_seeds_and_questions_add_to_the_error_by_counting():
     assert np.var(means) == pytest.approx(variance)
     # The estimates that the notebook puts in for the three are unbiased: see the tests of `statistics.components`.
     assert statistics.components(np.tile(questions, (3, 1)))[0] == pytest.approx(questions.var(ddof=1))
+
+
+@equation("eq-link")
+def test_the_shift_of_a_link_is_the_change_of_its_log_odds():
+    """By probabilities of a right and a broken text, before and after; what makes both likelier alike cancels."""
+    rng = np.random.default_rng(0)
+    right, broken = rng.uniform(0.01, 0.4, size=(2, 2, 5))  # before and after, five problems
+    value = lambda k, louder=1.0: {"links": {"form": np.log(louder * right[k]) - np.log(louder * broken[k])}}  # noqa: E731
+    by_hand = np.log((right[1] / broken[1]) / (right[0] / broken[0]))
+    assert without_labels.gains(value(0), [value(1)], "form")[0] == pytest.approx(by_hand)
+    assert without_labels.gains(value(0), [value(1, louder=2.0)], "form")[0] == pytest.approx(by_hand)
 
 
 @equation("eq-chain")

@@ -213,11 +213,12 @@ top_one = checking.numbers(
     ((_scores,), 2.5 / 4, "a tie of two shares the credit"),
 )
 
-exact_p = checking.numbers(
-    "Notebook 13, exercise 1: `function(gained, lost)` is the two-sided p-value of McNemar's exact test.",
-    ((5, 1), 14 / 64, "one or none of six heads, and as many at the other end: 2 (1 + 6) / 64"),
-    ((0, 10), 2 / 1024, "both ends count: ten lost is as uneven as ten gained"),
-    ((4, 4), 1.0, "an even split is no evidence; a probability is never above 1"),
+no_larger = checking.numbers(
+    "Notebook 13, exercise 1: `function(value, error, margin)` says whether two one-sided tests at 5% exclude the margin.",
+    ((1.0, 2.0, 5.0), 1, "1 + 1.645 x 2 = 4.3 is below 5, and so is the other side"),
+    ((-2.0, 2.0, 5.0), 0, "both sides count: -2 - 1.645 x 2 is below -5"),
+    ((0.0, 3.0, 5.0), 1, "each side has 5%, so 1.645 errors and not 1.96"),
+    ((6.0, 0.5, 5.0), 0, "a change that is surely larger is not within the margin"),
 )
 best_per_character = checking.numbers(
     "Notebook 13, exercise 2: `function(scores, options)` is the index of the highest log-probability per character.",

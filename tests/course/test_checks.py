@@ -18,7 +18,7 @@ from scipy import stats
 from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.special import logit, logsumexp
-from scipy.stats import binom, binomtest
+from scipy.stats import binom
 
 from mipo_nb import pairs
 from mipo_nb.base.files import project_root
@@ -50,11 +50,6 @@ def other(rows, i, *, own_prompt_first=True, last=False):
     found = [j for j, r in enumerate(rows) if r["user_id"] != rows[i]["user_id"]]
     same = [j for j in found if rows[j]["prompt"] == rows[i]["prompt"]]
     return ((own_prompt_first and same) or found)[-1 if last else 0]
-
-
-def two_sided(gained, lost):
-    n = gained + lost
-    return min(1.0, 2 * sum(math.comb(n, k) for k in range(min(gained, lost) + 1)) / 2**n)
 
 
 def dealt(claims, turn=None):
@@ -187,7 +182,10 @@ RIGHT = {
         lambda t, s, m: math.ceil(t / (s - m) - 1e-9),
         lambda t, s, m: next(n for n in range(9999) if t + n * m <= n * s + 1e-9),
     ],
-    "exact_p": [two_sided, lambda g, n: binomtest(g, g + n).pvalue],
+    "no_larger": [
+        lambda v, e, m: abs(v) + 1.645 * e < m,
+        lambda v, e, m: min(stats.norm.cdf((m - v) / e), stats.norm.cdf((v + m) / e)) > 0.95,
+    ],
     "best_per_character": [
         lambda s, o: int(np.argmax([a / len(b) for a, b in zip(s, o, strict=True)])),
         lambda s, o: max(range(len(o)), key=lambda k: s[k] / len(o[k])),
@@ -603,13 +601,13 @@ WRONG = {
         "one too many": lambda t, s, m: t // (s - m) + 1,
         "swapped sign": lambda t, s, m: math.ceil(t / (m - s)),
     },
-    "exact_p": {
-        "one-sided": lambda g, n: two_sided(g, n) / 2,
-        "above one": lambda g, n: 2 * sum(math.comb(g + n, k) for k in range(min(g, n) + 1)) / 2 ** (g + n),
-        "the upper end only": lambda g, n: sum(math.comb(g + n, k) for k in range(g, g + n + 1)) / 2 ** (g + n),
-        "this split only": lambda g, n: 2 * math.comb(g + n, g) / 2 ** (g + n),
-        "chi-squared": lambda g, n: math.erfc(abs(g - n) / math.sqrt(2 * (g + n))),
-        "nothing": lambda g, n: None,
+    "no_larger": {
+        "two-sided": lambda v, e, m: abs(v) + 1.96 * e < m,
+        "above only": lambda v, e, m: v + 1.645 * e < m,
+        "holds zero": lambda v, e, m: abs(v) < 1.645 * e,
+        "the value alone": lambda v, e, m: abs(v) < m,
+        "the inner end": lambda v, e, m: abs(v) - 1.645 * e < m,
+        "nothing": lambda v, e, m: None,
     },
     "best_per_character": {
         "the plain sum": lambda s, o: int(np.argmax(s)),
