@@ -1,4 +1,4 @@
-"""GRPO (Shao et al. 2024, arXiv 2402.03300) through TRL, with the trainer of `shared_prefix`.
+"""GRPO (Shao et al. 2024, arXiv 2402.03300) through TRL, with the trainer of `engine.trainers`.
 
 In each step some problems are answered several times, each response is rewarded, and what earned more than the others of
 its group becomes likelier. The responses of a group share their problem: it is read once, for writing and for learning.
@@ -22,8 +22,9 @@ def train(
     `rewards.REWARDS`; `accumulate` such batches make one update; `beta`, here 0 unless given, weighs the KL divergence
     from the untrained model. Every `watch` steps the `held_out` problems are answered once each; the share of right
     answers is `eval_rewards/accuracy/mean` in the log, that of the step's own responses `rewards/accuracy/mean`. Neither
-    affects the training. Adapter, optimizer and schedule are as in `training.train`. Raises `UserError` as
-    `training.Recipe` does, for an unknown reward, or batches that are no whole number of groups.
+    affects the training. Adapter, optimizer and schedule are as in `training.train`: `warmup` is a share of the steps, none
+    where there are 20 or fewer, and `final_rate` 1 keeps the rate. Raises `UserError` as `training.Recipe` does, for an
+    unknown reward, or batches that are no whole number of groups.
     """
     recipe = training.Recipe(**{"beta": 0.0, **numbers})
     require_known("reward", reward, rewards.REWARDS)

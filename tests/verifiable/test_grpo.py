@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, get_scheduler
 from trl import GRPOTrainer
 
 from mipo_nb import prompts, training
@@ -92,6 +92,7 @@ def test_it_learns_watches_goes_on_from_its_checkpoint_and_starts_as_dpo_does(
     assert [entry["step"] for entry in whole["held_out"]] == [0, 2, 4]
     assert all(0 <= entry["eval_rewards/accuracy/mean"] <= 1 for entry in whole["held_out"])
     assert log[0]["kl"] == pytest.approx(0, abs=1e-3) and log[-1]["kl"] > 1e-3
+    assert log[0]["learning_rate"] == NUMBERS["learning_rate"] > log[1]["learning_rate"]  # no step is lost to a warm-up
     assert log[-1]["rewards/reward/mean"] > log[0]["rewards/reward/mean"]
     assert "accuracy" in " ".join(log[0])
 
@@ -117,10 +118,26 @@ def test_it_learns_watches_goes_on_from_its_checkpoint_and_starts_as_dpo_does(
     assert dpo["initial_adapter"] == whole["initial_adapter"]
 
 
+@pytest.mark.parametrize(("warmup", "final_rate", "full"), [(0.0, 1.0, 40), (0.25, 1.0, 34.5), (0.0, 0.0, 20.5)])
+def test_warmup_and_final_rate_are_numbers_of_a_training(tmp_path, warmup, final_rate, full):
+    """Rates of the schedule that transformers makes of them, over 40 steps, as shares of the highest."""
+    recipe = training.Recipe(learning_rate=1e-3, warmup=warmup, final_rate=final_rate, device="cpu", dtype="float32")
+    given = grpo._arguments(tmp_path, recipe, 40, 4, 10, 0, 0)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    options = {"num_warmup_steps": given.get_warmup_steps(40), "num_training_steps": 40}
+    schedule = get_scheduler(given.lr_scheduler_type, optimizer, scheduler_specific_kwargs=given.lr_scheduler_kwargs, **options)  # fmt: skip
+    rates = []
+    for _ in range(40):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert sum(rates) == pytest.approx(full) and given.max_steps == 40
+
+
 @pytest.mark.model
 def test_where_nothing_is_ever_right_nothing_is_learned(rows, asked, tmp_path):
     """Ten tokens leave no room for a number after ####: every group is silent, and the gradient is zero."""
-    log = grpo.train(NAME, rows, asked, reward="strict", folder=tmp_path, **{**NUMBERS, "steps": 2})["log"]
+    log = grpo.train(NAME, rows, asked, reward="published", folder=tmp_path, **{**NUMBERS, "steps": 2})["log"]
     assert [entry["frac_reward_zero_std"] for entry in log] == [1, 1]
     assert [entry["grad_norm"] for entry in log] == [0, 0]
 

@@ -23,41 +23,69 @@ def responses(texts, numbers=None, model=None, tokenizer=None):
 
 
 @pytest.mark.parametrize(
-    "text, lenient, strictly",
+    "text, lenient, paid",
     [
         ("3 + 4 = 7. The answer is 7.", 1, 0),
         ("3 + 4 = 7\n#### 7", 1, 1),
         ("#### 7.", 1, 1),
         ("####7 apples", 1, 1),
         ("#### 7.0", 1, 1),
+        ("####\n7", 1, 1),
+        ("####: 7", 1, 1),
         ("3 + 4 = 8\n#### 8", 0, 0),
         ("#### 8, no, the answer is 7", 0, 0),
+        ("#### $7, because 3 + 4 = 7", 1, 0),
+        ("#### **7**", 1, 0),
+        ("#### -7", 0, 1),
+        ("#### 7,000", 0, 1),
         ("seven", 1, 0),
         ("####", 0, 0),
         ("", 0, 0),
-        ("#### .", 0, 0),
-        ("####/3", 0, 0),
-        ("#### ...", 0, 0),
-        ("#### 7/", 1, 1),
-        ("#### 7/0", 0, 1),
-        ("#### 7.0.1", 0, 1),
-        ("####\n7", 1, 0),
-        ("#### $7, because 3 + 4 = 7", 1, 1),
     ],
 )
-def test_right_answers_with_and_without_the_mark(text, lenient, strictly):
-    assert rewards.strict(responses([text])) == [strictly]
-    if not any(odd in text for odd in ("no, the", "/", "7.0.1")):  # how those are read is tested with `answers`
-        assert rewards.verifiable(responses([text])) == [lenient]
+def test_right_answers_by_a_lenient_reader_and_by_the_published_reward(text, lenient, paid):
+    assert rewards.published(responses([text])) == [paid]
+    assert rewards.verifiable(responses([text])) == [lenient]
+
+
+@pytest.mark.parametrize(
+    "text, paid, counted",
+    [
+        ("#### 18", 18, 18),
+        ("#### $18", None, 18),
+        ("#### **18**", None, 18),
+        ("#### The answer is 18.", None, 18),
+        ("#### 1,234", 1, 1),
+        ("#### -5", 5, 5),
+        ("####- 5", 5, 5),
+        ("#### .5", 0.5, 5),
+        ("#### 2.50", 2.5, 2.5),
+        ("#### x\n#### 4", 4, None),
+        ("#### 3\n#### 4", 3, 3),
+        ("The answer is 18.", None, None),
+        ("", None, None),
+    ],
+)
+def test_what_the_published_training_reads_and_what_its_test_reads(text, paid, counted):
+    assert (rewards.paid_number(text), rewards.counted_number(text)) == (paid, counted)
+
+
+def test_a_key_with_a_comma_is_read_as_its_first_digits():
+    row = {"question": "How many?", "answer": "1,234", "task": "gsm8k", "letters": [], "options": [], "solution": ""}
+    some = rewards.Responses(None, None, [row] * 3, [[]] * 3, ["#### 1234", "#### 1,999", "#### 1"])
+    assert rewards.published(some) == [0, 1, 1]
 
 
 @pytest.mark.model
-def test_the_rating_is_the_mean_over_the_digits(model_and_tokenizer):
+@pytest.mark.parametrize("key", [False, True])
+def test_the_rating_is_the_mean_over_the_digits(model_and_tokenizer, key):
     model, tokenizer = model_and_tokenizer
     some = responses(["3 + 4 = 7. The answer is 7.", "I like trains."], None, model, tokenizer)
-    rated = rewards.self_judged(some)
+    rated = rewards.REWARDS["self-judged, with the key" if key else "self-judged"](some)
     for row, text, rating in zip(some.rows, some.texts, rated, strict=True):
-        asked = rewards._RATE.format(problem=row["question"], response=text)
+        shown = rewards._KEY.format(solution="The answer is 7.") if key else ""
+        asked = rewards._RATE.format(problem=row["question"], key=shown, response=text)
+        assert asked.count("The answer is 7.") == key + text.count("The answer is 7.")
         ids = prompts.prompt_ids(tokenizer, [{"role": "user", "content": asked}])
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
