@@ -3,6 +3,7 @@
 import numpy as np
 
 from mipo_nb.course import checking
+from mipo_nb.verifiable import rewards
 
 _game = np.array([[0.0, 3.0, 0.0], [-1.0, 0.0, 1.0], [0.0, 0.0, 2.0]])
 sami_of = checking.numbers(
@@ -23,24 +24,41 @@ mio_of = checking.numbers(
     ((10.0, 10.0, 0.5), np.logaddexp(0, -5) + np.logaddexp(0, 5), "each side is classified by itself, and beta counts"),
 )
 
+updates_of = checking.numbers(
+    "Notebook 21, exercise 1: `function(prompts, passes, before, minibatch, epochs)` is how often the weights are updated.",
+    ((1400, 1, 8, 4, 2), 700, "175 lots of 8 responses; each goes twice through the model, in two minibatches"),
+    ((100, 3, 32, 16, 1), 18, "in each pass the prompts that fill no whole lot are left out"),
+    ((7473, 15, 256, 64, 1), 1740, "29 whole lots a pass"),
+)
 advantage_of = checking.numbers(
-    "Notebook 21, exercise 1: `function(rewards, i)` is the advantage of response i in its group.",
+    "Notebook 21, exercise 2: `function(rewards, i)` is the advantage of response i in its group.",
     (([1.0, 0.0, 0.0, 0.0], 0), 1.5, "subtract the group's mean, divide by its standard deviation over n - 1"),
     (([1.0, 0.0, 0.0, 0.0], 2), -0.5, "what earned less than the others has a negative advantage"),
     (([10.0, 20.0, 60.0], 1), -0.37796447, "the group may have any size, and rewards any unit"),
 )
+
+
+def unpaid(function):
+    """Notebook 21, exercise 3: `function(answer)` is a text that the published training does not pay and its test counts."""
+    problem = None
+    for answer in (7, 18, 120):
+        text, problem = checking.tried(function, answer)
+        if problem is None and not isinstance(text, str):
+            problem = f"a text is wanted, you give {type(text).__name__}."
+        elif problem is None and rewards.paid_number(text) == answer:
+            problem = f"training reads {answer} in {text!r}, and pays."
+        elif problem is None and rewards.counted_number(text) != answer:
+            problem = f"the test reads {rewards.counted_number(text)} in {text!r}, not {answer}."
+        if problem:
+            break
+    checking.verdict(problem)
+
+
 speaks = checking.numbers(
-    "Notebook 21, exercise 2: `function(p, group)` is the probability that a group is not silent.",
+    "Notebook 21, exercise 4: `function(p, group)` is the probability that a group is not silent.",
     ((0.5, 2), 0.5, "two coins differ half of the time"),
     ((0.1, 8), 1 - 0.1**8 - 0.9**8, "silent is: all right, or all wrong"),
     ((0.0, 8), 0.0, "where nothing is ever right every group is silent"),
-)
-pass_at = checking.numbers(
-    "Notebook 21, exercise 3: `function(n, c, k)` is the probability that one of k draws is right.",
-    ((10, 3, 1), 0.3, "one draw is right with the share of right ones"),
-    ((5, 2, 2), 0.7, "drawn without putting back: count the draws without a right one"),
-    ((4, 1, 4), 1.0, "who draws all finds it"),
-    ((6, 0, 3), 0.0, "where nothing is right nothing is found"),
 )
 
 _told, _untold = np.array([0.2, 0.5, 0.3]), np.array([0.1, 0.5, 0.4])

@@ -196,10 +196,11 @@ RIGHT = {
         lambda r, i: float((pd.Series(r)[i] - pd.Series(r).mean()) / pd.Series(r).std()),
     ],
     "speaks": [lambda p, g: 1 - p**g - (1 - p) ** g, lambda p, g: 1 - binom.pmf([0, g], g, p).sum()],
-    "pass_at": [
-        lambda n, c, k: 1 - math.comb(n - c, k) / math.comb(n, k),
-        lambda n, c, k: np.mean([any(d < c for d in draw) for draw in itertools.combinations(range(n), k)]),
+    "updates_of": [
+        lambda p, passes, lot, mini, epochs: p // lot * passes * (lot // mini) * epochs,
+        lambda p, passes, lot, mini, epochs: (p - p % lot) * passes * epochs / mini,
     ],
+    "unpaid": [lambda a: f"#### ${a}", lambda a: f"Thus #### **{a}** eggs", lambda a: f"#### It is {a}."],
     "sami_of": [
         lambda m: ((logsumexp(m, axis=0) + logsumexp(m, axis=1)) / 2 - np.diag(m)).mean(),
         lambda m: sami_loss(torch.tensor(m)).item(),
@@ -639,11 +640,21 @@ WRONG = {
         "pairs": lambda p, g: 2 * p * (1 - p),
         "one right": lambda p, g: g * p * (1 - p) ** (g - 1),
     },
-    "pass_at": {
-        "put back": lambda n, c, k: 1 - (1 - c / n) ** k,
-        "all right": lambda n, c, k: math.comb(c, k) / math.comb(n, k),
-        "one draw": lambda n, c, k: c / n,
-        "none": lambda n, c, k: math.comb(n - c, k) / math.comb(n, k),
+    "updates_of": {
+        "one epoch": lambda p, passes, lot, mini, epochs: p // lot * passes * (lot // mini),
+        "no minibatches": lambda p, passes, lot, mini, epochs: p // lot * passes * epochs,
+        "one pass": lambda p, passes, lot, mini, epochs: p // lot * (lot // mini) * epochs,
+        "the rest kept": lambda p, passes, lot, mini, epochs: math.ceil(p * passes * epochs / mini),
+        "responses": lambda p, passes, lot, mini, epochs: p * passes,
+    },
+    "unpaid": {
+        "paid": lambda a: f"#### {a}",
+        "paid, with a comma": lambda a: f"####: {a},",
+        "no mark": lambda a: f"The answer is {a}.",
+        "another number": lambda a: "#### $3",
+        "a number before it": lambda a: f"#### From 2 and {a}",
+        "one answer only": lambda a: "#### $7",
+        "a number": lambda a: a,
     },
     "sami_of": {
         "rows only": lambda m: (logsumexp(m, axis=1) - np.diag(m)).mean(),
