@@ -32,11 +32,6 @@ from mipo_nb.verifiable import decomposition
 # --- right answers ---
 
 
-def credit(scores):
-    best = scores.max(axis=1, keepdims=True)
-    return np.where(scores[:, 0] == best[:, 0], 1 / (scores == best).sum(axis=1), 0)
-
-
 def half_for_ties(gaps):
     return np.mean([1.0 if g > 0 else 0.5 if g == 0 else 0.0 for g in gaps])
 
@@ -138,10 +133,6 @@ RIGHT = {
     "paired_gain": [
         lambda after, before: (after - before).std(ddof=1) / np.sqrt(len(after)),
         lambda after, before: pd.Series(after - before).sem(),
-    ],
-    "top_one": [
-        lambda s: credit(s).mean(),
-        lambda s: float(np.mean([(r[0] == max(r)) / list(r).count(max(r)) for r in s])),
     ],
     "what_moves_pmi": [
         lambda: ["falls", "stays", "rises", "falls"],
@@ -460,15 +451,6 @@ WRONG = {
         "variance": lambda after, before: (after - before).var(ddof=1) / len(after),
         "not paired": lambda after, before: np.sqrt((after.var(ddof=1) + before.var(ddof=1)) / len(after)),
         "the gain": lambda after, before: (after - before).mean(),
-    },
-    "top_one": {
-        "sum for mean": lambda s: credit(s).sum(),
-        "ties win": lambda s: (s.argmax(axis=1) == 0).mean(),
-        "ties lose": lambda s: (s[:, 0] > s[:, 1:].max(axis=1)).mean(),
-        "lowest": lambda s: (s.argmin(axis=1) == 0).mean(),
-        "any column beaten": lambda s: (s[:, 0] > s[:, 1:].min(axis=1)).mean(),
-        "auc": lambda s: (s[:, :1] > s[:, 1:]).mean(),
-        "last column": lambda s: credit(s[:, ::-1]).mean(),
     },
     "what_moves_pmi": {
         "general stays": lambda: ["falls", "falls", "rises", "falls"],
@@ -989,6 +971,17 @@ def test_an_optimum_that_ignores_beta_is_not_accepted(capsys):
 # --- the notebooks' own exercises ---
 
 NOTEBOOKS = sorted((project_root() / "notebooks").glob("*.ipynb"))
+
+
+def test_every_check_serves_the_exercise_that_it_names():
+    """And one that no exercise asks for is deleted."""
+    served = {}
+    for path in NOTEBOOKS:
+        for number, source in enumerate(code_of(path, is_solution), 1):
+            [check] = set(re.findall(r"checks\.(\w+)", source))
+            served[check] = f"Notebook {path.stem[:2]}, exercise {number}:"
+    assert set(served) == set(CHECKS)
+    assert [name for name, check in CHECKS.items() if not check.__doc__.startswith(served[name])] == []
 
 
 def code_of(path, wanted):
