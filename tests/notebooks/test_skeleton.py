@@ -75,9 +75,9 @@ def test_sections_begin_with_words(name):
 
 
 def test_length_of_text_and_cells(name):
-    words = sum(len(c.source.split()) for c in prose(NOTEBOOKS[name]))
+    words = sum(len(c.source.split()) for c in prose(NOTEBOOKS[name]))  # how many at most: see `test_prose`
     lengths = sorted(len(c.source.splitlines()) for c in code(NOTEBOOKS[name]))
-    assert 900 <= words <= 3500
+    assert words >= 900
     assert lengths[len(lengths) // 2] <= 10 and lengths[-1] <= 40
 
 
