@@ -34,7 +34,7 @@ MODULES = {
     "settings": "lab.settings", "runs": "lab.runs", "steps": "lab.steps", "provenance": "lab.provenance",
     "notebooks": "lab.notebooks", "plots": "lab.plots", "costs": "lab.costs", "claims": "lab.claims",
     "tables": "lab.tables", "ledger": "lab.ledger", "badges": "lab.badges",
-    "forest": "lab.forest", "pages": "lab.pages",
+    "forest": "lab.forest", "pages": "lab.pages", "headers": "lab.headers", "colab": "lab.colab",
     # verifiable: problems with a right answer
     "answers": "verifiable.answers", "stories": "verifiable.stories", "problems": "verifiable.problems",
     "reasoning": "verifiable.grading", "decomposition": "verifiable.decomposition", "corruptions": "verifiable.corruptions", "rewards": "verifiable.rewards",

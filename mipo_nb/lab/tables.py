@@ -1,4 +1,4 @@
-"""RESULTS.md, the ledger, and the tables of README and docs, written from what the committed notebooks recorded."""
+"""RESULTS.md, the ledger, the tables of README and docs, and what notebooks open with, from what they recorded."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ import re
 
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import project_root, write_atomically
-from mipo_nb.lab import claims, forest, pages
+from mipo_nb.lab import claims, colab, forest, headers, pages
 from mipo_nb.lab.notebooks import collection
 from mipo_nb.lab.plots import markdown_table
 
@@ -32,10 +32,10 @@ Modules of the package that have changed since a run are named with it: the next
 
 
 def write(*, check=False):
-    """Bring RESULTS.md with its figure, results/recorded.csv, README.md and pages of docs/ up to date. Returns the names of
-    those that were not; `check` writes nothing. Raises `UserError` for a file that lacks one of the markers between which
-    its tables stand, and as `badges.recorded` does."""
-    notebooks, root, stale = collection(), project_root(), []
+    """Bring RESULTS.md with its figure, results/recorded.csv, README.md, pages of docs/, the first cells of notebooks and
+    their copies for Colab up to date. Returns the names of those that were not; `check` writes nothing. Raises `UserError`
+    for a file that lacks one of the markers between which its tables stand, and as `badges.recorded` does."""
+    notebooks, root, stale, urls = collection(), project_root(), [], colab.addresses()
     records = {name: notebook.results for name, notebook in notebooks.items()}
     read, told = claims.read(), claims.texts()
     texts = {
@@ -44,8 +44,12 @@ def write(*, check=False):
         "docs/results.svg": forest.svg(pages.effects(read, records)),
         "results/recorded.csv": _recorded(records),
     }
+    address = urls.get("Repository", "")
+    for notebook in notebooks.values():
+        texts |= _with_header(notebook, headers.header(notebook, notebooks, address))
+    texts |= colab.copies(notebooks, address)
     marked = {
-        "README.md": {"results": _glance},
+        "README.md": {"badges": lambda _: colab.badges(urls), "results": _glance},
         "docs/running.md": {"notebooks": _notebook_table, "bench": _bench},
         "docs/instructor.md": {"parts": _parts},
     }
@@ -62,6 +66,16 @@ def write(*, check=False):
     return stale
 
 
+def _with_header(notebook, header):
+    """{file: its text} of a notebook that is to open with `header`; nothing where it does so already."""
+    import nbformat
+
+    if notebook.content.cells[0].source == header:
+        return {}
+    notebook.content.cells[0].source = header
+    return {f"notebooks/{notebook.path.name}": nbformat.writes(notebook.content) + "\n"}
+
+
 def _between(text, marker, content, name):
     """`text` of the file `name`, with `content` in place of what stands between the two markers."""
     pattern = re.compile(rf"(<!-- {marker}: .*? -->\n).*?(<!-- end {marker} -->)", re.DOTALL)
@@ -73,29 +87,15 @@ def _between(text, marker, content, name):
 def overview():
     """A dictionary per notebook: `name`, `main`, `needs`, `claim`; `minutes`, `memory` as text ("" if not measured)."""
     fields = ("name", "main", "needs", "claim")
-    return [{name: getattr(n, name) for name in fields} | _measured(n) for n in collection().values()]
-
-
-def _measured(notebook):
-    """{"minutes", "memory"} as text: the notebook run alone, and its peak, steps of earlier notebooks included."""
-    if not (manifest := notebook.stamp.get("manifest")):
-        return {"minutes": "", "memory": ""}
-    peak = max(manifest["peak_memory"], *(step["peak_memory"] or 0 for step in manifest["steps"]), 0)
-    return {"minutes": f"{_seconds_alone(manifest) / 60:.0f}", "memory": f"{peak / 1e9:.1f} GB"}
+    return [{name: getattr(n, name) for name in fields} | headers.measured(n) for n in collection().values()]
 
 
 def _notebook_table(notebooks):
     rows = []
     for name, notebook in notebooks.items():
         first = {"notebook": f"[{name}](../notebooks/{name}.ipynb)", "`make run`": "yes" if notebook.main else ""}
-        rows.append({**first, **_measured(notebook), "what it shows": notebook.claim})
+        rows.append({**first, **headers.measured(notebook), "what it shows": notebook.claim})
     return markdown_table(rows)
-
-
-def _seconds_alone(manifest):
-    """Seconds that the notebook takes without the steps of earlier ones; a step that it asks for twice counts once."""
-    first = {step["key"]: step for step in reversed(manifest["steps"])}
-    return manifest["seconds"] + sum(step["seconds"] for step in first.values() if step["found"])
 
 
 def _parts(notebooks):
@@ -105,7 +105,7 @@ def _parts(notebooks):
         if manifest := notebook.stamp.get("manifest"):
             longest = sorted(manifest["steps"], key=lambda step: -step["seconds"])[:4]
             parts = ", ".join(f"{step['name']} {step['seconds'] / 60:.1f}" for step in longest if step["seconds"] >= 20)
-            rows.append({"notebook": name, "minutes": f"{_seconds_alone(manifest) / 60:.1f}", "of which": parts})
+            rows.append({"notebook": name, "minutes": f"{headers.seconds_alone(manifest) / 60:.1f}", "of which": parts})
     return markdown_table(rows)
 
 
