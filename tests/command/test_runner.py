@@ -205,6 +205,22 @@ def test_the_report_has_results_errors_and_pages(finished):
     assert len(linked) == 5 and all((out / "smoke" / file).exists() for file in linked)
 
 
+def test_a_report_opens_with_what_was_found_and_its_figure(tmp_path):
+    name = "03_from_dpo_to_pmi"
+    notebook, folder = collection()[name], tmp_path / "laptop" / name
+    folder.mkdir(parents=True)
+    nbformat.write(notebook.content, folder / f"{name}.ipynb")
+    (folder / "results.json").write_text(json.dumps(notebook.results))
+    states.keep(folder, "key", 61)
+    text = report.write(tmp_path, "laptop").read_text(encoding="utf-8")
+    parts = ["<li>Gradient descent reached", 'alt="Probabilities of Ana', "1.0 minutes. Finished.", "<table>"]
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places) and text.count("<img ") == 1
+    assert f"Results: {len(notebook.results)}<" in text and text.count("<tr>") == len(notebook.results)
+    linked = [link for link in re.findall('href="([^"]+)"', text) if "://" not in link]
+    assert len(linked) == 2 and all((tmp_path / "laptop" / link).exists() for link in linked)
+
+
 def test_a_report_needs_a_run(tmp_path):
     with pytest.raises(UserError, match="No notebook has run in .*mipo-nb run --profile smoke"):
         report.write(tmp_path, "smoke")
