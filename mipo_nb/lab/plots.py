@@ -1,5 +1,6 @@
 """The figures: one style, and one way to show a figure, which keeps its picture, its table and its words."""
 
+import base64
 import csv
 import io
 
@@ -33,27 +34,64 @@ def figure(columns=1, rows=1, *, width=None, height=3.4):
     return plt.subplots(rows, columns, figsize=(width, height * rows), layout="constrained")
 
 
-def show(run, name, fig, *, alt, table):
+def show(run, name, fig, *, alt, table, instead=None):
     """Display a figure with alt text, and keep it as NAME.png beside NAME.csv, the table it is drawn from.
 
     `table` is a `pandas.DataFrame` or a list of dictionaries. `alt` says what is seen, not what the figure is called;
-    raises `ValueError` where it has fewer than eight words.
+    raises `ValueError` where it has fewer than eight words. `instead` is a widget that is shown where a kernel runs.
     """
-    import matplotlib.pyplot as plt
     from IPython.display import Image, display
 
     if len(alt.split()) < 8:
         raise ValueError("alt= must say in a sentence what is seen in the figure.")
-    folder, picture, text = run.folder / "figures", io.BytesIO(), io.StringIO(newline="")
-    fig.savefig(picture, format="png", metadata={"Software": None})  # without a date
-    write_atomically(folder / f"{name}.png", picture.getvalue())
-    plt.close(fig)
+    folder, picture, text = run.folder / "figures", _png(fig), io.StringIO(newline="")
+    write_atomically(folder / f"{name}.png", picture)
     rows = table.to_dict("records") if hasattr(table, "to_dict") else list(table)
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
     write_atomically(folder / f"{name}.csv", text.getvalue())
-    display(Image(data=picture.getvalue(), format="png", alt=alt))
+    if instead:
+        live(instead, {"image/png": base64.b64encode(picture).decode()}, {"image/png": {"alt": alt}})
+    else:
+        display(Image(data=picture, format="png", alt=alt))
+
+
+def _png(fig):
+    """The bytes of a figure as PNG; the figure is closed."""
+    import matplotlib.pyplot as plt
+
+    picture = io.BytesIO()
+    fig.savefig(picture, format="png", metadata={"Software": None})  # without a date
+    plt.close(fig)
+    return picture.getvalue()
+
+
+def live(widget, still, metadata=None):
+    """Display a widget. Where none can run (a web page, a code host) `still`, {MIME type: data}, stands in its place."""
+    from IPython.display import display
+
+    bundle = widget._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    display({**data, **still}, metadata=metadata, raw=True)
+
+
+def slider(draw, options, label):
+    """A widget: a slider over `options`, {text: value}, above what `draw(value)` gives, HTML or a figure."""
+    import ipywidgets
+
+    def drawn(value):
+        made = draw(value)
+        return (
+            made
+            if isinstance(made, str)
+            else f'<img src="data:image/png;base64,{base64.b64encode(_png(made)).decode()}">'
+        )
+
+    chosen = ipywidgets.SelectionSlider(options=list(options.items()), description=label)
+    page = ipywidgets.HTML(drawn(chosen.value))
+    chosen.observe(lambda change: setattr(page, "value", drawn(change["new"])), "value")
+    return ipywidgets.VBox([chosen, page])
 
 
 def intervals(ax, labels, estimates, *, reference=None, colours=None, dots=None):
@@ -98,7 +136,6 @@ def markdown_table(rows, columns=None):
 def comparison_widget(prompts, contexts, compare):
     """Two menus and a page: `compare(prompt, context)` gives the HTML to show for the choice. Displays itself."""
     import ipywidgets
-    from IPython.display import display
 
     layout = ipywidgets.Layout(width="95%")
     person = ipywidgets.Dropdown(options=contexts, description="user", layout=layout)
@@ -111,4 +148,5 @@ def comparison_widget(prompts, contexts, compare):
         page.value = compare(prompt.value, person.value)
 
     button.on_click(answer)
-    display(ipywidgets.VBox([person, prompt, button, page]))
+    note = "<p>In JupyterLab, with a running kernel, two menus and a button stand here: choose a user and a prompt.</p>"
+    live(ipywidgets.VBox([person, prompt, button, page]), {"text/html": note})
