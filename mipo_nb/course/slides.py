@@ -98,8 +98,11 @@ def mathml(formula, *, block=False):
     """A formula in LaTeX as MathML, which browsers draw without a script."""
     from docutils.utils.math import latex2mathml
 
-    formula = re.sub(r"\\[bB]ig([(\[])", r"\\left\1", formula)  # which docutils knows, and not \big and \Big
-    return latex2mathml.tex2mathml(re.sub(r"\\[bB]ig([)\]])", r"\\right\1", formula), as_block=block)
+    # docutils knows \left, \right and \ldots, not \big, \Big and \dots; and it sets "log N" without the space.
+    formula = re.sub(r"\\[bB]ig([(\[])", r"\\left\1", formula)
+    formula = re.sub(r"\\[bB]ig([)\]])", r"\\right\1", formula).replace(r"\dots", r"\ldots")
+    made = latex2mathml.tex2mathml(formula, as_block=block)
+    return made.replace("<mo>&ApplyFunction;</mo>", '<mspace width="0.17em"/>')
 
 
 def reveal_folder():

@@ -153,6 +153,9 @@ def test_nbgrader_releases_and_marks_a_class(tmp_path, course):
     environment = {k: v for k, v in os.environ.items() if k != "MIPO_NB_STRICT"}
     environment |= {f"JUPYTER_{k}_DIR": str(tmp_path / k.lower()) for k in ("CONFIG", "DATA", "RUNTIME")}
     environment |= {"JUPYTER_PATH": str(tmp_path / "jupyter"), "IPYTHONDIR": str(tmp_path / "ipython")}
+    environment["PATH"] = (
+        f"{NBGRADER.parent}{os.pathsep}{os.environ['PATH']}"  # it calls its neighbour, alembic, by name
+    )
 
     def nbgrader(*words):
         done = subprocess.run([NBGRADER, *words], cwd=folder, env=environment, capture_output=True, text=True)
@@ -239,6 +242,16 @@ def test_the_deck_is_made_of_marked_cells():
     for name in QUIZ:  # each begins with its title and ends with its questions
         own = [cell for cell in deck.cells if cell.id.startswith(f"{name[:2]}-")]
         assert own[0].source.startswith(f"# {name[:2]} · ") and own[-1].source.startswith("### Five questions")
+
+
+def test_every_formula_of_the_notebooks_is_drawn():
+    """On slides and on the site, which share this; the converter knows a part of LaTeX."""
+    cells = [cell for notebook in collection().values() for cell in notebook.content.cells]
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    found = [match for text in texts for match in slides._FORMULA.findall(text) if "\\" in "".join(match)]
+    assert len(found) > 100
+    for block, inline in found:
+        assert slides.mathml(block or inline, block=bool(block)).startswith("<math")
 
 
 def test_slides_load_nothing_from_elsewhere(tmp_path):
