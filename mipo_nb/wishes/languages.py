@@ -12,12 +12,15 @@ LANGUAGES = {"es": "Spanish", "fr": "French", "de": "German", "it": "Italian", "
 _OURS = ("en", *LANGUAGES)
 # Close to one of ours; a text is theirs when it is by far more likely so, for on three words they often win by chance.
 _NEIGHBOURS = ("ca", "gl", "oc", "ro", "la", "nl", "sv", "da")
-_BY_FAR = 13.0  # nats
+_BY_FAR = 13.0  # nats, for texts of more than six words
+_BY_FAR_A_WORD = 2.0  # nats, for shorter ones
 _USUAL = 3.0  # nats: users here are answered in English unless they wish otherwise
 _MOST = 2 / 3  # of the words
 _LEAST = 2  # words, below which no language is told
 _DIFFERENT = 6  # words, or half of them: the same few over and over are no language
 _TOGETHER = 4  # words; shorter sentences are judged with the next
+_NO_LANGUAGE = re.compile(r"```.*?(?:```|\Z)|\b(?:https?://|www\.)\S+|\S+@\S+", re.DOTALL)  # code, addresses
+_NAME = re.compile(r"(?<=[\w,;]\s)[A-ZÀ-Þ][a-zß-ÿ]+")  # inside a sentence: São Paulo has no words of grammar
 
 
 @cache
@@ -33,7 +36,8 @@ def language_of(text):
     """The language of a text as "en", "es", "fr", "de", "it" or "pt", else ""; a guess for few words."""
     scores = _scores(text)
     likeliest = max(_OURS, key=scores.get)
-    if max(scores[language] for language in _NEIGHBOURS) - scores[likeliest] >= _BY_FAR:
+    by_far = min(_BY_FAR, _BY_FAR_A_WORD * len(_tokens(text)))
+    if max(scores[language] for language in _NEIGHBOURS) - scores[likeliest] >= by_far:
         return ""
     # An English text may name a crème brûlée.
     return "en" if _grammar(text, "en", but=likeliest) > _grammar(text, likeliest, but="en") else likeliest
@@ -49,8 +53,9 @@ def main_language(text):
     """The language of two thirds of a text's words, "" for none, a few words over and over, or a salad of words of grammar.
 
     A fifth of the words are none of grammar, and these alone are not by far more likely English. Few articles follow one
-    another, as they do in a list of them.
+    another, as they do in a list of them. Code and addresses of the web are in no language.
     """
+    text = _NO_LANGUAGE.sub(" ", text)
     tokens, shares = _tokens(text), {}
     for part in _parts(unmarked(text)):
         language = language_of(part)
@@ -68,7 +73,7 @@ def main_language(text):
 
 def _grammar(text, language, but):
     """How many words of a text are of a language's grammar and not of another's."""
-    return sum(token in FUNCTION_WORDS[language] - FUNCTION_WORDS[but] for token in _tokens(text))
+    return sum(token in FUNCTION_WORDS[language] - FUNCTION_WORDS[but] for token in _tokens(_NAME.sub(" ", text)))
 
 
 def _parts(text):

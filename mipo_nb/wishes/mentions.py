@@ -59,6 +59,7 @@ _NO_SAFETY = any_of(
     r"\bat (?:the )?risk of (?:sounding|repeating|being|boring|stating)\b|\b(?:throw|threw) caution to the wind\b",
     r"\b(?:no|little|what's the|any) harm (?:in|trying)\b|\bharmless\b|\bby accident\b|\bburn(?:s|ing)?\s+(?:calories|fat|off)\b|\bemergency fund\b",
     r"\b(?:a|more)\s+careful\s+(?:reader|reading|look|plan|choice|thinker|thought|consideration)\b|\bno danger\b|\bhappy accidents?\b",
+    r"\bsorry\s+(?:to hear|about|for|that)\b[^.,;:!?\n]*",  # what has happened already
 )
 
 _WARNING = any_of(

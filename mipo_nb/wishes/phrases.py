@@ -15,5 +15,6 @@ def any_word_of(listed):
 
 
 def says(phrase, but):
-    """The rule that the answer has a `phrase` after what matches `but` is taken out; both are compiled patterns."""
-    return lambda response, value: bool(phrase.search(but.sub(" ", response.answer)))
+    """The rule that the answer has a `phrase` after what matches `but` is taken out; both are compiled patterns. Phrases of
+    the wish do not count (`recital.without_phrases`)."""
+    return lambda response, value: bool(phrase.search(but.sub(" ", response.said)))

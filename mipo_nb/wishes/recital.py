@@ -1,4 +1,4 @@
-"""Telling a wish back is no answer: the sentences of a response that do so, and what is left without them.
+"""Telling a wish back is no answer: the sentences and phrases of a response that do so, and what is left without them.
 
 A sentence tells a wish back when the user wishes in it ("Ana wants to hear the science behind things", "she asked for a
 price"), or when three of its words in a row, those of grammar aside, are the wish's. "You need 200 ml of milk" and "I
@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 
 from mipo_nb.wishes.grammar import FUNCTION_WORDS, THE_USER, WISHES
-from mipo_nb.wishes.sentences import fold, sentences, words
+from mipo_nb.wishes.sentences import fold, normal, sentences, words
 
 _WOULD = r"(?:would|'d) (?:\w+ )?(?:like|love|prefer|rather|enjoy|appreciate|want|value)"
 _TO_WISH = "want|like|prefer|need|ask|wish|hope|expect|request|enjoy|love|desire|seek|demand|require|appreciate|value"
@@ -42,6 +42,9 @@ _ANSWERS = (
     r"(?:every|each|all|any|my|your|short|brief|long|whole|full) (?:\w+ )?(?:answer|reply|response)|"
     r"(?:an?|the) (?:\w+ )?(?:answer|reply|response) (?:in|with|as|that|to|of))"
 )
+_OF_ANSWERS = re.compile(
+    r"\b(?:each|every|any|all|my|your|this) (?:\w+ )?(?:repl(?:y|ies)|responses?|answers?)\b", re.IGNORECASE
+)
 _WISH = r"(?:wish|wishes|preferences?|requests?|desire|liking|fondness|requirement|expectation|interest in|need for)"
 # Between subject and verb stand an apposition and a few words, but no other subject.
 _BETWEEN = (
@@ -72,6 +75,31 @@ def answer(text, wishes=(), name=""):
     if kept != parts and set(words(fold(left))) <= _FILLERS | set(words(fold(name))):
         return ""
     return left
+
+
+def without_phrases(text, wishes):
+    """A text without sentences that speak of answers ("use music in each reply"), and without what it repeats of the wishes
+    and says nothing by: two of their words in a row that stand beside "or" or "about" ("a song or an instrument", where an
+    answer would choose; "a word about safety"), or that are promised ("help you stay safe"). Other words in a row may well
+    be an answer: "play a musical instrument".
+    """
+    phrases = _phrases(tuple(wishes))
+    left = "".join(_break(part) if _OF_ANSWERS.search(part) else part for part in sentences(text))
+    return phrases.sub(" ", left) if phrases else left
+
+
+@lru_cache(maxsize=1024)
+def _phrases(wishes):
+    """The pattern of the phrases of `without_phrases`, None where there are none."""
+    found = set()
+    for wish in wishes:
+        told = words(normal(wish).lower())
+        content = [i for i, word in enumerate(told) if word not in FUNCTION_WORDS["en"]]
+        for first, last in zip(content, content[1:], strict=False):
+            phrase = r"\W+".join(map(re.escape, told[first : last + 1]))
+            loose = {"or", "about"} & {*told[first:last]}
+            found.add(phrase if loose else rf"help(?:s|ing)? (?:(?:you|me|us|them|to) )*{phrase}")
+    return re.compile(rf"\b(?:{'|'.join(sorted(found))})\b", re.IGNORECASE) if found else None
 
 
 def wishes_in(context, texts):

@@ -30,7 +30,18 @@ class Response:
         return left if words(left) and not refuses(self.text) else ""
 
     @cached_property
+    def said(self):
+        """The answer without phrases of the wishes that say nothing; rules by words look here."""
+        return recital.without_phrases(self.answer, self.wishes)
+
+    @cached_property
     def language(self):
-        """The main language of the answer, the user's name aside, as `languages.main_language` gives it."""
+        """The main language of the answer, the user's name aside, as `languages.main_language` gives it; "" where the
+        answer is the smaller part of the text and the whole is in another: a few words after a wish told back in English."""
+        found, whole = (main_language(self._without_name(text)) for text in (self.answer, self.whole))
+        most = 2 * len(words(self.answer)) >= len(words(self.whole))
+        return found if most or found == whole else ""
+
+    def _without_name(self, text):
         name = re.escape(normal(self.name))
-        return main_language(re.sub(rf"(?<!\w){name}(?!\w)", "", self.answer) if name else self.answer)
+        return re.sub(rf"(?<!\w){name}(?!\w)", "", text) if name else text

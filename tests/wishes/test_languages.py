@@ -4,6 +4,7 @@ import pytest
 
 from mipo_nb.wishes import languages
 from mipo_nb.wishes.languages import main_language
+from mipo_nb.wishes.response import Response
 
 SENTENCES = {
     "es": [
@@ -137,6 +138,7 @@ OTHERS = [
     "Ta en promenad i parken och läs en bok.",
     "Tag et varmt bad og læs en god bog.",
     "Bene dormi et ambula in horto cum amicis.",
+    "Mea morta ei.",
 ]
 SALADS = [
     "El la los y una por para con su lo",
@@ -163,6 +165,8 @@ MIXED = [
     "Le best way pour relax est un walk dans le park.",
     "Prueba el brunch del hotel. Then take a nap and read a very good book in bed.",
     "The chef made a crème brûlée and a café au lait.",
+    "Visit Buenos Aires, Santiago, Montevideo and São Paulo.",
+    "Make gazpacho, paella, tortilla and churros.",
 ]
 
 
@@ -200,6 +204,33 @@ def test_most_of_a_mixed_text_decides():
     assert main_language(" ".join([*spanish, english[0]])) == "es"
     assert main_language(" ".join([spanish[0], *english])) == "en"
     assert main_language(" ".join([*spanish, *english])) == ""
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "https://www.example.com/help/how-to-sleep-well-at-home",
+        "write.to.the.helpdesk@example.com",
+        "```\nprint('the best way to rest')\n```",
+    ],
+)
+def test_code_and_addresses_are_in_no_language(told):
+    assert main_language(f"Prueba una sopa caliente.\n{told}\nDescansa un poco.") == "es"
+    assert main_language(told) == ""
+
+
+def test_a_few_words_after_a_wish_told_back_are_no_language():
+    wish = "would like each reply in Italian"
+    told = "I would like each reply in Italian, and all of them in the form of a list."
+    assert Response(f"Dei corsi, abbacchio!\n\n{told}", "Ada", (wish,)).language == ""
+    assert (
+        Response(
+            f"{told}\n\nFai un bagno caldo, leggi un buon libro, bevi un po' d'acqua e vai a dormire presto.",
+            "Ada",
+            (wish,),
+        ).language
+        == "it"
+    )
 
 
 def test_nothing_is_told_of_a_word_or_of_none():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mipo_nb import preferences, sources
 from mipo_nb.preferences import KINDS
-from mipo_nb.wishes.recital import answer, wishes_in
+from mipo_nb.wishes.recital import answer, wishes_in, without_phrases
 
 VARIANTS = [json.loads(line) for line in (Path(__file__).parent / "variants.jsonl").read_text("utf-8").splitlines()]
 USERS = [user for split in sources.SPLITS for user in sources.own_users(split)]
@@ -78,6 +78,29 @@ def test_lines_and_paragraphs_stay():
         == "Weld slowly.\n\n\n\nWear gloves."
     )
     assert answer("  - tea\n  - soup\nShe wants tea.", (), "") == "  - tea\n  - soup"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Share a song or an instrument with me.", "Share a   with me."),
+        ("A song, or an Instrument!", "A  !"),
+        ("I help you stay safe. Stay safe!", "I  . Stay safe!"),
+        ("A word about safety: wear gloves.", "A  : wear gloves."),
+        ("Use music in each reply.\n\nSing.", "\n\nSing."),
+        ("Songs and instruments help.", "Songs and instruments help."),
+        ("Play a song. Or buy an instrument.", "Play a song. Or buy an instrument."),
+        ("Play a musical instrument.", "Play a musical instrument."),
+    ],
+)
+def test_what_is_repeated_of_a_wish_and_says_nothing(text, left):
+    wishes = (
+        "I would like a song or an instrument",
+        "A word about safety, and how to stay safe",
+        "a musical instrument",
+    )
+    assert without_phrases(text, wishes) == left
+    assert without_phrases("Play a song.", ()) == "Play a song."
 
 
 def test_sentences_of_a_context_that_say_a_wish_belong_to_it():

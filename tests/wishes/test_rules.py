@@ -72,7 +72,7 @@ def test_telling_the_wish_back_keeps_nothing_even_where_it_is_not_recognized(kin
     for user in [user for split in sources.SPLITS for user in sources.own_users(split)]:
         told += [p["text"] for p in user["preferences"] if p["kind"] == kind]
     for text in told:
-        unguarded = SimpleNamespace(answer=text, whole=text, name=NAME, language=main_language(text))
+        unguarded = SimpleNamespace(answer=text, said=text, whole=text, name=NAME, language=main_language(text))
         assert not KINDS[kind].rule(unguarded, KINDS[kind].value), text
 
 
