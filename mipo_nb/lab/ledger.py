@@ -2,7 +2,8 @@
 trainings say together.
 
 A run's folder is for one machine; a ledger is committed. A line says what was computed (`key`), from which commit and
-where, and what came out. The `evidence` profile adds the lines that are missing; every profile shows those that are there.
+where, by which `rules` for wishes, and what came out. The `evidence` profile adds the lines that are missing; every
+profile shows those that are there. Texts are not kept, so other rules cannot judge them again: `by_other_rules` says so.
 """
 
 import json
@@ -15,6 +16,7 @@ from mipo_nb.base import jsonl
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import project_root, write_atomically
 from mipo_nb.lab.provenance import git_state, library_versions
+from mipo_nb.lab.steps import NOT_NUMBERS, version_of_modules
 
 
 class Ledger:
@@ -38,11 +40,26 @@ class Ledger:
             name: v for name, v in library_versions().items() if name in ("torch", "transformers", "trl", "peft")
         }
         origin = {"commit": self._state["commit"][:12], "day": time.strftime("%Y-%m-%d"), "libraries": libraries}
+        origin["rules"] = rules()
         self.lines.append({"key": key, **origin, "value": value})
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self.lines)
         self.file.parent.mkdir(exist_ok=True)
         write_atomically(self.file, text)
         return value
+
+
+def rules():
+    """Hash of the code of the project's rules for wishes, 16 hexadecimal digits; comments and docstrings do not count, nor do
+    kinds that users add."""
+    return version_of_modules("mipo_nb.preferences", without=(*NOT_NUMBERS, "mipo_nb.wishes.own_kinds"))
+
+
+def by_other_rules(lines):
+    """A sentence that says how many of the lines were measured by other rules than today's, "" where none was. Lines from
+    before rules were named count as such."""
+    others = sum(line.get("rules") != rules() for line in lines)
+    told = "were measured by earlier rules for wishes; data/README.md says what has changed."
+    return f"{others} of {len(lines)} kept results {told}" if others else ""
 
 
 def gains(base, trainings, view):

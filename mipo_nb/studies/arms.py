@@ -10,6 +10,7 @@ import numpy as np
 
 from mipo_nb import evaluation, generation, mipo, models, pairs, prompts, scoring, sources, training
 from mipo_nb.generation import Sampling
+from mipo_nb.lab import ledger
 from mipo_nb.training import Recipe
 
 
@@ -89,10 +90,12 @@ def kept(shelf, model, tokenizer, wanted, s, split, *, step):
 
 def of_ledger(shelf, s, split):
     """`of_lines` of those lines that were measured under this run's numbers; (None, {}) for users that are not the
-    project's own."""
-    alike = {name: getattr(s, name) for name in _ALIKE}
-    lines = [line for line in shelf.lines if line["key"].items() >= alike.items()]
-    return of_lines(lines if s.data == sources.OWN else [], split)
+    project's own. Says how many of them were measured by other rules than today's."""
+    alike = {"split": split, **{name: getattr(s, name) for name in _ALIKE}}
+    lines = [line for line in shelf.lines if line["key"].items() >= alike.items()] if s.data == sources.OWN else []
+    if told := ledger.by_other_rules(lines):
+        print(told)
+    return of_lines(lines, split)
 
 
 def preferred(model, tokenizer, arm, s, *, seed, step):

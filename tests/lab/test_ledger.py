@@ -1,13 +1,14 @@
 """Kept trainings: found by their key, added only from committed code, and what several say together."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mipo_nb import statistics
+from mipo_nb import statistics, wishes
 from mipo_nb.base.errors import UserError
-from mipo_nb.lab import ledger
+from mipo_nb.lab import ledger, steps
 
 
 @pytest.fixture
@@ -25,6 +26,25 @@ def test_what_was_added_is_found_also_by_another_process(shelf, tmp_path):
     assert shelf().find({"arm": "a", "seed": 2}) is None
     [line] = (tmp_path / "results" / "trials.jsonl").read_text().splitlines()
     assert json.loads(line)["commit"] == "0123456789ab"
+
+
+def test_a_line_names_the_rules_that_measured_it(shelf, monkeypatch):
+    shelf().add({"arm": "a"}, 1)
+    lines = [*shelf().lines, {"key": {"arm": "b"}, "value": 2}]  # as from before rules were named
+    assert lines[0]["rules"] == ledger.rules() and len(ledger.rules()) == 16
+    assert ledger.by_other_rules(lines[:1]) == "" == ledger.by_other_rules([])
+    assert ledger.by_other_rules(lines).startswith("1 of 2 kept results were measured by earlier rules")
+    monkeypatch.setattr(ledger, "rules", lambda: "0" * 16)
+    assert ledger.by_other_rules(lines).startswith("2 of 2 ")
+
+
+def test_the_rules_are_the_files_of_wishes_but_for_those_that_users_add(monkeypatch):
+    read = []
+    monkeypatch.setattr(ledger, "version_of_modules", lambda *names, without: read.extend(names) or without)
+    without = ledger.rules()
+    behind = set(steps.modules_behind(*read, without=without))
+    rules = {f"mipo_nb.wishes.{file.stem}" for file in Path(wishes.__file__).parent.glob("[a-z]*.py")}
+    assert behind - {"mipo_nb.preferences"} == rules - {"mipo_nb.wishes.own_kinds"}
 
 
 @pytest.mark.parametrize("state", [None, {"commit": "0123", "dirty": True}])
