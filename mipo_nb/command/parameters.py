@@ -2,8 +2,8 @@
 
 import ast
 
-from mipo_nb.base.errors import UserError, require_known
-from mipo_nb.lab import settings
+from mipo_nb.base.errors import UserError
+from mipo_nb.lab.notebooks import require_read
 
 _OPTIONS = {"PROFILE": "--profile", "OUTPUT_DIR": "--output-dir"}  # what the command must know of a run as well
 
@@ -24,13 +24,11 @@ def _parameter(text):
 
 
 def check_parameters(notebooks, parameters, profile):
-    """Raise `UserError` for a parameter that none of the notebooks has and that is no number of the profile in capitals, or
-    that has an option of its own, and for a DRY_RUN that is neither True nor False."""
-    names = {name for book in notebooks for name in (*book.parameters, *settings.in_capitals(profile, book.name))}
-    names -= _OPTIONS.keys()
+    """Raise `UserError` for a parameter that has an option of its own or that none of the notebooks reads, see
+    `notebooks.require_read`, and for a DRY_RUN that is neither True nor False."""
     for name, value in parameters.items():
         if name in _OPTIONS:
             raise UserError(f"{name} has an option of its own; use {_OPTIONS[name]} in place of -p.")
-        require_known("parameter", name, names)
+        require_read(notebooks, [name], profile)
         if name == "DRY_RUN" and not isinstance(value, bool):
             raise UserError(f"DRY_RUN must be True or False, not {value!r}.")

@@ -7,12 +7,16 @@ import json
 from pathlib import Path
 
 import mipo_nb
-from mipo_nb.base.errors import UserError, did_you_mean
+from mipo_nb.base.errors import UserError, did_you_mean, require_known
 from mipo_nb.base.files import project_root, write_atomically
+from mipo_nb.lab import settings
 from mipo_nb.lab.provenance import code_hash
 from mipo_nb.lab.steps import NOT_NUMBERS, imported_modules
 
 _MAKE_NO_NUMBERS = (*NOT_NUMBERS, "mipo_nb.course.", "mipo_nb.command.")
+_EVERY_NOTEBOOK_HAS = ("PROFILE", "SEED", "MODEL", "OUTPUT_DIR")
+# Numbers that any run reads when it starts, or by `Settings.weights`.
+_READ_BY_ALL = {"system", "with_context", "rules_file", "four_bit", "template_options"}
 
 
 class Notebook:
@@ -58,11 +62,18 @@ class Notebook:
         while waiting:
             name = waiting.pop()
             if name not in hashes and not name.startswith(_MAKE_NO_NUMBERS):
-                file = Path(mipo_nb.__file__).parent.joinpath(*name.split(".")[1:]).with_suffix(".py")
-                text = file.read_text(encoding="utf-8")
+                text = _text_of(name)
                 hashes[name] = code_hash(text)
                 waiting += _imports(text)
         return hashes
+
+    @functools.cached_property
+    def numbers(self):
+        """Names of the profile's numbers that its run may read: what its cells and `modules` take of settings."""
+        codes = [*(cell.source for cell in self.code_cells), *map(_text_of, self.modules)]
+        found = _READ_BY_ALL.union(*map(_numbers_read, codes))
+        # A recipe has them too, but only a training that is watched, and can be reported, looks.
+        return found if "report_to" in found else found - {"evaluate_every", "patience"}
 
     @property
     def changed_since(self):
@@ -75,6 +86,11 @@ class Notebook:
         then, now = self.stamp["modules"], self.modules
         changed = sorted(name.rpartition(".")[2] for name in {**then, **now} if then.get(name) != now.get(name))
         return f"{said} {', '.join(changed)}." if changed else ""
+
+    def takes(self, name, profile):
+        """Whether a parameter, in capitals, is its own or a number of the profile that its run may read."""
+        numbers = settings.in_capitals(profile, self.name)
+        return name in self.parameters or (name in numbers and numbers[name] in self.numbers)
 
     @property
     def stamp(self):
@@ -107,6 +123,44 @@ def _imports(code):
     """Names of the modules of this package that some code imports, at its top or inside functions."""
     nodes = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ImportFrom)]
     return [name for node in nodes for name in imported_modules(node)]
+
+
+def _text_of(module):
+    file = Path(mipo_nb.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    return file.read_text(encoding="utf-8")
+
+
+@functools.cache
+def _numbers_read(code):
+    """Names that some code takes of settings: `s.name`, names listed for `getattr`, fields of a class that is made `of` them."""
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.Attribute(value=ast.Name(id="s" | "settings") | ast.Attribute(attr="settings"), attr=name):
+                found.add(name)
+            case ast.Tuple(elts=elements) | ast.List(elts=elements):
+                found |= {e.value for e in elements if isinstance(e, ast.Constant) and isinstance(e.value, str)}
+            case ast.ClassDef(body=body) if any(getattr(part, "name", "") == "of" for part in body):
+                found |= {part.target.id for part in body if isinstance(part, ast.AnnAssign)}
+    return found
+
+
+def require_read(notebooks, names, profile):
+    """Raise `UserError` for the first of `names`, parameters in capitals, that none of the notebooks has, or that names a
+    number of the profile which none of them reads: given, it would change nothing."""
+    known = {n for book in notebooks for n in (*book.parameters, *settings.in_capitals(profile, book.name))}
+    for name in names:
+        require_known("parameter", name, known)
+        if not any(book.takes(name, profile) for book in notebooks):
+            which = ", ".join(book.name for book in notebooks)
+            raise UserError(f"{name} is a number that {which} does not read, so it would change nothing; leave it out.")
+
+
+def put_by_papermill(sources):
+    """The names that papermill's cell sets, among `sources` of cells that were executed; not those that every notebook has."""
+    cells = [text for text in sources if text.startswith("# Parameters\n")]
+    assigned = [node for text in cells for node in ast.parse(text).body if isinstance(node, ast.Assign)]
+    return [target.id for node in assigned for target in node.targets if target.id not in _EVERY_NOTEBOOK_HAS]
 
 
 def _is_injected(cell):

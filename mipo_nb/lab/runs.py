@@ -21,6 +21,7 @@ from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import content_hash, locked, project_root, write_atomically
 from mipo_nb.base.progress import report_progress
 from mipo_nb.engine.process import quieten
+from mipo_nb.lab import notebooks
 from mipo_nb.lab import settings as settings_module
 from mipo_nb.lab.provenance import git_state, library_versions
 from mipo_nb.lab.steps import code_version, decode, encode, key
@@ -122,10 +123,13 @@ def start(notebook, profile="auto", *, seed=0, model=None, output_dir="runs", **
 
     A relative `output_dir` is taken from the project's root. A number of the profile can also be given as a variable of the
     notebook in capitals, N_PAIRS for `n_pairs`, as papermill puts its parameters there. The run's frame of prompts and its
-    rules for wishes hold from here on. Raises `UserError` as `settings.resolve`, `prompts.Frame` and
-    `preferences.add_kinds` do, and for a folder that cannot be written.
+    rules for wishes hold from here on. Raises `UserError` as `settings.resolve`, `notebooks.require_read` (for what papermill
+    put there), `prompts.Frame` and `preferences.add_kinds` do, and for a folder that cannot be written.
     """
     names, variables = settings_module.in_capitals(profile, notebook), _variables()
+    own = notebooks.collection().get(notebook)  # None for a copy that lies elsewhere
+    if own and (put := notebooks.put_by_papermill(variables.get("In", ()))):
+        notebooks.require_read([own], put, profile)
     given = {names[name]: variables[name] for name in names.keys() & variables.keys()}
     overrides = given | {name: value for name, value in overrides.items() if value is not None}
     settings = settings_module.resolve(profile, notebook, model=model, seed=seed, **overrides)

@@ -4,9 +4,10 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import project_root
-from mipo_nb.lab import steps, tables
-from mipo_nb.lab.notebooks import Notebook
+from mipo_nb.lab import runs, settings, steps, tables
+from mipo_nb.lab.notebooks import Notebook, collection, put_by_papermill, require_read, selected
 from mipo_nb.lab.provenance import code_hash
 
 MANIFEST = {
@@ -96,3 +97,54 @@ def test_only_code_counts():
 
 def test_the_hash_is_the_same_on_every_python():
     assert code_hash(CODE) == "ef97cdfa909b7930"
+
+
+# --- which numbers of a profile a notebook reads ---
+
+# Stand in a table and are read by nobody: 30's word for what the published protocol does, and one of 10.
+UNREAD = {("30_reproduce_personalization", "negative"), ("10_building_pairs", "epochs")}
+
+
+def test_a_notebook_reads_what_its_own_tables_have():
+    """Else a number would be refused that does something."""
+    for name, book in collection().items():
+        for profile in settings.profile_names(name):
+            table = settings.read_toml(settings.profile_file(profile)).get(name, {})
+            unread = {(name, number) for number in table if number not in {*book.numbers, "time_out"}}
+            assert unread <= UNREAD, profile
+
+
+@pytest.mark.parametrize(
+    ("books", "name", "told"),
+    [
+        (["12"], "N_AUDIT", "Unknown parameter 'N_AUDIT'"),  # a number of 10
+        (["12"], "zzz", "Unknown parameter 'zzz'"),
+        (["10"], "LORA_RANK", "LORA_RANK is a number that 10_building_pairs does not read"),
+        (["01"], "EPOCHS", "EPOCHS is a number that 01_"),
+        (["01", "10"], "WARMUP", "WARMUP is a number that 01_pointwise_mutual_information, 10_building_pairs does not"),
+        (["11"], "REPORT_TO", "REPORT_TO is a number that 11_qlora_mipo does not read"),
+        (["12"], "PATIENCE", "PATIENCE is a number that 12_"),
+        (["13"], "NEGATIVE", "NEGATIVE is a number that 13_"),
+    ],
+)
+def test_a_number_that_no_notebook_reads_is_refused(books, name, told):
+    with pytest.raises(UserError) as caught:
+        require_read(selected(books), [name], "smoke")
+    assert str(caught.value).startswith(told)
+
+
+def test_a_number_that_one_of_them_reads_is_taken():
+    require_read(selected(["10", "11"]), ["LORA_RANK", "N_AUDIT", "SEED", "N_PAIRS", "SYSTEM"], "smoke")
+    require_read(selected(["12"]), ["DATA", "ADAPTER", "TEMPERATURE", "BETA", "FOUR_BIT", "RULES_FILE"], "smoke")
+    require_read(selected(["15"]), ["REPORT_TO", "PATIENCE", "EVALUATE_EVERY"], "smoke")
+    assert selected(["11"])[0].takes("LORA_RANK", "smoke") and not selected(["10"])[0].takes("LORA_RANK", "smoke")
+
+
+def test_what_papermill_puts_there_is_checked_by_the_run(monkeypatch, tmp_path):
+    cells = ["EPOCHS = 3", "# Parameters\nPROFILE = 'smoke'\nSEED = 1\nLORA_RANK = 4\n", "run = 1"]
+    assert put_by_papermill(cells) == ["LORA_RANK"] and put_by_papermill(cells[:1]) == []
+    monkeypatch.setattr(runs, "_variables", lambda: {"In": cells, "LORA_RANK": 4})
+    with pytest.raises(UserError, match="LORA_RANK is a number that 10_building_pairs does not read"):
+        runs.start("10_building_pairs", "smoke", output_dir=tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+    assert runs.start("11_qlora_mipo", "smoke", output_dir=tmp_path / "out").settings.lora_rank == 4
