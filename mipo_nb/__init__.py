@@ -29,7 +29,7 @@ MODULES = {
     # engine: the same numbers, faster
     "attention": "engine.attention", "packing": "engine.packing", "linear": "engine.linear",
     "decoding": "engine.decoding", "templates": "engine.templates", "trainers": "engine.trainers",
-    "arguments": "engine.arguments", "checkpoints": "engine.checkpoints", "early_stopping": "engine.early_stopping", "server": "engine.server", "local_server": "engine.local_server", "process": "engine.process",
+    "arguments": "engine.arguments", "checkpoints": "engine.checkpoints", "early_stopping": "engine.early_stopping", "self_distillation": "engine.self_distillation", "server": "engine.server", "local_server": "engine.local_server", "process": "engine.process",
     # lab: what a notebook starts with, and what it leaves
     "settings": "lab.settings", "runs": "lab.runs", "steps": "lab.steps", "provenance": "lab.provenance",
     "notebooks": "lab.notebooks", "plots": "lab.plots", "costs": "lab.costs", "claims": "lab.claims",
@@ -44,7 +44,7 @@ MODULES = {
     "diversity": "paper.diversity", "judges": "paper.judges", "win_rates": "paper.win_rates",
     "several_gpus": "paper.several_gpus",
     # studies: each serves a notebook or two
-    "steering": "studies.steering", "contrastive": "studies.contrastive", "dose": "studies.dose", "arms": "studies.arms", "recognition": "studies.recognition", "without_labels": "studies.without_labels", "rewarded": "studies.rewarded",
+    "steering": "studies.steering", "contrastive": "studies.contrastive", "dose": "studies.dose", "arms": "studies.arms", "distillation": "studies.distillation", "sweeps": "studies.sweeps", "recognition": "studies.recognition", "without_labels": "studies.without_labels", "rewarded": "studies.rewarded",
     "rounds": "studies.rounds", "repeating": "studies.rounds", "creative": "studies.creative",
     "dialogues": "studies.dialogues", "blind": "studies.blind",
     # course: exercises, copies for a class

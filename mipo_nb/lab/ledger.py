@@ -62,6 +62,13 @@ def by_other_rules(lines):
     return f"{others} of {len(lines)} kept results {told}" if others else ""
 
 
+def of_users(values, users):
+    """[users]: the mean of each user's rows, in the order of their ids, to five digits; None where all are NaN."""
+    values, users = np.asarray(values, dtype=float), np.asarray(users)
+    means = [values[users == user] for user in sorted(set(users.tolist()))]
+    return [None if np.isnan(some).all() else round(float(np.nanmean(some)), 5) for some in means]
+
+
 def gains(base, trainings, view):
     """Array [trainings, users]: the change of a view against the untrained model, NaN where a user has no value. `base` and
     each of `trainings` are {view: a value for each user}, as `arms.measured` gives them."""

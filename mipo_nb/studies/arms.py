@@ -5,23 +5,27 @@ with one seed, which sets the samples of its pairs, the adapter's start and the 
 """
 
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 
 import numpy as np
 
 from mipo_nb import evaluation, generation, mipo, models, pairs, prompts, scoring, sources, training
+from mipo_nb.engine.checkpoints import full_steps
 from mipo_nb.generation import Sampling
-from mipo_nb.lab import ledger
+from mipo_nb.lab.ledger import by_other_rules, of_users
 from mipo_nb.training import Recipe
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train: `negative` as in `pairs.NEGATIVES`, pairs in all, and passes over them.
+    """One way to train: `negative` as in `pairs.NEGATIVES`, pairs in all, and passes over them. With 0 pairs nothing is
+    trained, and the method says how the model is asked.
 
     `restraint`: share of the pairs that teach where a user's context must not act, see `restraining_pairs`. `draws`:
     responses a side, of which the chosen one says most, the rejected one least, about the user's own wish (`selected`).
     `at_limit`: what is left of a response that was cut, as in `generation.Sampling`, None as the run has it.
-    `shuffled`: the control, whose sides are exchanged in a random half of the pairs (`pairs.swap_sides`).
+    `shuffled`: the control, whose sides are exchanged in a random half of the pairs (`pairs.swap_sides`). `method`: a loss
+    of TRL's (`training.Recipe`), or what a notebook brings along (`measured_training`); `beta`: its own, None as the run has it.
     """
 
     negative: str
@@ -32,6 +36,8 @@ class Arm:
     draws: int = 1
     at_limit: str | None = None
     shuffled: bool = False
+    method: str = "sigmoid"
+    beta: float | None = None
 
     @property
     def label(self):
@@ -41,8 +47,11 @@ class Arm:
             f"best of {self.draws}": self.draws > 1,
             f"cut responses: {self.at_limit}": self.at_limit,
             "sides shuffled": self.shuffled,
+            self.method: self.method != "sigmoid",
+            f"β {self.beta or 0:g}": self.beta is not None,
         }
         size = f"{self.negative} {self.learning_rate:.0e}, {self.pairs} pairs x {self.epochs:g}"
+        size = size if self.pairs else self.negative
         return ", ".join([size, *(text for text, holds in extras.items() if holds)])
 
 
@@ -57,6 +66,8 @@ _ALIKE = (
     "model", "four_bit", "system", "with_context", "max_new_tokens", "at_limit", "temperature", "top_p", "top_k", "max_length",
     "beta", "warmup", "final_rate", "lora_rank", "lora_target", "batch_size", "accumulate",
 )  # fmt: skip
+_IN_KEY = {"at_limit": "arm's at_limit", "beta": "arm's beta"}  # beside the run's own numbers of these names
+_LATER = {"method": "sigmoid", "beta": None}  # came after the first lines: so they stand in a key where they differ
 
 
 def key(arm, s, *, seed, split, draws):
@@ -64,26 +75,19 @@ def key(arm, s, *, seed, split, draws):
     model."""
     numbers = {name: getattr(s, name) for name in (*_ALIKE, "n_measured", "n_others")}
     made = asdict(arm) if arm else {"negative": None}
-    if arm:  # beside the run's own number of that name
-        made["arm's at_limit"] = made.pop("at_limit")
-    return {
-        **made,
-        "seed": seed,
-        "split": split,
-        "draws measured": draws,
-        **numbers,
-    }
+    made = {_IN_KEY.get(n, n): value for n, value in made.items() if n not in _LATER or value != _LATER[n]}
+    return {**made, "seed": seed, "split": split, "draws measured": draws, **numbers}
 
 
-def kept(shelf, model, tokenizer, wanted, s, split, *, step):
+def kept(shelf, model, tokenizer, wanted, s, split, *, step, methods=None):
     """(views of the untrained model, {Arm: [views of each training, by seed]}) of a `lab.ledger.Ledger`, as `of_lines` has
     them; first what it lacks of `wanted`, [(arm, seed)], is computed and added: the untrained model drawn four times,
-    trainings twice."""
+    trainings twice. `methods` as in `measured_training`."""
     for arm, seed in [(None, 0), *wanted] if wanted and s.data == sources.OWN else []:
         draws = 2 if arm else 4
         place = key(arm, s, seed=seed, split=split, draws=draws)
         if shelf.find(place) is None:
-            how = {"draws": range(draws), "step": step}
+            how = {"draws": range(draws), "step": step, "methods": methods}
             shelf.add(place, measured_training(model, tokenizer, arm, s, seed=seed, split=split, **how))
     return of_ledger(shelf, s, split)
 
@@ -93,7 +97,7 @@ def of_ledger(shelf, s, split):
     project's own. Says how many of them were measured by other rules than today's."""
     alike = {"split": split, **{name: getattr(s, name) for name in _ALIKE}}
     lines = [line for line in shelf.lines if line["key"].items() >= alike.items()] if s.data == sources.OWN else []
-    if told := ledger.by_other_rules(lines):
+    if told := by_other_rules(lines):
         print(told)
     return of_lines(lines, split)
 
@@ -111,10 +115,20 @@ def preferred(model, tokenizer, arm, s, *, seed, step):
     else:
         sizes = {"seed": 10 * seed, "max_length": s.max_length, "step": step}
         found, _ = mipo.make_pairs(model, tokenizer, rows, arm.negative, sampling, **sizes)
+    if arm.method != "sigmoid":
+        found = with_rows(found, rows, pairs.negative_conversations(rows, arm.negative, seed=10 * seed))
     if n_restraint:
         more = restraining_pairs(model, tokenizer, n_restraint, sampling, s.max_length, seed=seed, step=step)
         found = concatenate_datasets([found, more])
     return pairs.swap_sides(found, seed=seed) if arm.shuffled else found
+
+
+def with_rows(found, rows, conversations):
+    """Pairs with what other methods read of the `rows` that they were made from: the user's `context`, and `other`, the
+    conversation that the rejected side was sampled from. `conversations` are those of all rows."""
+    numbers = [int(pair_id.rpartition("-")[2]) for pair_id in found["pair_id"]]
+    found = found.add_column("context", [rows[k]["context"] for k in numbers])
+    return found.add_column("other", [conversations[k] for k in numbers])
 
 
 def restraining_pairs(model, tokenizer, n, sampling, max_length, *, seed, step):
@@ -143,18 +157,9 @@ def selected(model, tokenizer, rows, arm, sampling, s, *, seed, step):
     kept = {}
     for side, best in (("chosen", np.argmax), ("rejected", np.argmin)):
         first = 1 if side == "chosen" else 101
-        drawn = [
-            step(
-                f"{side} responses {k}",
-                generation.sample,
-                model,
-                tokenizer,
-                asked[side],
-                sampling,
-                seed=1000 * seed + k,
-            )
-            for k in range(first, first + arm.draws)
-        ]
+        put = (generation.sample, model, tokenizer, asked[side], sampling)
+        numbers = range(first, first + arm.draws)
+        drawn = [step(f"{side} responses {k}", *put, seed=1000 * seed + k) for k in numbers]
         told = [list(rows[column]) for column in ("context", "biography")]
         log_probs = [
             [scoring.context_matrix(model, tokenizer, list(map(prompts.asked, rows)), [[c] for c in contexts], list(draw["text"]), batch_size=s.scoring_batch)[:, 0] for contexts in told]
@@ -162,19 +167,16 @@ def selected(model, tokenizer, rows, arm, sampling, s, *, seed, step):
         ]  # fmt: skip
         nats = np.array([with_wish - without for with_wish, without in log_probs])
         kept[side] = [drawn[k][i] for i, k in enumerate(best(nats, axis=0))]
-    return pairs.build(
-        rows, kept["chosen"], kept["rejected"], tokenizer, negative=arm.negative, max_length=s.max_length
-    )[0]
+    how = {"negative": arm.negative, "max_length": s.max_length}
+    return pairs.build(rows, kept["chosen"], kept["rejected"], tokenizer, **how)[0]
 
 
-def trained(model, tokenizer, arm, s, *, seed, step):
-    """What `training.train` returns for one training of an arm, with its "pairs"."""
-    data = preferred(model, tokenizer, arm, s, seed=seed, step=step)
-    recipe = Recipe.of(s, learning_rate=arm.learning_rate, epochs=arm.epochs, seed=seed)
-    return {
-        **mipo.train(s.model, model, tokenizer, data, recipe, scoring_batch=s.scoring_batch, step=step),
-        "pairs": data,
-    }
+def trained(model, tokenizer, arm, s, *, seed, step, methods=None):
+    """What `training.train` returns for one training of an arm, with its "pairs"; `methods` as in `measured_training`."""
+    data, train = preferred(model, tokenizer, arm, s, seed=seed, step=step), (methods or {}).get(arm.method, mipo.train)
+    own = {"loss": arm.method, "beta": s.beta if arm.beta is None else arm.beta}
+    recipe = Recipe.of(s, learning_rate=arm.learning_rate, epochs=arm.epochs, seed=seed, **own)
+    return {**train(s.model, model, tokenizer, data, recipe, scoring_batch=s.scoring_batch, step=step), "pairs": data}
 
 
 def people(split, s):
@@ -184,44 +186,43 @@ def people(split, s):
     return rows, sources.prompts_for_others(split, n=s.n_others, data=s.data, seed=s.seed)
 
 
-def answers(model, tokenizer, rows, s, *, draws, step, first=21):
+def answers(model, tokenizer, rows, s, *, draws, step, first=21, ask=None):
     """What a model says to `rows`, context included: a list of what `generation.sample` returns, one for each of the
-    numbers `draws`. A draw has one seed for all models and each row its own random numbers: models share their luck."""
-    put = (generation.sample, model, tokenizer, pairs.positive_conversations(rows), Sampling.of(s))
+    numbers `draws`. A draw has one seed for all models and each row its own random numbers: models share their luck.
+    `ask(model, tokenizer, rows, s)` gives another function to call with a seed, and its arguments before it."""
+    plain = (generation.sample, model, tokenizer, pairs.positive_conversations(rows), Sampling.of(s))
+    put = ask(model, tokenizer, rows, s) if ask else plain
     return [step(f"responses, draw {k}", *put, seed=first + k) for k in draws]
 
 
-def measured(model, tokenizer, split, s, *, draws, step):
+def measured(model, tokenizer, split, s, *, draws, step, ask=None):
     """{view: list, a value for each user of `split`, in the order of "users"}: what one model does, over the numbers
     `draws`. The views of `evaluation.measured` on the split's open prompts, and "misapplied" on prompts for others."""
     rows, others = people(split, s)
-    found = {"users": sorted(set(rows["user_id"]))}
-    for view, values in evaluation.measured(rows, answers(model, tokenizer, rows, s, draws=draws, step=step)).items():
+    found, how = {"users": sorted(set(rows["user_id"]))}, {"draws": draws, "step": step, "ask": ask}
+    for view, values in evaluation.measured(rows, answers(model, tokenizer, rows, s, **how)).items():
         found[view] = of_users(values, rows["user_id"])
     if others is not None:
-        said = answers(model, tokenizer, others, s, draws=draws, step=step, first=31)
+        said = answers(model, tokenizer, others, s, first=31, **how)
         misapplied = np.mean([evaluation.misapplied(others, list(draw["text"])) for draw in said], axis=0)
         found["misapplied"] = of_users(misapplied, others["user_id"])
     return found
 
 
-def of_users(values, users):
-    """[users]: the mean of each user's rows, in the order of their ids, to five digits; None where all are NaN."""
-    values, users = np.asarray(values, dtype=float), np.asarray(users)
-    means = [values[users == user] for user in sorted(set(users.tolist()))]
-    return [None if np.isnan(some).all() else round(float(np.nanmean(some)), 5) for some in means]
-
-
-def measured_training(model, tokenizer, arm, s, *, seed, split, draws, step):
-    """{"views": as in `measured`, "pairs": how many, "margin" of the last steps in nats}: one training, measured; of the
-    untrained model (`arm` None) the views alone."""
-    if arm is None:
-        return {"views": measured(model, tokenizer, split, s, draws=draws, step=step)}
-    result = trained(model, tokenizer, arm, s, seed=seed, step=step)
+def measured_training(model, tokenizer, arm, s, *, seed, split, draws, step, methods=None):
+    """{"views": as in `measured`, "pairs": how many, "full steps", and for DPO "margin" of the last steps in nats}: one
+    training, measured; where nothing is trained (`arm` None, or of 0 pairs) the views alone. `methods` {name: function}
+    are those beyond TRL's losses: called like `mipo.train`, or with 0 pairs with the arm, then as `answers` says."""
+    if arm is None or not arm.pairs:
+        ask = partial(methods[arm.method], arm) if arm else None
+        return {"views": measured(model, tokenizer, split, s, draws=draws, step=step, ask=ask)}
+    result = trained(model, tokenizer, arm, s, seed=seed, step=step, methods=methods)
     policy = models.with_adapter(model, result["adapter"], s.model)
-    margins = [entry["rewards/margins"] / s.beta for entry in result["log"][-5:]]
     views = measured(policy, tokenizer, split, s, draws=draws, step=step)
-    return {"views": views, "pairs": len(result["pairs"]), "margin": round(float(np.mean(margins)), 3)}
+    steps = round(full_steps(result["log"], arm.learning_rate), 2)
+    margins = [entry["rewards/margins"] / s.beta for entry in result["log"][-5:] if arm.method == "sigmoid"]
+    margin = {"margin": round(float(np.mean(margins)), 3)} if margins else {}
+    return {"views": views, "pairs": len(result["pairs"]), "full steps": steps, **margin}
 
 
 def on_held_out_pairs(model, policy, tokenizer, arm, s, *, seed, step):
@@ -240,11 +241,11 @@ def on_held_out_pairs(model, policy, tokenizer, arm, s, *, seed, step):
 def of_lines(lines, split):
     """(views of the untrained model, {Arm: [views of each training, by seed]}) of the lines of a ledger that were measured
     on `split` and on the same users; (None, {}) where there are none."""
-    names, found = {f.name for f in fields(Arm)}, {}
+    names, found = [f.name for f in fields(Arm)], {}
     there = [(line["key"], line["value"]["views"]) for line in lines if line["key"]["split"] == split]
     base = next((views for key, views in there if key["negative"] is None), None)
     for key, views in there:
         if key["negative"] is not None and base is not None and views["users"] == base["users"]:
-            arm = Arm(**{name: key["arm's at_limit" if name == "at_limit" else name] for name in names})
+            arm = Arm(**(_LATER | {n: key[k] for n in names if (k := _IN_KEY.get(n, n)) in key}))
             found.setdefault(arm, []).append((key["seed"], views))
     return base, {arm: [views for _, views in sorted(some, key=lambda one: one[0])] for arm, some in found.items()}

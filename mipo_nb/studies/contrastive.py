@@ -5,6 +5,7 @@ of them, [G, A, R]. The forward pass runs a batch as one tree (see `packing`): a
 scored once per context, with gradients, and whatever conversations share is computed once.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,13 +15,19 @@ from mipo_nb import models, prompts, training
 from mipo_nb.base.errors import UserError, require_known
 from mipo_nb.engine import packing
 from mipo_nb.engine.linear import PackedTraining
-from mipo_nb.objectives import info_nce_loss, mio_loss, paired_dpo_loss, sami_loss, softmax_dpo_loss
+from mipo_nb.mipo import call
+from mipo_nb.objectives import info_nce_loss, mio_loss, paired_dpo_loss, sami_loss, sft_loss, softmax_dpo_loss
 from mipo_nb.pairs import texts
 from mipo_nb.scoring import padded_log_probabilities
 
 SIDES = ("chosen", "rejected")
 
 # --- which responses are scored under which conversations: rows -> [G][A][R] of (conversation, response) ---
+
+
+def chosen_only(rows):
+    """The chosen side of a pair under the pair's own conversation: one game per row, [B][1][1]."""
+    return [[[(row["prompt"], row["chosen"])]] for row in rows]
 
 
 def own_conversation(rows):
@@ -50,6 +57,10 @@ def in_batch(rows):
 # --- losses: summed log-probs [G, A, R], tokens of the responses [G, R], reference [G, R], beta -> one number ---
 
 
+def _sft(scores, tokens, reference, beta):
+    return sft_loss(scores.flatten(), tokens.flatten())
+
+
 def _info_nce(scores, tokens, reference, beta):
     games, contexts, responses = scores.shape
     true = torch.arange(responses, device=scores.device).repeat(games)
@@ -73,6 +84,7 @@ def _dpo(loss, scores, tokens, reference, beta):
 
 
 OBJECTIVES = {
+    "sft_plain": (chosen_only, _sft),
     "info_nce": (own_and_other, _info_nce),
     "info_nce_in_batch": (in_batch, _info_nce),
     "sami": (own_and_other, _sami),
@@ -83,11 +95,12 @@ OBJECTIVES = {
 }
 
 
-def with_other(pairs, conversations):
-    """Pairs with a column `other`: the conversation that the rejected side was sampled from. `conversations` are those
-    of all rows that `pairs.build` got, as `pairs.negative_conversations` gives them."""
-    numbers = [int(pair_id.rsplit("-", 1)[1]) for pair_id in pairs["pair_id"]]
-    return pairs.add_column("other", [conversations[number] for number in numbers])
+# {objective: the chat template that it trains in, where that is not the model's own}. What stands in for a template in the
+# authors' SFT as printed (5c19f0f train_sft.py:215), the context before the question as in their prompts.
+PLAIN = {
+    "sft_plain": "User: {{ messages | rejectattr('role', 'equalto', 'assistant') | map(attribute='content') | join('\n') }}\n"
+    "Assistant: {% if messages[-1].role == 'assistant' %}{{ messages[-1].content }}{{ eos_token }}{% endif %}"
+}
 
 
 def game_scores(model, tokenizer, games):
@@ -144,9 +157,9 @@ def train(model_name, pairs, reference, *, objective, folder, **numbers: trainin
     """Train an adapter on pairs with an objective of `OBJECTIVES`. Returns what `training.carry_through` returns.
 
     Everything but the loss is as in `training.train`: the adapter at the start, optimizer, schedule and order of the
-    pairs for a seed, and it goes on from its last checkpoint. `pairs` has the column of `with_other` where the
-    objective reads it; the losses named after DPO read further rejected texts in a column `more`, and, like "mio",
-    `reference` [pairs, 2], or [pairs, N] with `more`, in nats. Log entries have `num_tokens`, the tokens read so far.
+    pairs for a seed, and it goes on from its last checkpoint. `pairs` has a column `other`, the conversation that the
+    rejected side was sampled from, where the objective reads it; the losses named after DPO read further rejected texts
+    in a column `more`, and, like "mio", `reference` [pairs, 2], or [pairs, N] with `more`, in nats. Log entries have `num_tokens`, the tokens read so far.
     `numbers` are those of a `training.Recipe`; its `beta` multiplies log-probs or their ratios: DPO's and MIO's beta,
     or one over the temperature of InfoNCE; 1 in SAMI as published. An in-batch game has `batch_size` contexts.
 
@@ -159,6 +172,7 @@ def train(model_name, pairs, reference, *, objective, folder, **numbers: trainin
     from transformers import set_seed
 
     model, tokenizer = models.load(model_name, **recipe.weights)
+    tokenizer.chat_template = PLAIN.get(objective, tokenizer.chat_template)
     arguments = training.dpo_arguments(Path(folder) / "checkpoints", **vars(recipe))
     columns = [texts(pairs, side) for side in SIDES] + [reference.tolist()]
     rows = [
@@ -174,14 +188,20 @@ def train(model_name, pairs, reference, *, objective, folder, **numbers: trainin
     return training.carry_through(trainer, Path(folder))
 
 
+def prefer(start, reference_model, tokenizer, preferred, recipe, *, scoring_batch=16, step=call):
+    """`mipo.train` for a recipe whose `loss` is an objective of `OBJECTIVES`: what `train` returns."""
+    scored = (training.reference_log_probabilities, reference_model, tokenizer, preferred)
+    reference = step("reference log-probs", *scored, batch_size=scoring_batch)
+    numbers = vars(replace(recipe, loss="sigmoid"))
+    return step("training", train, start, preferred, reference, objective=recipe.loss, **numbers)
+
+
 def _check(pairs, reference, objective, recipe):
     require_known("objective", objective, OBJECTIVES)
     training.require_a_batch(pairs, recipe.pairs_per_step)
     layout = OBJECTIVES[objective][0]
     if layout is own_and_other and "other" not in pairs.column_names:
-        raise UserError(
-            f"'{objective}' needs to know whom the rejected side was written for; use with_other(pairs, ...)."
-        )
+        raise UserError(f"'{objective}' needs to know whom the rejected side was written for; add the column 'other'.")
     if layout is one_against_many:
         widths = {2 + len(more or ()) for more in (pairs["more"] if "more" in pairs.column_names else [()])}
         if widths != {reference.shape[1]}:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-from mipo_nb import generation, prompts
+from mipo_nb import generation, pairs, prompts
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.progress import progress
 from mipo_nb.engine import decoding
@@ -93,7 +93,15 @@ def decode(model, told, untold, sampling, ends, strength, *how):
     return decoding.go_on(Both(*readings, strength), sampling, ends, *how)
 
 
-def sample(model, tokenizer, told, untold, sampling, *, strength, seed, folder=None, description="steered sampling"):
+def asked(arm, model, tokenizer, rows, s):
+    """What `arms.answers` is to call, for an arm that trains nothing: `sample`, steered away from what the arm's negative
+    would say, with strength 1 / `arm.beta`; MIPO's optimum at that beta is this tilt, of whole responses."""
+    conversations = pairs.positive_conversations(rows), pairs.negative_conversations(rows, arm.negative)
+    half = generation.Sampling.of(s, batch_size=max(1, s.sampling_batch // 2))  # each row is held twice
+    return sample, model, tokenizer, *conversations, half, 1 / arm.beta
+
+
+def sample(model, tokenizer, told, untold, sampling, strength, *, seed, folder=None, description="steered sampling"):
     """What `generation.sample` returns for the conversations `told`, steered away from `untold`, row by row.
 
     `untold` is what the rejected side of a MIPO pair would be sampled from (`pairs.negative_conversations`): without

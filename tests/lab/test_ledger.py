@@ -55,6 +55,10 @@ def test_nothing_is_kept_that_no_commit_can_explain(shelf, monkeypatch, tmp_path
     assert not (tmp_path / "results").exists()
 
 
+def test_values_of_a_user_are_averaged_and_none_stays_none():
+    assert ledger.of_users([1, 0, np.nan, 0.5, np.nan], ["b", "b", "a", "c", "c"]) == [None, 0.5, 0.5]
+
+
 BASE = {"kept": [0.0, 0.5, 0.5, 1.0], "words": [10, 20, 30, 40], "misapplied": [0.0, None, 0.5, 0.0]}
 TRAININGS = [
     {"kept": [0.5, 0.5, 1.0, 1.0], "words": [11, 22, 33, 44], "misapplied": [0.0, None, 0.5, 0.5]},

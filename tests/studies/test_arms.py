@@ -7,8 +7,8 @@ import pytest
 
 from mipo_nb import evaluation, mipo, pairs, prompts, sources
 from mipo_nb.generation import Sampling
-from mipo_nb.lab import settings
-from mipo_nb.studies import arms
+from mipo_nb.lab import ledger, settings
+from mipo_nb.studies import arms, contrastive, steering
 from mipo_nb.studies.arms import Arm
 
 ARM = Arm("random_context", 4e-4, 8, 1)
@@ -21,8 +21,10 @@ def s():
 
 def test_labels_say_what_an_arm_is():
     assert ARM.label == "random_context 4e-04, 8 pairs x 1"
-    everything = replace(ARM, restraint=0.25, draws=4, at_limit="drop", shuffled=True)
-    assert everything.label == f"{ARM.label}, 25% restraint, best of 4, cut responses: drop, sides shuffled"
+    everything = replace(ARM, restraint=0.25, draws=4, at_limit="drop", shuffled=True, method="ipo", beta=0.5)
+    extras = "25% restraint, best of 4, cut responses: drop, sides shuffled, ipo, β 0.5"
+    assert everything.label == f"{ARM.label}, {extras}"
+    assert Arm("missing_context", 0.0, pairs=0, method="steering", beta=2).label == "missing_context, steering, β 2"
     assert arms.control_of(ARM) == replace(ARM, shuffled=True)
 
 
@@ -35,8 +37,29 @@ def test_keys_tell_apart_what_changes_a_number(s):
         arms.key(ARM, s, seed=0, split="dev", draws=1),
         arms.key(ARM, settings.resolve("smoke", "14_choosing_the_dose"), seed=0, split="dev", draws=2),
         arms.key(None, s, seed=0, split="dev", draws=2),
+        arms.key(replace(ARM, method="ipo"), s, seed=0, split="dev", draws=2),
+        arms.key(replace(ARM, beta=s.beta), s, seed=0, split="dev", draws=2),
     ]
     assert one not in others and one == arms.key(replace(ARM), s, seed=0, split="dev", draws=2)
+
+
+def test_arms_of_later_fields_leave_the_committed_keys_as_they_are():
+    """Every line of the main job has the key that its arm has today."""
+    for line in ledger.Ledger("main_job").lines:
+        key, sizes = line["key"], {name: line["key"][name] for name in ("n_measured", "n_others")}
+        s = settings.resolve("laptop", "12_measuring_personalization", **sizes)
+        users = {"users": []}
+        base = {"key": {"negative": None, "split": key["split"]}, "value": {"views": users}}
+        _, found = arms.of_lines([base, {"key": key, "value": {"views": users}}], key["split"])
+        [arm] = found or [None]
+        assert arms.key(arm, s, seed=key["seed"], split=key["split"], draws=key["draws measured"]) == key
+
+
+def test_methods_and_betas_are_found_again(s):
+    arms_of = [ARM, replace(ARM, method="ipo", beta=0.5), replace(ARM, pairs=0, method="steering", beta=2.0)]
+    views = {"views": {"users": ["a"]}}
+    lines = [{"key": arms.key(arm, s, seed=0, split="dev", draws=2), "value": views} for arm in (None, *arms_of)]
+    assert list(arms.of_lines(lines, "dev")[1]) == arms_of
 
 
 class Shelf:
@@ -69,12 +92,12 @@ def test_kept_trainings_of_this_run_are_found_by_arm_and_in_the_order_of_their_s
 
 @pytest.mark.model
 def test_what_a_ledger_lacks_is_computed_once_the_untrained_model_first(model_and_tokenizer, tmp_path):
-    numbers = {"max_new_tokens": 16, "n_measured": 4, "n_others": 4}
+    numbers = {"max_new_tokens": 24, "n_measured": 4, "n_others": 4}
     s, shelf, called = settings.resolve("smoke", "14_choosing_the_dose", **numbers), Shelf(), []
 
     def step(name, function, *args, **kwargs):
         called.append(name)
-        return function(*args, **({"folder": tmp_path / "training"} if name == "training" else {}), **kwargs)
+        return function(*args, **kwargs | ({"folder": tmp_path / "training"} if name == "training" else {}))
 
     base, kept = arms.kept(shelf, *model_and_tokenizer, [(ARM, 3)], s, "dev", step=step)
     assert [line["key"]["negative"] for line in shelf.lines] == [None, "random_context"]
@@ -84,8 +107,41 @@ def test_what_a_ledger_lacks_is_computed_once_the_untrained_model_first(model_an
     assert called == before
 
 
-def test_values_of_a_user_are_averaged_and_none_stays_none():
-    assert arms.of_users([1, 0, np.nan, 0.5, np.nan], ["b", "b", "a", "c", "c"]) == [None, 0.5, 0.5]
+@pytest.mark.model
+def test_other_methods_are_trained_or_asked_as_they_say(model_and_tokenizer, tmp_path):
+    numbers = {"max_new_tokens": 24, "n_measured": 4, "n_others": 4, "batch_size": 2, "accumulate": 1}
+    s, shelf = settings.resolve("smoke", "20_contrastive_baselines", **numbers), Shelf()
+    steered = Arm("missing_context", 0.0, pairs=0, method="steering", beta=1.0)
+    wanted = [(replace(ARM, method="info_nce", beta=0.2), 0), (steered, 0)]
+    asked = []
+
+    def step(name, function, *args, **kwargs):
+        asked.append((name, function.__name__, kwargs.get("beta"), args[-1]))
+        return function(*args, **kwargs | ({"folder": tmp_path / "training"} if name == "training" else {}))
+
+    methods = {"info_nce": contrastive.prefer, "steering": steering.asked}
+    _, kept = arms.kept(shelf, *model_and_tokenizer, wanted, s, "dev", step=step, methods=methods)
+    assert set(kept) == {arm for arm, _ in wanted}
+    assert [beta for name, _, beta, _ in asked if name == "training"] == [0.2]
+    assert {strength for _, function, _, strength in asked if function == "sample" and isinstance(strength, float)} == {
+        1.0
+    }
+    trained, told = (shelf.find(arms.key(arm, s, seed=0, split="dev", draws=2)) for arm, _ in wanted)
+    assert trained["full steps"] > 0 and "margin" not in trained and set(told) == {"views"}
+    assert kept[steered][0]["words"] != shelf.lines[0]["value"]["views"]["words"]
+
+
+@pytest.mark.model
+def test_pairs_of_other_methods_know_the_rows_that_they_were_made_from(model_and_tokenizer, s):
+    found = arms.preferred(*model_and_tokenizer, replace(ARM, method="sami"), s, seed=1, step=mipo.call)
+    plain = arms.preferred(*model_and_tokenizer, ARM, s, seed=1, step=mipo.call)
+    assert found.remove_columns(["context", "other"]).to_list() == plain.to_list()
+    rows = sources.personal_prompts("train", n=8, seed=1)
+    conversations = pairs.negative_conversations(rows, "random_context", seed=10)
+    for pair in found:
+        k = int(pair["pair_id"][-5:])
+        assert pair["other"] == conversations[k] and pair["context"] == rows[k]["context"]
+        assert pair["prompt"] == prompts.messages(rows[k]["prompt"], pair["context"]) != pair["other"]
 
 
 @pytest.mark.model

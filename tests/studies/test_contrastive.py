@@ -24,7 +24,7 @@ def games(some_pairs):
     """The six pairs, the other user's conversation beside them."""
     conversations = list(some_pairs["prompt"])
     others = [[conversations[(i + 1) % 6][0], c[1]] for i, c in enumerate(conversations)]
-    return contrastive.with_other(some_pairs, others)
+    return some_pairs.add_column("other", others)
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +49,9 @@ def system(row, key="prompt"):
 # --- layouts ---
 
 
-def test_the_other_conversation_is_found_by_the_number_of_the_row(some_pairs):
-    numbered = [[{"role": "user", "content": str(i)}] for i in range(7)]
-    moved = some_pairs.select([4, 0])
-    assert (
-        [c[0]["content"] for c in contrastive.with_other(moved, numbered)["other"]]
-        == [str(int(pair_id[-5:])) for pair_id in moved["pair_id"]]
-        == ["4", "0"]
-    )
-
-
 def test_layouts(games):
     rows = texts(games)[:3]
+    assert contrastive.chosen_only(rows)[1] == [[(rows[1]["prompt"], rows[1]["chosen"])]]
     assert contrastive.own_conversation(rows)[2] == [
         [(rows[2]["prompt"], rows[2]["chosen"]), (rows[2]["prompt"], rows[2]["rejected"])]
     ]
@@ -147,6 +138,36 @@ def test_starting_values(games, reference, tmp_path, objective, start):
 
 
 @pytest.mark.model
+def test_sft_without_the_models_template_reads_and_learns_plain_text(model_and_tokenizer, games, reference, tmp_path):
+    """The rows spelt out as "User: ... Assistant: ...", scored one by one."""
+    model, tokenizer = model_and_tokenizer
+    nats, count = 0.0, 0
+    for row in texts(games):
+        asked = "User: " + "\n".join(turn["content"] for turn in row["prompt"]) + "\nAssistant: "
+        start = tokenizer(asked)["input_ids"]
+        end = tokenizer(row["chosen"] + tokenizer.eos_token)["input_ids"]
+        with torch.inference_mode():
+            logits = model(torch.tensor([start + end])).logits[0, len(start) - 1 : -1].log_softmax(-1)
+        nats, count = nats - logits.gather(-1, torch.tensor(end)[:, None]).sum().item(), count + len(end)
+    assert first_loss(games, reference, tmp_path, "sft_plain", 1.0) == pytest.approx(nats / count, rel=1e-3)
+    assert "<|im_start|>" in tokenizer.apply_chat_template(games[0]["prompt"], tokenize=False)
+
+
+@pytest.mark.model
+def test_a_recipe_names_the_objective(model_and_tokenizer, games, tmp_path):
+    asked, recipe = [], training.Recipe(loss="info_nce", beta=0.3, batch_size=6, **NUMBERS)
+
+    def step(name, function, *args, **kwargs):
+        asked.append(name)
+        return function(*args, **kwargs, **({"folder": tmp_path / name} if name == "training" else {}))
+
+    found = contrastive.prefer(NAME, *model_and_tokenizer, games, recipe, step=step)
+    numbers = {"objective": "info_nce", "beta": 0.3, "batch_size": 6, "folder": tmp_path / "plain", **NUMBERS}
+    plain = contrastive.train(NAME, games, np.zeros((6, 2)), **numbers)
+    assert asked == ["reference log-probs", "training"] and found["log"][0]["loss"] == plain["log"][0]["loss"]
+
+
+@pytest.mark.model
 @pytest.mark.parametrize("objective", ["info_nce", "sami", "sami_summed"])
 def test_first_loss_is_that_of_separately_scored_rows(model_and_tokenizer, games, reference, tmp_path, objective):
     _, tokenizer = model_and_tokenizer
@@ -205,6 +226,8 @@ def test_gradients_equal_those_of_a_plain_computation(policy, games, reference, 
     if objective in ("softmax_dpo", "paired_dpo"):  # with one rejected side both are DPO
         t = m[:, 0] - beta * stored
         by_hand = torch.log1p(torch.exp(t[:, 1] - t[:, 0])).mean()
+    elif objective == "sft_plain":
+        by_hand = -(m / beta).sum() / tokens.sum()
     elif objective == "mio":
         t = m[:, 0] - beta * stored
         by_hand = (torch.log1p(torch.exp(-t[:, 0])) + torch.log1p(torch.exp(t[:, 1]))).mean()

@@ -1,0 +1,33 @@
+"""Self-distillation by TRL's experimental trainer, its responses written by `decoding` and its frozen layers packed."""
+
+import os
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it warns that it may change; the pin on TRL holds it
+
+from trl.experimental.sdft import SDFTConfig, SDFTTrainer  # noqa: E402
+
+from mipo_nb.base.errors import UserError  # noqa: E402
+from mipo_nb.engine import decoding, packing  # noqa: E402
+from mipo_nb.engine.linear import PackedTraining  # noqa: E402
+from mipo_nb.engine.trainers import OneGPU  # noqa: E402
+
+if not hasattr(SDFTTrainer, "_generate"):  # overridden below, and no promise of TRL's
+    raise UserError("This version of TRL has no SDFTTrainer._generate; install trl>=1.16,<1.17.")
+
+
+def arguments(common, **numbers):
+    """An `SDFTConfig` from `arguments.trainer_arguments`: one response to each prompt, by the current policy; the teacher is
+    the model without its adapter. The divergence is TRL's: Jensen-Shannon's over the student's 100 likeliest tokens."""
+    return SDFTConfig(**common, num_generations=1, max_prompt_length=None, **numbers)
+
+
+class SelfDistillation(PackedTraining, OneGPU, SDFTTrainer):
+    """`SDFTTrainer` with all its arguments and losses. Models that cannot be packed write by transformers' `generate`."""
+
+    def _generate(self, prompt_ids):
+        policy = self.accelerator.unwrap_model(self.model)
+        if not packing.packs_by_default(policy):
+            return super()._generate(prompt_ids)
+        sampling = decoding.Sampling(self.temperature, 1.0, 0, self.max_completion_length)
+        responses = decoding.decode(policy, prompt_ids, sampling, set(self.eos_token_ids))
+        return prompt_ids, [tokens for tokens, _ in responses]
