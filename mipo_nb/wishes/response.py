@@ -38,9 +38,9 @@ class Response:
     def language(self):
         """The main language of the answer, the user's name aside, as `languages.main_language` gives it; "" where the
         answer is the smaller part of the text and the whole is in another: a few words after a wish told back in English."""
-        found, whole = (main_language(self._without_name(text)) for text in (self.answer, self.whole))
+        found = main_language(self._without_name(self.answer))
         most = 2 * len(words(self.answer)) >= len(words(self.whole))
-        return found if most or found == whole else ""
+        return found if most or found == main_language(self._without_name(self.whole)) else ""
 
     def _without_name(self, text):
         name = re.escape(normal(self.name))
