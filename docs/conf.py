@@ -49,6 +49,7 @@ if _ADDRESS:
 html_static_path, html_css_files, html_js_files = ["site.css", "site.js"], ["site.css"], ["site.js"]
 html_copy_source = False
 html_show_sphinx = False
+html_domain_indices = False
 nitpicky = True  # a reference to nothing is a warning, and warnings are errors
 
 
