@@ -6,6 +6,7 @@ import re
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import write_atomically
 from mipo_nb.command import state
+from mipo_nb.course.slides import folded
 from mipo_nb.lab.notebooks import Notebook
 from mipo_nb.lab.runs import formatted, results_of
 
@@ -95,7 +96,7 @@ def _write_html(notebook):
     page = notebook.path.with_suffix(".html")
     if not page.exists() or page.stat().st_mtime < notebook.path.stat().st_mtime:
         notebook.content.metadata.pop("widgets", None)  # what stands in for a widget is shown
-        write_atomically(page, HTMLExporter().from_notebook_node(notebook.content)[0])
+        write_atomically(page, folded(HTMLExporter().from_notebook_node(notebook.content)[0]))
 
 
 def table(endings):

@@ -28,6 +28,8 @@ _REVEAL_SHA256 = "359b575dd51bbda32f89b2fd4c7dc46ad7389a805572158916c29252f7a273
 KEPT = f"{REVEAL.replace('@', '-')}-{_REVEAL_SHA256[:12]}"  # its folder in the cache
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 _TO_A_FILE = re.compile(r'<a href="[^"]*\.(?:ipynb|md)[^"]*">(.*?)</a>', re.DOTALL)
+_FOLDED = re.compile(r"(<details><summary>[^<]*</summary>)\s*</details>\s*(<p>.*?</p>)", re.DOTALL)
+_FOR_READERS = re.compile(r"^\*(?:Minutes: |\[00\]|\*\*00).*$", re.MULTILINE)  # of a header: route, cost, needs
 
 # nbconvert's page of slides, with a script beside it in place of those of other hosts, and figures with their text.
 _PAGE = """
@@ -36,13 +38,14 @@ _PAGE = """
 {%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_css -%}
 <style>
-:root { --jp-content-font-size1: 25px; --jp-code-font-size: 19px; }
+:root { --jp-content-font-size1: 29px; --jp-code-font-size: 21px; }
 .reveal .slides section { text-align: left; }
 .reveal .slides section section { max-height: 790px; overflow-y: auto; }
 .reveal h1, .reveal h2, .reveal h3 { text-transform: none !important; }
-.reveal img { display: block; margin: 10px auto; max-height: 560px; }
-.reveal .jp-RenderedHTMLCommon { font-size: 25px; }
-.reveal .jp-OutputArea-output pre { font-size: 19px; white-space: pre-wrap; box-shadow: none; width: 100%; }
+.reveal img { display: block; margin: 10px auto; width: 94%; max-height: 560px; object-fit: contain; }
+.reveal .jp-RenderedHTMLCommon, .reveal summary { font-size: 29px; }
+.reveal .jp-RenderedHTMLCommon table { font-size: 24px; }
+.reveal .jp-OutputArea-output pre { font-size: 21px; white-space: pre-wrap; box-shadow: none; width: 100%; }
 </style>
 {%- endblock -%}
 {%- block data_png scoped -%}
@@ -87,11 +90,18 @@ def page(notebook):
 
     @pass_context
     def rendered(context, source):
-        made = plain(context, source.replace("](../", "]("))  # images: nbconvert takes them from below one folder only
-        return _TO_A_FILE.sub(r"\1", _FORMULA.sub(_as_mathml, made))
+        source = _FOR_READERS.sub("", source).replace(
+            "](../", "]("
+        )  # nbconvert takes images from below one folder only
+        return folded(_TO_A_FILE.sub(r"\1", _FORMULA.sub(_as_mathml, plain(context, source))))
 
     exporter.register_filter("markdown2html", rendered)
     return exporter.from_notebook_node(notebook, {"metadata": {"path": str(project_root())}})[0]
+
+
+def folded(page):
+    """A page of nbconvert with answers back inside their <details>, which it closes before them."""
+    return _FOLDED.sub(r"\1\2</details>", page)
 
 
 def mathml(formula, *, block=False):

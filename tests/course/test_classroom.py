@@ -175,7 +175,9 @@ def test_nbgrader_releases_and_marks_a_class(tmp_path, course):
         nbformat.write(mine, folder / "submitted" / student / name / f"{name}.ipynb")
     nbgrader("autograde", name)
     nbgrader("export", "--to=grades.csv")
-    rows = [row for row in csv.DictReader((folder / "grades.csv").open()) if row["assignment"] == name]
+    rows = [
+        row for row in csv.DictReader((folder / "grades.csv").read_text().splitlines()) if row["assignment"] == name
+    ]
     assert {row["student_id"]: float(row["score"]) for row in rows} == {k: v for k, (_, v) in SUBMISSIONS.items()}
     assert {float(row["max_score"]) for row in rows} == {4.0}
 
@@ -270,6 +272,9 @@ def test_slides_load_nothing_from_elsewhere(tmp_path):
     said = text.partition("<main>")[2]
     assert said.count("<math ") >= 10 and not re.search(r"\$[^$<]*\\[a-z]", said)
     assert said.count("<section>") > 30 and "jp-InputArea-editor" not in said  # what cells printed, and not their code
+    answers = re.findall(r"<details><summary>Answer</summary><p>[^<]", said)
+    assert len(answers) == said.count("<details>") == 5 * len(QUIZ)  # inside, not below
+    assert "Minutes:" not in said and "→" not in re.sub("<svg.*?</svg>", "", said, flags=re.DOTALL)
 
 
 def test_without_npm_and_cache_the_slides_say_what_to_do(tmp_path):
