@@ -31,7 +31,8 @@ MODULES = {
     "decoding": "engine.decoding", "templates": "engine.templates", "trainers": "engine.trainers",
     "arguments": "engine.arguments", "checkpoints": "engine.checkpoints", "early_stopping": "engine.early_stopping", "self_distillation": "engine.self_distillation", "server": "engine.server", "local_server": "engine.local_server", "process": "engine.process",
     # lab: what a notebook starts with, and what it leaves
-    "settings": "lab.settings", "runs": "lab.runs", "steps": "lab.steps", "provenance": "lab.provenance",
+    "settings": "lab.settings", "runs": "lab.runs", "steps": "lab.steps", "store": "lab.store", "grids": "lab.grids",
+    "workers": "lab.workers", "names": "lab.names", "provenance": "lab.provenance",
     "notebooks": "lab.notebooks", "plots": "lab.plots", "costs": "lab.costs", "claims": "lab.claims",
     "tables": "lab.tables", "ledger": "lab.ledger", "badges": "lab.badges",
     "forest": "lab.forest", "pages": "lab.pages", "headers": "lab.headers", "colab": "lab.colab",
@@ -52,7 +53,7 @@ MODULES = {
     "reproduction_checks": "course.reproduction_checks", "study_checks": "course.study_checks", "practice_checks": "course.practice_checks",
     "classroom": "course.classroom", "slides": "course.slides",
     # command: mipo-nb
-    "cli": "command.cli", "runner": "command.runner", "state": "command.state", "report": "command.report",
+    "cli": "command.cli", "runner": "command.runner", "batch": "command.batch", "state": "command.state", "report": "command.report",
     "doctor": "command.doctor", "dry_run": "command.dry_run", "plain_route": "command.plain_route",
     "benchmarks": "command.benchmarks", "gpu_check": "command.gpu_check", "gpu_measures": "command.gpu_measures",
     "gpu_page": "command.gpu_page", "samplers": "command.samplers", "random_models": "command.random_models",

@@ -14,13 +14,18 @@ def progress(rows, description):
     rows = list(rows)
     if report := os.environ.get("MIPO_NB_PROGRESS"):
         return _reported(rows, description, Path(report))
-    if "JPY_SESSION_NAME" in os.environ or "VSCODE_PID" in os.environ or sys.stderr.isatty():
+    return bar(description, iterable=rows)
+
+
+def bar(description, **options):
+    """A bar of tqdm, now and then a line where nobody watches; hidden when headless, where `report_progress` tells."""
+    watched = "JPY_SESSION_NAME" in os.environ or "VSCODE_PID" in os.environ or sys.stderr.isatty()
+    if watched:
         from tqdm.auto import tqdm
-
-        return tqdm(rows, desc=description, leave=False)
-    from tqdm import tqdm
-
-    return tqdm(rows, desc=description, mininterval=30, leave=False)
+    else:
+        from tqdm import tqdm
+    options = {"mininterval": 0.1 if watched else 30, "disable": "MIPO_NB_PROGRESS" in os.environ, **options}
+    return tqdm(desc=description, leave=False, **options)
 
 
 def _reported(rows, description, file):

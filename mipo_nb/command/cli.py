@@ -14,10 +14,10 @@ from rich.table import Table
 
 # Only what starts at once: torch and the like are imported by the commands that need them.
 from mipo_nb.base.errors import UserError, did_you_mean
-from mipo_nb.command import doctor, report, runner, state
+from mipo_nb.command import batch, doctor, report, runner, state
 from mipo_nb.command.parameters import check_parameters, given
+from mipo_nb.lab import grids, runs, settings, tables
 from mipo_nb.lab import notebooks as collection
-from mipo_nb.lab import runs, settings, tables
 
 app = typer.Typer(add_completion=False, help="Run the MIPO notebooks headless.")
 OutputDir = Annotated[Path, typer.Option(help="Where runs are kept.")]
@@ -54,6 +54,7 @@ def run(
     keep_going: Annotated[bool, typer.Option(help="Go on with the next notebook after a failure.")] = False,
     publish: Annotated[bool, typer.Option(help="Copy outputs into notebooks/ and figures/ (laptop only).")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only look whether they could run here (30 to 32).")] = False,
+    workers: Annotated[str | None, typer.Option(help="A Ray cluster: ray, or ray://HEAD:10001.")] = None,
 ):
     """Execute notebooks one after the other and write a report."""
     selection, parameters = collection.selected(notebooks or []), given(parameter or [])
@@ -63,6 +64,8 @@ def run(
         raise UserError("Committed outputs come from the laptop profile; use --publish with --profile laptop, no -p.")
     if not resume:
         os.environ["MIPO_NB_FRESH"] = str(time.time())
+    if workers is not None:
+        os.environ["MIPO_NB_WORKERS"] = grids.checked(workers)
     if dry_run:  # beside the real runs, which stay as they are
         parameters, output_dir = {**parameters, "DRY_RUN": True}, output_dir / "dry_run"
     profile, console = _checked_profile(profile), _console()
@@ -73,39 +76,12 @@ def run(
 
         raise typer.Exit(0 if run_dry(calls, console) else 1)
     with state.alone(state.profile_folder(output_dir, profile)):
-        endings = _execute(calls, console, resume, keep_going, publish)
-        _report(endings, output_dir, profile, console)
+        endings = batch.execute(calls, console, resume=resume, keep_going=keep_going, publish=publish)
+        batch.tell(endings, output_dir, profile, console)
     if any(ended.error for ended in endings):
         again = shlex.join(["mipo-nb", *(word for word in sys.argv[1:] if word != "--fresh")])
         typer.echo(f"What was computed is kept. To go on: {again}", err=True)
         raise typer.Exit(128 + endings[-1].signal if endings[-1].signal else 1)  # as a shell tells of a signal
-
-
-def _execute(calls, console, resume, keep_going, publish):
-    """The `runner.Ended` of each call in turn, up to the first that fails unless `keep_going`."""
-    endings = []
-    for call in calls:
-        name, ended = call.notebook.name, runner.finished(call) if resume else None
-        console.print(f"{name}: finished before; --fresh runs it again." if ended else f"{name} ...", highlight=False)
-        ended = ended or runner.execute(call, console)
-        endings.append(ended)
-        if ended.error:
-            typer.echo(ended.error, err=True)
-            if ended.signal or not keep_going:
-                break
-        elif publish:
-            collection.publish(call.notebook, call.folder)
-    return endings
-
-
-def _report(endings, output_dir, profile, console):
-    """Write the page about a profile's runs, and show what these took and measured."""
-    try:
-        message = f"Report: {report.write(output_dir, profile)}"
-    except (OSError, UserError) as e:  # the run itself is shown all the same
-        message = f"No report: {e}"
-    console.print(report.table(endings))
-    console.print(message, soft_wrap=True, highlight=False)
 
 
 @app.command("report")

@@ -5,12 +5,10 @@ what an earlier one computed, and can compute it itself when it is run alone.
 """
 
 import contextlib
-import inspect
 import json
 import os
 import platform
 import random
-import resource
 import shutil
 import sys
 import time
@@ -18,21 +16,21 @@ from pathlib import Path
 
 from mipo_nb import preferences, prompts
 from mipo_nb.base.errors import UserError
-from mipo_nb.base.files import content_hash, locked, project_root, write_atomically
-from mipo_nb.base.progress import report_progress
+from mipo_nb.base.files import content_hash, project_root, write_atomically
 from mipo_nb.engine.process import quieten
-from mipo_nb.lab import notebooks
+from mipo_nb.lab import grids, notebooks
 from mipo_nb.lab import settings as settings_module
 from mipo_nb.lab.provenance import git_state, library_versions
-from mipo_nb.lab.steps import code_version, decode, encode, key
+from mipo_nb.lab.store import Steps, make_folder, peak_memory
 
 
 class Run:
     """One execution of one notebook. Made by `start`."""
 
-    def __init__(self, settings, folder):
+    def __init__(self, settings, folder, cluster=None):
         self.settings, self.folder = settings, folder
-        self.steps, self.results = [], []
+        self.step = Steps(folder.parent / "steps", after=self.save, cluster=cluster)  # step(name, function, ...)
+        self.steps, self.results = self.step.taken, []
         self.facts = {}  # what else the manifest should say, such as the hash of an initial adapter
         self.started = time.time()
         # Looked up once: the code that runs is the code that was there at the start.
@@ -48,32 +46,14 @@ class Run:
     def seed(self):
         return self.settings.seed
 
-    def step(self, name, function, *args, **kwargs):
-        """`function(*args, **kwargs)`, computed once and found again by a hash of its code and all its arguments.
+    def map(self, name, function, grid, /, **common):
+        """`function(**common, **each)` for each of `grid`, a list of keyword arguments: what a loop over `run.step` gives, as
+        a list in that order, where no call needs another's result. A loop and a map find one another's steps.
 
-        The name is for people: another name, or another notebook, finds the same result. Results are JSON values, numpy
-        arrays, `datasets.Dataset`s and paths inside the step's folder. A function with a parameter `folder` gets that
-        folder and may store partial work there. Processes that ask for one step at once share it: one computes, the others
-        wait. Raises `TypeError` as `steps.key` does, and `UserError` as `save` does.
+        One after another, here; with `mipo-nb run --workers`, or the environment variable MIPO_NB_WORKERS, what is not found
+        goes to a Ray cluster (`lab.grids`). Raises `UserError` as the function and `grids.Cluster.brought` do.
         """
-        identity = key(function, args, kwargs)
-        folder = self.folder.parent / "steps" / f"{function.__name__}-{identity}"
-        entry = _stored(folder)
-        already_computed = entry is not None
-        if not already_computed:
-            _make_folder(folder.parent)
-            with locked(folder.with_name(f".{folder.name}.lock"), lambda: _say_waiting(name)):
-                entry = _stored(folder)  # another run may have computed it meanwhile
-                already_computed = entry is not None
-                if not already_computed:
-                    _compute(folder, function, args, kwargs)
-                    # A new result is read back too, so that a resumed run sees exactly what the first one saw.
-                    entry = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        measured = {"seconds": entry["seconds"], "peak_memory": entry.get("peak_memory")}
-        step = {"name": name, "key": identity, "found": already_computed, **measured, "code": code_version(function)}
-        self.steps.append(step)
-        self.save()
-        return decode(entry["value"], folder)
+        return self.step.map(name, function, grid, **common)
 
     def record(self, name, value, *, unit="", low=None, high=None, n=None):
         """Keep a result for tables and RESULTS.md. `value` is a number or a `statistics.Estimate`."""
@@ -124,7 +104,7 @@ def start(notebook, profile="auto", *, seed=0, model=None, output_dir="runs", **
     A relative `output_dir` is taken from the project's root. A number of the profile can also be given as a variable of the
     notebook in capitals, N_PAIRS for `n_pairs`, as papermill puts its parameters there. The run's frame of prompts and its
     rules for wishes hold from here on. Raises `UserError` as `settings.resolve`, `notebooks.require_read` (for what papermill
-    put there), `prompts.Frame` and `preferences.add_kinds` do, and for a folder that cannot be written.
+    put there), `grids.cluster_of`, `prompts.Frame` and `preferences.add_kinds` do, and for a folder that cannot be written.
     """
     names, variables = settings_module.in_capitals(profile, notebook), _variables()
     own = notebooks.collection().get(notebook)  # None for a copy that lies elsewhere
@@ -133,17 +113,18 @@ def start(notebook, profile="auto", *, seed=0, model=None, output_dir="runs", **
     given = {names[name]: variables[name] for name in names.keys() & variables.keys()}
     overrides = given | {name: value for name, value in overrides.items() if value is not None}
     settings = settings_module.resolve(profile, notebook, model=model, seed=seed, **overrides)
+    cluster = grids.cluster_of(settings)
     frame = prompts.Frame(settings.system, settings.with_context)
     preferences.add_kinds(settings.rules_file)
     prompts.use(frame)
     folder = project_root() / Path(output_dir).expanduser() / settings.profile / notebook
     shutil.rmtree(folder / "figures", ignore_errors=True)
-    _make_folder(folder)
+    make_folder(folder)
     for earlier in ("state.json", "manifest.json"):  # whatever was finished here is being written over
         (folder / earlier).unlink(missing_ok=True)
     quieten()
     seed_everything(seed)
-    run = Run(settings, folder)
+    run = Run(settings, folder, cluster)
     run.save()
     return run
 
@@ -168,54 +149,6 @@ def _adapter_given(adapter):
     return {"name": Path(adapter).name, "weights": content_hash(weights) if weights else None}
 
 
-def _moment():
-    """Since when a step must have been computed to count, as a run says that was asked to compute all anew."""
-    return float(os.environ.get("MIPO_NB_FRESH", 0))
-
-
-def _stored(folder):
-    """What a step left in its folder, {"seconds", "peak_memory", "value"}; None where there is no whole result that counts."""
-    file = folder / "result.json"
-    try:
-        entry = json.loads(file.read_text(encoding="utf-8"))
-        counts = {"seconds", "value"} <= entry.keys() and file.stat().st_mtime >= _moment()
-    except (OSError, ValueError, AttributeError):  # none, half of one, or something else
-        return None
-    return entry if counts else None
-
-
-def _compute(folder, function, args, kwargs):
-    """Compute a step, whose lock is held, and write its result.json. What is from before `_moment` is removed first."""
-    file, removed = folder / "result.json", folder.with_name(f".{folder.name}.removed")
-    shutil.rmtree(removed, ignore_errors=True)
-    if folder.exists() and (file if file.exists() else folder).stat().st_mtime < _moment():
-        folder.rename(removed)  # in one move: nobody finds a result of which a part is gone
-        shutil.rmtree(removed)
-    _make_folder(folder)
-    if "folder" in inspect.signature(function).parameters:
-        kwargs = {**kwargs, "folder": folder}
-    begun = time.time()
-    value = function(*args, **kwargs)
-    entry = {"seconds": round(time.time() - begun, 2), "peak_memory": peak_memory()}
-    write_atomically(file, json.dumps({**entry, "value": encode(value, folder)}))
-
-
-def _say_waiting(name):
-    line = f"waiting for another run that computes {name}"
-    print(f"{line} ...", flush=True)
-    report_progress(line, 0, 1)
-
-
-def _make_folder(folder):
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-    except OSError as e:
-        message = f"The output folder {folder} cannot be written ({e.strerror}); set OUTPUT_DIR to one that can."
-        raise UserError(message) from None
-
-
 def seed_everything(seed):
     import numpy as np
     import torch
@@ -223,12 +156,6 @@ def seed_everything(seed):
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def peak_memory():
-    """Largest resident memory of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def results_of(folder):

@@ -26,6 +26,7 @@ _MAY_BE_ZERO = (
     "reward_beta",
     "evaluate_every",
     "patience",
+    "gpus_per_training",
 )
 # What a parameter in capitals does not name: what a run takes by other means, and what is no number of an experiment.
 _NOT_IN_CAPITALS = ("model", "data", "needs_gb", "time_out")

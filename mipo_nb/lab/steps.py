@@ -23,7 +23,8 @@ _PACKAGE = Path(mipo_nb.__file__).parent
 _PLAIN = ("errors", "files", "jsonl", "rows", "progress", "hardware", "embedded")  # the others of `base` do
 NOT_NUMBERS = (*(f"mipo_nb.base.{name}" for name in _PLAIN), "mipo_nb.lab.")
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers")  # those that compute
-_NOT_KEYED = {"folder", "description", "report_to"}  # where a result is stored, what shows its progress
+# Where a result is stored, and those of the steps that a function calls itself; what shows its progress.
+_NOT_KEYED = {"folder", "step", "description", "report_to"}
 
 
 def key(function, args, kwargs):
@@ -41,12 +42,13 @@ def key(function, args, kwargs):
         if parameter.kind is parameter.VAR_KEYWORD and is_dataclass(parameter.annotation):
             bound.arguments[parameter.name] = parameter.annotation(**bound.arguments[parameter.name])
     keyed = {name: value for name, value in bound.arguments.items() if name not in _NOT_KEYED}
-    described = {name: fingerprint(Path(v) if _is_located(v) else v) for name, v in keyed.items()}
+    described = {name: fingerprint(Path(v) if is_located(v) else v) for name, v in keyed.items()}
     frame = [] if prompts.frame() == prompts.Frame() else [fingerprint(prompts.frame())]
     return digest([fingerprint(function), described, library_versions(_LIBRARIES), *frame])[:16]
 
 
-def _is_located(value):
+def is_located(value):
+    """Whether a value is the absolute path, as text, of something that is there."""
     return isinstance(value, str) and os.path.isabs(value) and os.path.exists(value)
 
 

@@ -81,14 +81,18 @@ def key(arm, s, *, seed, split, draws):
 
 def kept(shelf, model, tokenizer, wanted, s, split, *, step, methods=None):
     """(views of the untrained model, {Arm: [views of each training, by seed]}) of a `lab.ledger.Ledger`, as `of_lines` has
-    them; first what it lacks of `wanted`, [(arm, seed)], is computed and added: the untrained model drawn four times,
-    trainings twice. `methods` as in `measured_training`."""
-    for arm, seed in [(None, 0), *wanted] if wanted and s.data == sources.OWN else []:
+    them; first what it lacks of `wanted`, [(arm, seed)], is computed by the steps of a run (`run.step`) and added as it comes:
+    the untrained model drawn four times, trainings twice. `methods` as in `measured_training`."""
+    places, grid = [], []
+    for arm, seed in dict.fromkeys([(None, 0), *wanted]) if wanted and s.data == sources.OWN else ():
         draws = 2 if arm else 4
         place = key(arm, s, seed=seed, split=split, draws=draws)
         if shelf.find(place) is None:
-            how = {"draws": range(draws), "step": step, "methods": methods}
-            shelf.add(place, measured_training(model, tokenizer, arm, s, seed=seed, split=split, **how))
+            places.append(place)
+            grid.append({"arm": arm, "seed": seed, "draws": list(range(draws))})
+    how = {"model": model, "tokenizer": tokenizer, "s": s, "split": split, "step": step, "methods": methods}
+    for number, value in step.arrivals("kept training", measured_training, grid, **how) if grid else ():
+        shelf.add(places[number], value)
     return of_ledger(shelf, s, split)
 
 
@@ -138,10 +142,8 @@ def restraining_pairs(model, tokenizer, n, sampling, max_length, *, seed, step):
     sides of `missing_context` exchanged, so that what the context does to the response becomes less likely there.
     """
     rows = sources.prompts_for_others("train", n=n, seed=seed)
-    asked = {
-        "with": pairs.positive_conversations(rows),
-        "without": pairs.negative_conversations(rows, "missing_context"),
-    }
+    without = pairs.negative_conversations(rows, "missing_context")
+    asked = {"with": pairs.positive_conversations(rows), "without": without}
     said = {
         name: step(f"restraint, {name} context", generation.sample, model, tokenizer, put, sampling, seed=10 * seed + k)
         for k, (name, put) in enumerate(asked.items(), 3)
@@ -155,20 +157,18 @@ def selected(model, tokenizer, rows, arm, sampling, s, *, seed, step):
     asked = {"chosen": pairs.positive_conversations(rows)}
     asked["rejected"] = pairs.negative_conversations(rows, arm.negative, seed=10 * seed)
     kept = {}
-    for side, best in (("chosen", np.argmax), ("rejected", np.argmin)):
-        first = 1 if side == "chosen" else 101
+    for side, best, first in (("chosen", np.argmax, 1), ("rejected", np.argmin, 101)):
         put = (generation.sample, model, tokenizer, asked[side], sampling)
         numbers = range(first, first + arm.draws)
         drawn = [step(f"{side} responses {k}", *put, seed=1000 * seed + k) for k in numbers]
-        told = [list(rows[column]) for column in ("context", "biography")]
+        told = rows["context"], rows["biography"]
         log_probs = [
             [scoring.context_matrix(model, tokenizer, list(map(prompts.asked, rows)), [[c] for c in contexts], list(draw["text"]), batch_size=s.scoring_batch)[:, 0] for contexts in told]
             for draw in drawn
         ]  # fmt: skip
         nats = np.array([with_wish - without for with_wish, without in log_probs])
         kept[side] = [drawn[k][i] for i, k in enumerate(best(nats, axis=0))]
-    how = {"negative": arm.negative, "max_length": s.max_length}
-    return pairs.build(rows, kept["chosen"], kept["rejected"], tokenizer, **how)[0]
+    return pairs.build(rows, *kept.values(), tokenizer, negative=arm.negative, max_length=s.max_length)[0]
 
 
 def trained(model, tokenizer, arm, s, *, seed, step, methods=None):
@@ -180,8 +180,7 @@ def trained(model, tokenizer, arm, s, *, seed, step, methods=None):
 
 
 def people(split, s):
-    """(rows of the split's open prompts, rows of prompts for others) that a run measures; the others are None for a file
-    that has none."""
+    """(rows of the split's open prompts, rows of prompts for others or None) that a run measures."""
     rows = sources.personal_prompts(split, n=s.n_measured, data=s.data, seed=s.seed)
     return rows, sources.prompts_for_others(split, n=s.n_others, data=s.data, seed=s.seed)
 

@@ -56,6 +56,7 @@ MISTAKES = [
     (["11", "--dry-run"], "11_qlora_mipo has no dry run; its parameters have no DRY_RUN."),
     (["00", "-p", "DRY_RUN=True"], "Unknown parameter 'DRY_RUN'; known: ACCUMULATE, AT_LIMIT, BATCH_SIZE, "),
     (["30", "-p", "DRY_RUN=false"], "DRY_RUN must be True or False, not 'false'."),
+    (["11", "--workers", "dask"], "--workers takes ray, or an address like ray://HEAD:10001, not 'dask'."),
 ]
 
 
@@ -134,7 +135,8 @@ def test_a_log_has_room_for_a_long_name(call, monkeypatch):
 WRONG_CALLS = {
     "run": [["99"], ["--profile"], ["--profil", "smoke"], ["--profile", "smok", "00"], ["--profile", "no.toml"], ["-p"],
             ["00", "-p", "SEED"], ["00", "-p", "SEDE=1"], ["--timeout", "-1"], ["--timeout", "soon"], ["--publish"],
-            ["00", "--publish", "--profile", "smoke"], ["--keep-going", "yes"], ["--output-dir"], ["--dry-run"]],
+            ["00", "--publish", "--profile", "smoke"], ["--keep-going", "yes"], ["--output-dir"], ["--dry-run"],
+            ["--workers"], ["--workers", ""], ["00", "--workers", "2"], ["00", "--workers", "ray://head"], ["00", "--worker", "ray"]],
     "report": [["now"], ["--profile"], ["--profile", "smok"], ["--profile", ""], ["--profile", "no.toml"], ["-p", "A=1"],
                ["--profile", "smoke", "--output-dir", "none"], ["--output-dir"], ["--fresh"], ["--profil", "smoke"]],
     "list": [["11"], ["--profile", "smoke"], ["--profile"], ["-p", "A=1"], ["--output-dir", "a"], ["--main"], ["-l"],

@@ -8,6 +8,7 @@ import pytest
 from mipo_nb import evaluation, mipo, pairs, prompts, sources
 from mipo_nb.generation import Sampling
 from mipo_nb.lab import ledger, settings
+from mipo_nb.lab.store import Steps
 from mipo_nb.studies import arms, contrastive, steering
 from mipo_nb.studies.arms import Arm
 
@@ -93,18 +94,17 @@ def test_kept_trainings_of_this_run_are_found_by_arm_and_in_the_order_of_their_s
 @pytest.mark.model
 def test_what_a_ledger_lacks_is_computed_once_the_untrained_model_first(model_and_tokenizer, tmp_path):
     numbers = {"max_new_tokens": 24, "n_measured": 4, "n_others": 4}
-    s, shelf, called = settings.resolve("smoke", "14_choosing_the_dose", **numbers), Shelf(), []
-
-    def step(name, function, *args, **kwargs):
-        called.append(name)
-        return function(*args, **kwargs | ({"folder": tmp_path / "training"} if name == "training" else {}))
-
-    base, kept = arms.kept(shelf, *model_and_tokenizer, [(ARM, 3)], s, "dev", step=step)
+    s, shelf, step = settings.resolve("smoke", "14_choosing_the_dose", **numbers), Shelf(), Steps(tmp_path / "steps")
+    asked = (shelf, *model_and_tokenizer, [(ARM, 3), (ARM, 3)], s, "dev")
+    base, kept = arms.kept(*asked, step=step)
     assert [line["key"]["negative"] for line in shelf.lines] == [None, "random_context"]
-    assert set(base) == set(kept[ARM][0]) and len(kept[ARM]) == 1 and called.count("training") == 1
-    before = list(called)
-    assert arms.kept(shelf, *model_and_tokenizer, [(ARM, 3)], s, "dev", step=step) == (base, kept)
-    assert called == before
+    assert set(base) == set(kept[ARM][0]) and len(kept[ARM]) == 1
+    names = [taken["name"] for taken in step.taken]
+    assert names.count("training") == 1 and names.count("kept training") == 2
+    assert arms.kept(*asked, step=step) == (base, kept) and len(step.taken) == len(names)
+    again = Shelf()  # what was computed is found, should the ledger have refused it
+    assert arms.kept(again, *asked[1:], step=step) == (base, kept) and again.lines == shelf.lines
+    assert all(taken["found"] for taken in step.taken[len(names) :])
 
 
 @pytest.mark.model
@@ -115,10 +115,12 @@ def test_other_methods_are_trained_or_asked_as_they_say(model_and_tokenizer, tmp
     wanted = [(replace(ARM, method="info_nce", beta=0.2), 0), (steered, 0)]
     asked = []
 
-    def step(name, function, *args, **kwargs):
-        asked.append((name, function.__name__, kwargs.get("beta"), args[-1]))
-        return function(*args, **kwargs | ({"folder": tmp_path / "training"} if name == "training" else {}))
+    class Noted(Steps):
+        def __call__(self, name, function, /, *args, **kwargs):
+            asked.append((name, function.__name__, kwargs.get("beta"), args[-1] if args else None))
+            return super().__call__(name, function, *args, **kwargs)
 
+    step = Noted(tmp_path / "steps")
     methods = {"info_nce": contrastive.prefer, "steering": steering.asked}
     _, kept = arms.kept(shelf, *model_and_tokenizer, wanted, s, "dev", step=step, methods=methods)
     assert set(kept) == {arm for arm, _ in wanted}
