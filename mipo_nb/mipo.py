@@ -21,6 +21,7 @@ from pathlib import Path
 
 from mipo_nb import generation, models, pairs, training
 from mipo_nb.base.errors import UserError
+from mipo_nb.engine.arguments import require_layers
 from mipo_nb.generation import Sampling
 from mipo_nb.training import Recipe
 
@@ -87,14 +88,14 @@ def mipo(
             raise UserError(f"The adapter needs a folder that is new or empty, not {folder}; name another one.")
         Path(folder).mkdir(parents=True, exist_ok=True)
     untrained, tokenizer = models.load(model, **recipe.weights)
+    require_layers(recipe, untrained)
     made = {"seed": recipe.seed, "max_length": recipe.max_length, "step": step}
     asked = (untrained, tokenizer, rows, negative, sampling)
     preferred, counts = make_pairs(*asked, at_least=recipe.pairs_per_step, **made)
     if held_out is not None:
         held_out, _ = make_pairs(untrained, tokenizer, held_out, negative, sampling, **made)
-    options = {"held_out": held_out, "folder": folder, "report_to": report_to, "step": step}
-    options["scoring_batch"] = scoring_batch
-    result = train(model, untrained, tokenizer, preferred, recipe, **options)
+    options = {"folder": folder, "report_to": report_to, "scoring_batch": scoring_batch, "step": step}
+    result = train(model, untrained, tokenizer, preferred, recipe, held_out=held_out, **options)
     return {**result, "pairs": preferred, "held_out_pairs": held_out, "counts": counts}
 
 

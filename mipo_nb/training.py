@@ -12,7 +12,7 @@ from mipo_nb import models, prompts
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.hardware import hardware
 from mipo_nb.engine import checkpoints
-from mipo_nb.engine.arguments import dpo_numbers, lora, reports, trainer_arguments
+from mipo_nb.engine.arguments import ALL, dpo_numbers, lora, reports, require_layers, trainer_arguments
 from mipo_nb.engine.checkpoints import carry_through
 from mipo_nb.pairs import SIDES, with_reference
 from mipo_nb.scoring import continuation_log_probabilities
@@ -34,7 +34,7 @@ class Recipe:
     accumulate: int = 1  # such batches in one step of the optimizer
     max_length: int | None = 512  # tokens of a prompt with a response; None: whatever they have
     rank: int = 16  # of the adapter; 0 trains all weights
-    lora_target: str = "all-linear"  # the layers that get an adapter, or their names: "q_proj,v_proj"
+    lora_target: str = ALL  # the layers that get an adapter, or their names: "q_proj,v_proj"
     warmup: float = 0.1  # share of the steps in which the learning rate rises; none where there are 20 or fewer
     final_rate: float = 0.0  # share of the learning rate that is left at the end of its cosine; 1 keeps it constant
     loss: str = "sigmoid"  # a loss type of TRL: "sigmoid" (DPO), "ipo" (per token), "sft" (the chosen side only), ...
@@ -42,9 +42,7 @@ class Recipe:
     seed: int = 0  # of the adapter's start and the order of the pairs
     device: str | None = None  # "cpu" or "cuda"; None: what this machine has
     dtype: str | None = None  # of the base weights; None: the faster one here
-    route: str | None = (
-        None  # "shared_prefix", or "trl": TRL's own forward pass; None: the first on a CPU, else the second
-    )
+    route: str | None = None  # "shared_prefix", or "trl": TRL's own forward pass; None: the first on a CPU alone
     checkpointing: bool | None = None  # compute activations again on the way back, in less memory; None: on CUDA
     evaluate_every: int = 0  # steps from one look at held-out pairs to the next; 0: none
     patience: int = 0  # looks without a better held-out margin after which a training stops; 0: it goes to its end
@@ -61,12 +59,8 @@ class Recipe:
         for name in ("learning_rate", "epochs", "batch_size", "accumulate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name} must be a finite number greater than 0, not {getattr(self, name)!r}.")
-        at_most = {
-            **dict.fromkeys(("beta", "rank", "evaluate_every", "patience"), math.inf),
-            "warmup": 1,
-            "final_rate": 1,
-        }
-        for name, most in at_most.items():
+        at_most = dict.fromkeys(("beta", "rank", "evaluate_every", "patience"), math.inf)
+        for name, most in {**at_most, "warmup": 1, "final_rate": 1}.items():
             if not 0 <= getattr(self, name) <= most:
                 raise UserError(f"{name} must be from 0 to {most}, not {getattr(self, name)!r}.")
         if self.route not in ROUTES:
@@ -78,10 +72,13 @@ class Recipe:
 
     @classmethod
     def of(cls, settings, **changes):
-        """The recipe of a run's settings (`lab.settings.Settings`), some numbers of it changed."""
+        """The recipe of a run's settings, some numbers of it changed. Raises `UserError` as `require_layers` does."""
         s = settings
         numbers = {**s.numbers, "rank": s.lora_rank, "seed": s.seed, "device": s.device, "dtype": s.dtype, **changes}
-        return cls(**{f.name: numbers[f.name] for f in fields(cls) if f.name in numbers})
+        recipe = cls(**{f.name: numbers[f.name] for f in fields(cls) if f.name in numbers})
+        if recipe.lora_target != ALL:
+            require_layers(recipe, models.load_config(s.model))
+        return recipe
 
     @property
     def pairs_per_step(self):
@@ -97,10 +94,10 @@ class Recipe:
 
 def dpo_arguments(folder, **numbers):
     """A `trl.DPOConfig` for the `numbers` of a `Recipe`: a loss on summed log-probs, without dropout."""
-    from trl import DPOConfig
+    from mipo_nb.engine.trainers import Arguments
 
     recipe = Recipe(**numbers)
-    return DPOConfig(**trainer_arguments(folder, recipe), **dpo_numbers(recipe))
+    return Arguments(**trainer_arguments(folder, recipe), **dpo_numbers(recipe))
 
 
 def reference_log_probabilities(
@@ -146,34 +143,34 @@ def _with_tokens(pairs, tokenizer):
     return pairs
 
 
-def train(start, pairs, reference, *, folder, keep_at=None, held_out=None, report_to="none", **numbers: Recipe):
+def train(
+    start, pairs, reference, *, folder, keep_at=None, held_out=None, report_to="none", manifest=None, **numbers: Recipe
+):  # fmt: skip
     """Train an adapter, or all weights, on pairs. Returns what `carry_through` returns.
 
     `start` is a model's name or a `models.Lineage`, whose adapter is trained on unless it is merged. `reference` is the
     array of `reference_log_probabilities` of whichever model the loss is to compare with; where None, the trainer computes
     it at the beginning. `numbers` make a `Recipe`.
-
     `held_out`, (pairs, their reference), is looked at every `evaluate_every` steps; with `patience` "adapter" is the one
-    with the largest margin there, and "best" says when. `report_to`: as transformers has it, "tensorboard" or others.
+    with the largest margin there, and "best" says when. `report_to` names a tracker, which gets the run's `manifest`.
     `keep_at` is a rising list of steps: the training ends with the last of them, its pairs taken again from the start
     where they are used up, and "adapters" in what is returned has the adapter's folder after each.
-    `rank=0` trains all weights, in float32 whatever the `dtype` of the products: a step of 5e-7 is lost in a bfloat16
-    weight. Leave `reference` None then, so that it comes from the same forward; `models.load(name, adapter=...)` takes
-    the whole model that is saved.
+    `rank=0` trains all weights, in float32: a step of 5e-7 is lost in a bfloat16 weight. Leave `reference` None then, so
+    that it comes from the same forward; `models.load(name, adapter=...)` takes the whole model that is saved.
 
     Raises `UserError` as `Recipe` does, for fewer pairs than a batch, steps that do not rise, or no such `report_to`.
     """
-    from mipo_nb.engine import trainers
-    from mipo_nb.engine.early_stopping import EarlyStopping
+    from mipo_nb.engine import early_stopping, trainers
 
     recipe, folder, steps = Recipe(**numbers), Path(folder), [] if keep_at is None else _rising(keep_at)
     recipe = recipe if held_out else replace(recipe, evaluate_every=0, patience=0)
     lineage = start if isinstance(start, models.Lineage) else models.Lineage(start)
     require_a_batch(pairs, recipe.pairs_per_step)
     model, tokenizer = lineage.start(**recipe.weights)
-    stopping = [EarlyStopping(folder, recipe.patience)] if recipe.patience else []
+    stopping = [early_stopping.EarlyStopping(folder, recipe.patience)] if recipe.patience else []
     arguments = dpo_arguments(folder / "checkpoints", **vars(recipe))
     arguments.report_to, arguments.max_steps = reports(report_to), steps[-1] if steps else arguments.max_steps
+    arguments.manifest = manifest and {**manifest, "revision": models.revision_of(model)}
     trainer = trainers.DPO[recipe.route](
         model=model,
         args=arguments,

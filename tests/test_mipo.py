@@ -1,5 +1,6 @@
 """The method on one page: from rows to an adapter, in a plain script and in a run; what a recipe refuses."""
 
+import json
 import math
 import re
 import subprocess
@@ -7,11 +8,14 @@ import sys
 
 import numpy as np
 import pytest
+from datasets import Dataset
+from transformers import TrainerCallback
 
 from mipo_nb import generation, mipo, models, pairs, sources, training
 from mipo_nb.base import hardware
 from mipo_nb.base.errors import UserError
-from mipo_nb.base.files import project_root
+from mipo_nb.base.files import content_hash, project_root
+from mipo_nb.command import random_models
 from mipo_nb.lab import runs, settings
 
 NAME = "embedded:smollm2-135m"
@@ -118,3 +122,49 @@ def test_a_recipe_knows_this_machine_and_the_settings_of_a_run():
     assert (recipe.seed, recipe.device, recipe.dtype, recipe.beta) == (5, "cpu", s.dtype, 0.3)
     assert recipe.pairs_per_step == s.batch_size * s.accumulate
     assert mipo.Recipe(learning_rate=1e-4, rank=0, dtype="bfloat16").weights["dtype"] == "float32"
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("target", ["q_porj", "q_proj, v_porj", "layers.99.self_attn.q_proj"])
+def test_a_layer_that_the_model_has_not_is_refused_before_anything_is_sampled(target, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(generation, "sample", None)
+    told = "no layer '[^']+' to put an adapter on; (did you mean '[qv]_proj'|known: .*q_proj.*)"
+    with pytest.raises(UserError, match=told):
+        mipo.mipo(NAME, rows, mipo.Recipe(**{**vars(RECIPE), "lora_target": target}), folder=tmp_path / "new")
+    with pytest.raises(UserError, match=told):
+        mipo.Recipe.of(settings.resolve("smoke", "train", lora_target=target))
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("target", ["all-linear", "q_proj, v_proj", "layers.0.self_attn.q_proj", "lm_head"])
+def test_a_layer_that_the_model_has_is_taken(target):
+    assert mipo.Recipe.of(settings.resolve("smoke", "train", lora_target=target)).lora_target == target
+
+
+class Tracker(TrainerCallback):
+    """Takes its configuration as the trackers that transformers knows do: what the arguments say of themselves."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        Tracker.told = json.loads(args.to_json_string())
+
+
+def test_a_tracker_is_told_the_manifest_of_the_run(tmp_path, monkeypatch):
+    from transformers.integrations import integration_utils
+
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "tracker", Tracker)
+    monkeypatch.setattr("transformers.integrations.get_available_reporting_integrations", lambda: ["tracker"])
+    model, data = random_models.write(tmp_path / "tiny", "tiny"), tmp_path / "users.jsonl"
+    data.write_text('{"prompt": "What now?", "context": "Ana keeps bees.", "user_id": "a"}\n')
+    run = runs.start("train", "smoke", seed=3, model=model, output_dir=str(tmp_path), data=str(data), n_pairs=5)
+    said = lambda role, text: [{"role": role, "content": text}]  # noqa: E731
+    pair = {"prompt": said("user", "Now?"), "chosen": said("assistant", "Rest."), "rejected": said("assistant", "No")}
+    call = (model, Dataset.from_list([pair] * 2), np.zeros((2, 2)))
+    numbers = {**vars(RECIPE), "report_to": "tracker"}
+    first = run.step("training", training.train, *call, **numbers)
+    told, manifest = Tracker.told["manifest"], run.manifest()
+    assert Tracker.told["learning_rate"] == 1e-3 and told["seed"] == 3 and told["model"] == "tiny"
+    for name in ("numbers", "data", "git", "libraries"):
+        assert told[name] == manifest[name], name
+    assert told["numbers"]["n_pairs"] == 5 and told["data"] == {"name": "users.jsonl", "content": content_hash([data])}
+    assert told["revision"] == models.revision_of(models.load(model)[0])
+    assert run.step("training", training.train, *call, **numbers) == first and run.steps[-1]["found"]

@@ -154,7 +154,7 @@ def _memory(settings, work, config):
     share = f"{needed / _GB:.1f} GB ({parts}) of the {available / _GB:.0f} GB of {owner}"
     mend = f"Take a machine with {1.1 * needed / _GB:.0f} GB, a smaller MODEL, or a smaller batch_size."
     if not settings.lora_rank:
-        mend = f"Take a GPU of {1.1 * needed / _GB:.0f} GB, a smaller MODEL, or several GPUs (`distributed.write`)."
+        mend = f"Take a GPU of {1.1 * needed / _GB:.0f} GB, a smaller MODEL, or several GPUs (`several_gpus.write`)."
     return judged("memory", share, needed < 0.9 * available, mend)
 
 

@@ -1,15 +1,44 @@
 """What the numbers of a `training.Recipe` are called by TRL, transformers and PEFT."""
 
-from mipo_nb.base.errors import UserError
+from mipo_nb.base.errors import UserError, did_you_mean
+
+ALL = "all-linear"  # PEFT's name for all linear layers but the head
 
 
-def lora(rank=16, target="all-linear"):
+def lora(rank=16, target=ALL):
     """LoRA scaled by alpha = 2 x rank (Hu et al. 2021), on all linear layers as in QLoRA (2305.14314), or on those whose
     names `target` lists, as in "q_proj,v_proj"."""
     from peft import LoraConfig
 
-    names = target if target == "all-linear" else [name.strip() for name in target.split(",")]
-    return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=names, task_type="CAUSAL_LM")
+    return LoraConfig(**lora_numbers(rank, target))
+
+
+def lora_numbers(rank, target):
+    """What PEFT calls the numbers of `lora`."""
+    names = ALL if target == ALL else [name.strip() for name in target.split(",")]
+    numbers = {"r": rank, "lora_alpha": 2 * rank, "lora_dropout": 0.0}
+    return {**numbers, "target_modules": names, "task_type": "CAUSAL_LM"}
+
+
+def outline(config):
+    """The model of a configuration with all its layers, none of whose weights are allocated."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def require_layers(recipe, model):
+    """Raise `UserError` where a recipe wants an adapter on a layer that a model, or the model of a configuration, has not."""
+    if not recipe.rank or recipe.lora_target == ALL:
+        return
+    model = model if hasattr(model, "named_modules") else outline(model)
+    able = [name for name, layer in model.named_modules() if getattr(getattr(layer, "weight", None), "ndim", 0) == 2]
+    for target in lora_numbers(recipe.rank, recipe.lora_target)["target_modules"]:
+        if not any(f".{name}".endswith(f".{target}") for name in able):
+            known = {name.rpartition(".")[2] for name in able}
+            raise UserError(f"This model has no layer '{target}' to put an adapter on; {did_you_mean(target, known)}")
 
 
 def trainer_arguments(folder, recipe):

@@ -17,6 +17,7 @@ from mipo_nb.base.progress import report_progress
 
 EVERY = 10.0  # seconds at least from one checkpoint to the next: a training that is over by then needs none
 PATIENCE = 15  # saving costs at most one part in so many
+FEW = 20  # steps: where there are no more, none is given to a warm-up, whose rate begins at 0
 _PACKED = {}  # {hash of 4-bit weights as they were loaded: as they lie after their first use}
 
 
@@ -93,7 +94,7 @@ def carry_through(trainer, folder):
     from transformers import PrinterCallback
 
     hold_in_float32(trainer.model)
-    if _planned_steps(trainer) <= 20:  # the rate begins at 0: of a few steps the first would do nothing
+    if _planned_steps(trainer) <= FEW:
         trainer.args.warmup_steps = 0
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(reporting())

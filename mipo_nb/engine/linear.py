@@ -9,6 +9,8 @@ import contextlib
 
 import torch
 
+from mipo_nb.engine.process import return_freed_memory
+
 
 class PackedWeight:
     """A frozen weight [out, in] laid out for x W^T and, when a gradient is first asked for, for g W."""
@@ -113,6 +115,7 @@ def packed_weights(model):
         for layer in changed:
             del layer.forward
             vars(layer).pop("packed", None)
+        return_freed_memory()
 
 
 class PackedTraining:

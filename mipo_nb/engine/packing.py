@@ -10,6 +10,7 @@ import itertools
 from types import SimpleNamespace
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from mipo_nb.engine.attention import NAME, Piece, in_batches, use_grouped_attention
 
@@ -92,7 +93,15 @@ def completion_scores(model, sequences, starts):
 
 
 def _scores_of_learning_head(hidden, weight, target):
-    """What `HeadLogProbabilities` gives, where the head learns too: by autograd, which keeps all logits for it."""
+    """What `HeadLogProbabilities` gives, where the head learns too: by autograd, piece by piece, the logits of each computed
+    again on the way back, since those of all would be most of the memory that a batch takes."""
+    pieces = zip(*(x.split(HeadLogProbabilities.piece) for x in (hidden, target)), strict=True)
+    again = {"use_reentrant": False, "preserve_rng_state": False}
+    scores = [checkpoint(_scores_of_piece, part, weight, tokens, **again) for part, tokens in pieces]
+    return tuple(map(torch.cat, zip(*scores, strict=True)))
+
+
+def _scores_of_piece(hidden, weight, target):
     logits = (hidden @ weight.T).float()
     log_probs = logits.log_softmax(-1)
     picked = log_probs.gather(-1, target[:, None])[:, 0]

@@ -1,4 +1,5 @@
-"""What a process that runs models is told once: be quiet, keep freed memory, collect no garbage in the libraries."""
+"""What a process that runs models is told: be quiet, keep freed memory until a phase ends, collect no garbage in the
+libraries."""
 
 import ctypes
 import functools
@@ -24,12 +25,24 @@ def settle_imports():
 def keep_freed_memory():
     """Have glibc hand freed blocks out again instead of returning them to the system, where it is the C library. A
     layer's results are as large as the last layer's, and new pages cost more than the arithmetic done in them."""
-    if platform.libc_ver()[0] == "glibc":
+    if library := _glibc():
         trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # names in malloc.h
-        library = ctypes.CDLL(None)
         library.mallopt(mmap_threshold, 2**25)  # the most it takes
         library.mallopt(trim_threshold, 2**31 - 1)
         library.mallopt(top_pad, 2**26)
+
+
+def return_freed_memory():
+    """Give the system back what was kept so, when sampling, scoring or a training has ended: what is left between its
+    blocks seldom fits those of the next, and would lie there beside them."""
+    if library := _glibc():
+        library.malloc_trim(0)
+
+
+@functools.cache
+def _glibc():
+    """The C library of this process, where it is glibc; else None."""
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
 
 
 @functools.cache

@@ -20,7 +20,7 @@ def settle(tokenizer, **options):
     template = template.get("default", next(iter(template.values()))) if isinstance(template, dict) else template
     if template.startswith(_SETTLED):
         return
-    options = {"enable_thinking": False, "date_string": DATE, **options}
+    options = variables(options)
     lines = [f"{{% set {name} = {_literal(value)} %}}" for name, value in options.items() if name in template]
     if "strftime_now" in template:
         lines.append(f"{{% macro strftime_now(format) %}}{options['date_string']}{{% endmacro %}}")
@@ -29,6 +29,11 @@ def settle(tokenizer, **options):
     if not _shows_system(tokenizer):
         lines.append(_FOLDED)
     tokenizer.chat_template = "".join([_SETTLED, _plain_contents(control_tokens(tokenizer)), *lines, template])
+
+
+def variables(options):
+    """The variables that every template is given: `options`, and what is settled where they do not say."""
+    return {"enable_thinking": False, "date_string": DATE, **options}
 
 
 def control_tokens(tokenizer):

@@ -7,10 +7,11 @@ computed once, without padding, and logits only for completion tokens. In GRPO a
 
 import contextlib
 import os
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import torch
-from trl import DPOTrainer, GRPOTrainer
+from trl import DPOConfig, DPOTrainer, GRPOTrainer
 from trl.trainer import dpo_trainer
 
 from mipo_nb.base.errors import UserError
@@ -27,6 +28,14 @@ for _owner, _names in _PRIVATE.items():
     for _name in _names:
         if not hasattr(_owner, _name):
             raise UserError(f"This version of TRL has no {_owner.__name__}.{_name}; install trl>=1.16,<1.17.")
+
+
+@dataclass
+class Arguments(DPOConfig):
+    """`trl.DPOConfig`, and the manifest of the run: whichever tracker a training reports to, it takes its configuration
+    from here (transformers gives it `to_dict`)."""
+
+    manifest: dict | None = None
 
 
 def on_one_gpu(arguments):

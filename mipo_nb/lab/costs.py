@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from mipo_nb.engine.arguments import outline
+
 # Share of the machine's matrix product rate that is left for the arithmetic of the model. On a CPU as measured with
 # SmolLM2-135M on two cores (figures/bench.csv): training 0.50 to 0.57, sampling 0.40 to 0.54, scoring 0.52 to 0.66. On
 # a GPU nothing was measured: these are assumptions, low for sampling, where each token waits for the one before it.
@@ -37,11 +39,7 @@ class Work:
 def count_weights(config):
     """(weights of the layers, weights of the head, all weights) of a causal language model, none of them allocated. A
     head that shares its weights with the embedding counts once among all."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    model = outline(config)
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     total = sum(weights.numel() for weights in model.parameters())
     outside = embedding.numel() if head is embedding else embedding.numel() + head.numel()
@@ -124,11 +122,13 @@ def _learning(shape, rank, weights):
 
 def _logits(shape, size, scored, rank):
     """Of a frozen head for a few tokens at a time, in the weights' type and in float32, and so their probabilities; a
-    gradient stays for each `scored` token. A head that learns: logits, log-probs and both gradients of all."""
+    gradient stays for each `scored` token. A head that learns, for as few: logits, log-probs, both gradients, and what
+    they and those before add to the head's own."""
     from mipo_nb.engine.packing import HeadLogProbabilities
 
+    tokens = min(HeadLogProbabilities.piece, scored)
     if not rank:
-        return scored * shape.vocab * 4 * 4
+        return tokens * shape.vocab * 4 * 4 + 2 * shape.vocab * shape.h * 4
     return HeadLogProbabilities.piece * shape.vocab * 2 * (size + 4) + scored * shape.h * size
 
 

@@ -29,7 +29,8 @@ class Run:
 
     def __init__(self, settings, folder, cluster=None):
         self.settings, self.folder = settings, folder
-        self.step = Steps(folder.parent / "steps", after=self.save, cluster=cluster)  # step(name, function, ...)
+        told = {"after": self.save, "manifest": self.manifest, "cluster": cluster}
+        self.step = Steps(folder.parent / "steps", **told)  # step(name, function, ...)
         self.steps, self.results = self.step.taken, []
         self.facts = {}  # what else the manifest should say, such as the hash of an initial adapter
         self.started = time.time()
@@ -37,6 +38,7 @@ class Run:
         self._origin = {
             "started": self.started,
             "adapter": _adapter_given(settings.adapter),
+            "data": _data_given(settings.numbers.get("data")),
             "python": platform.python_version(),
             "libraries": library_versions(),
             "git": git_state(),
@@ -147,6 +149,12 @@ def _adapter_given(adapter):
         return None
     weights = sorted(Path(adapter).glob("*.safetensors"))
     return {"name": Path(adapter).name, "weights": content_hash(weights) if weights else None}
+
+
+def _data_given(data):
+    """{"name", "content"} of the file of rows that a run was given, as above; None without one."""
+    file = Path(data or "")
+    return {"name": file.name, "content": content_hash([file])} if file.is_file() else None
 
 
 def seed_everything(seed):

@@ -23,8 +23,8 @@ _PACKAGE = Path(mipo_nb.__file__).parent
 _PLAIN = ("errors", "files", "jsonl", "rows", "progress", "hardware", "embedded")  # the others of `base` do
 NOT_NUMBERS = (*(f"mipo_nb.base.{name}" for name in _PLAIN), "mipo_nb.lab.")
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers")  # those that compute
-# Where a result is stored, and those of the steps that a function calls itself; what shows its progress.
-_NOT_KEYED = {"folder", "step", "description", "report_to"}
+# Where a result is stored, and those of the steps that a function calls itself; what shows or names its progress.
+_NOT_KEYED = {"folder", "step", "description", "report_to", "manifest"}
 
 
 def key(function, args, kwargs):

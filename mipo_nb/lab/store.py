@@ -19,19 +19,20 @@ class Steps:
 
     `taken` lists those that were asked for: {"name", "key", "found", "seconds", "peak_memory", "code"}; `after()` is called
     when one is added. `places` are their folders, and those of the steps that they took themselves. `cluster` computes what
-    a grid lacks (`lab.grids.Cluster`); None: it is computed here.
+    a grid lacks (`lab.grids.Cluster`); None: it is computed here. `manifest()` is what a run says of itself.
     """
 
-    def __init__(self, folder, *, after=lambda: None, cluster=None):
+    def __init__(self, folder, *, after=lambda: None, manifest=lambda: None, cluster=None):
         self.folder, self.taken, self.places = folder, [], []
-        self._after, self._cluster = after, cluster
+        self._after, self._manifest, self._cluster = after, manifest, cluster
 
     def __call__(self, name, function, /, *args, **kwargs):
         """`function(*args, **kwargs)`, computed once and found again by a hash of its code and all its arguments.
 
         The name is for people: another name, or another notebook, finds the same result. Results are JSON values, numpy
         arrays, rows (`datasets.Dataset`) and paths inside the step's folder. A function with a parameter `folder` gets that
-        folder and may store partial work there; one with a parameter `step` may be given these steps, for its own.
+        folder and may store partial work there, one with `manifest` the run's manifest so far; one with `step` may be given
+        these steps, for its own.
         Processes that ask for one step at once share it: one computes, the others wait. Raises `TypeError` as `steps.key`
         does, and `UserError` as `Run.save` does.
         """
@@ -80,8 +81,8 @@ class Steps:
             place.rename(removed)  # in one move: nobody finds a result of which a part is gone
             shutil.rmtree(removed)
         make_folder(place)
-        if "folder" in inspect.signature(function).parameters:
-            kwargs = {**kwargs, "folder": place}
+        given, wanted = {"folder": lambda: place, "manifest": self._manifest}, inspect.signature(function).parameters
+        kwargs = {**kwargs, **{name: value() for name, value in given.items() if name in wanted}}
         begun, before = time.time(), len(self.places)
         value = function(*args, **kwargs)
         entry = {"seconds": round(time.time() - begun, 2), "peak_memory": peak_memory()}

@@ -6,9 +6,9 @@ import shlex
 
 import pytest
 
-from mipo_nb import models
+from mipo_nb import models, prompts, scoring
 from mipo_nb.base.errors import UserError
-from mipo_nb.command import train_adapter
+from mipo_nb.command import export, random_models, train_adapter
 from mipo_nb.command.parameters import check_parameters, given
 from mipo_nb.lab import settings
 from mipo_nb.lab.notebooks import selected
@@ -55,6 +55,38 @@ def test_from_a_file_to_an_adapter_and_again_at_once(users, tmp_path, capsys):
     assert all(step["found"] for step in again["steps"])
 
 
+# Of each what is its own: windows shorter than the sequences, normed queries and keys, a head of its own.
+FAMILIES = {
+    "gemma3_text": {"head_dim": 16, "sliding_window": 48, "tie_word_embeddings": True},
+    "qwen3": {"head_dim": 16, "tie_word_embeddings": False},
+    "phi3": {"sliding_window": 24, "tie_word_embeddings": False},
+}
+SIZE = {
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 259,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_folder_with_a_model_of_another_family_goes_all_the_way(family, users, tmp_path):
+    model = random_models.write(tmp_path / family, {"model_type": family, **SIZE, **FAMILIES[family]})
+    # It writes noise, in which no sentence ends, and its tokens are bytes.
+    numbers = {**SMALL, "AT_LIMIT": "whole", "TEMPERATURE": 1.0, "MAX_LENGTH": 512}
+    said = train_adapter.train(str(users), profile="smoke", output_dir=tmp_path / "out", model=model, numbers=numbers)
+    [folder] = (tmp_path / "out" / "smoke" / "train" / "adapters").iterdir()
+    assert f"`{family}`" in (folder / "adapter" / "README.md").read_text()
+    assert "before and after" in (folder / "report.html").read_text()
+    assert {"held-out margin", "for the user"} <= {line.partition(",")[0].partition(":")[0] for line in said}
+    exported = export.export(folder / "adapter", "merged", tmp_path / "merged", model=model, dtype="float32")
+    conversation, response = prompts.messages("Which map?", "Ana borrows maps."), "The green one."
+    adapted, merged = (
+        scoring.log_probabilities(*models.load(name, dtype="float32", adapter=adapter), [conversation], [response])[0]
+        for name, adapter in ((model, folder / "adapter"), (str(tmp_path / "merged"), None))
+    )
+    untrained = scoring.log_probabilities(*models.load(model, dtype="float32"), [conversation], [response])[0]
+    assert adapted == pytest.approx(merged, abs=1e-3) and adapted != pytest.approx(untrained, abs=1e-3), exported
+
+
 def test_the_commands_that_it_ends_with_can_be_given(users, tmp_path):
     s = settings.resolve("smoke", "train", data=str(users), seed=3)
     said = train_adapter._next(tmp_path / "a b", s, ["SYSTEM=Be brief.", "N_PAIRS=8"], "smoke", tmp_path)
@@ -75,6 +107,7 @@ def test_the_commands_that_it_ends_with_can_be_given(users, tmp_path):
         ({"REPORT_TO": "tensorbord"}, "cannot report to 'tensorbord'"),
         ({"PATIENCE": 2}, "Patience needs looks"),
         ({"NEGATIVE": "foo"}, "Unknown negative 'foo'"),
+        ({"LORA_TARGET": "q_porj,v_proj"}, "no layer 'q_porj' to put an adapter on; did you mean 'q_proj'?"),
         ({"N_PAIR": 3}, "Unknown parameter 'N_PAIR'; did you mean"),
         ({"data": "none.jsonl"}, "There is no file none.jsonl"),
         ({"profile": "paper"}, "The profile 'paper' is for notebooks"),

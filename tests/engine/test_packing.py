@@ -135,3 +135,24 @@ def test_tree_attention_is_attention_under_that_mask_forward_and_back():
     ]
     assert all(torch.allclose(a, b, atol=1e-11) for a, b in zip(*gradients, strict=True))
     assert torch.autograd.gradcheck(ours, (query, key, value))
+
+
+def test_a_head_that_learns_gets_its_gradient_piece_by_piece_and_no_logits_are_kept(monkeypatch):
+    monkeypatch.setattr(packing.HeadLogProbabilities, "piece", 5)
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(13, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True)
+    target, back, kept = torch.randint(30, (13,)), torch.randn(13), []
+
+    def gradients(log_probs):
+        hidden.grad = weight.grad = None
+        (log_probs * back).sum().backward()
+        return hidden.grad, weight.grad
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
+        scores = packing._scores_of_learning_head(hidden, weight, target)
+    log_probs = (hidden @ weight.T).log_softmax(-1)
+    expected = log_probs[torch.arange(13), target]
+    torch.testing.assert_close(scores[0], expected)
+    torch.testing.assert_close(scores[1], -(log_probs.exp() * log_probs).sum(-1).detach())
+    torch.testing.assert_close(gradients(scores[0]), gradients(expected))
+    assert not any(shape[-1:] == (30,) for shape in kept)
