@@ -17,11 +17,12 @@ wrong_context = checking.numbers(
     ((np.log(3), 1.0), 0.25, "a softmax over two contexts, and the wrong one of them is asked for"),
     ((10.0, 5.0), 1 / (1 + np.exp(2)), "a temperature divides the difference"),
 )
-mio_of = checking.numbers(
-    "Notebook 20, exercise 3: `function(plus, minus, beta)` is MIO's loss from two log-ratios in nats.",
-    ((0.0, 0.0, 0.3), 2 * np.log(2), "an untrained policy loses ln 2 on each side"),
-    ((10.0, -20.0, 0.1), np.log1p(np.exp(-1)) + np.log1p(np.exp(-2)), "chosen should rise, rejected fall"),
-    ((10.0, 10.0, 0.5), np.logaddexp(0, -5) + np.logaddexp(0, 5), "each side is classified by itself, and beta counts"),
+next_rate = checking.numbers(
+    "Notebook 20, exercise 3: `function(gains)` is the rate to try next, 0 where the best of {rate: gain} lies inside.",
+    (({1.0: 2.0, 2.0: 5.0, 4.0: 9.0},), 8.0, "the best is the largest rate, so a larger one may be better still"),
+    (({2.0: 1.0, 1.0: 3.0, 4.0: -2.0},), 0.5, "the best is the smallest rate, whatever stands first"),
+    (({1.0: 2.0, 2.0: 5.0, 4.0: 4.0},), 0.0, "where the best lies inside nothing further is asked for"),
+    (({8.0: -9.0, 2.0: -5.0, 4.0: -1.0},), 0.0, "the best is the highest gain, below 0 too"),
 )
 
 updates_of = checking.numbers(

@@ -76,7 +76,7 @@ def _answer(claim, rows):
         answer = f"No gain above {cores[0]['smallest']:g} points" if found == badges.SMALL else _ANSWERS[found]
         answer = answer.lower() if answers else answer
         answers.append(answer + "*" * all("registered" in row for row in cores))
-    return "; measured: ".join(answers)
+    return "; measured: ".join(answers) or "Not run yet"
 
 
 def _question(claim, rows):

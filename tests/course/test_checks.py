@@ -26,7 +26,7 @@ from mipo_nb.course import baseline_checks, checks, practice_checks, reproductio
 from mipo_nb.information import contrastive_bound, donsker_varadhan_bound
 from mipo_nb.objectives import sami_loss
 from mipo_nb.paper import win_rates
-from mipo_nb.studies import blind, dialogues
+from mipo_nb.studies import blind, dialogues, sweeps
 from mipo_nb.verifiable import decomposition
 
 # --- right answers ---
@@ -197,9 +197,9 @@ RIGHT = {
         lambda m: sami_loss(torch.tensor(m)).item(),
     ],
     "wrong_context": [lambda d, t: 1 / (1 + math.exp(d / t)), lambda d, t: math.exp(-np.logaddexp(0, d / t))],
-    "mio_of": [
-        lambda p, m, b: math.log1p(math.exp(-b * p)) + math.log1p(math.exp(b * m)),
-        lambda p, m, b: np.logaddexp(0, -b * p) + np.logaddexp(0, b * m),
+    "next_rate": [
+        lambda g: sweeps.beyond(g) or 0,
+        lambda g: {max(g): 2.0, min(g): 0.5}.get(sorted(g, key=g.get)[-1], 0) * sorted(g, key=g.get)[-1],
     ],
     "win_rate_of": [
         lambda s, r, t: 100 * np.mean([t if a == b else a > b for a, b in zip(s, r, strict=True)]),
@@ -655,13 +655,14 @@ WRONG = {
         "the loss": lambda d, t: math.log1p(math.exp(-d / t)),
         "odds": lambda d, t: math.exp(-d / t),
     },
-    "mio_of": {
-        "DPO": lambda p, m, b: math.log1p(math.exp(-b * (p - m))),
-        "swapped signs": lambda p, m, b: math.log1p(math.exp(b * p)) + math.log1p(math.exp(-b * m)),
-        "both raised": lambda p, m, b: math.log1p(math.exp(-b * p)) + math.log1p(math.exp(-b * m)),
-        "chosen side only": lambda p, m, b: 2 * math.log1p(math.exp(-b * p)),
-        "no beta": lambda p, m, b: math.log1p(math.exp(-p)) + math.log1p(math.exp(m)),
-        "half": lambda p, m, b: (math.log1p(math.exp(-b * p)) + math.log1p(math.exp(b * m))) / 2,
+    "next_rate": {
+        "always larger": lambda g: 2 * max(g),
+        "the best rate": lambda g: max(g, key=g.get),
+        "smallest edge left out": lambda g: 2 * max(g) if max(g, key=g.get) == max(g) else 0,
+        "larger at both edges": lambda g: 0 if sweeps.beyond(g) is None else 2 * max(g, key=g.get),
+        "as they stand": lambda g: 2 * list(g)[-1] if max(g, key=g.get) == list(g)[-1] else list(g)[0] / 2,
+        "none where it is inside": lambda g: sweeps.beyond(g),
+        "the lowest gain": lambda g: sweeps.beyond({rate: -gain for rate, gain in g.items()}) or 0,
     },
     "standard_error_of": {
         "a share": lambda p, n: math.sqrt(p * (1 - p) / n),
