@@ -103,8 +103,11 @@ def _split_rows(path, split, seed):
     rows = [{**row, "split": splits[row["user_id"]]} for _, row in located]
     training_prompts = [asked(r) for r in rows if r["split"] == "train" and not r.get("for_somebody_else")]
     split_rows = [r for r in rows if r["split"] == split]
-    if split != "train":
-        split_rows = [r for r in split_rows if asked(r) not in training_prompts] or split_rows
+    if split != "train":  # of open prompts, and of texts for others: the unseen ones, where there are some
+        kinds = [(bool(r.get("for_somebody_else")), asked(r) in training_prompts) for r in split_rows]
+        split_rows = [
+            r for r, (kind, seen) in zip(split_rows, kinds, strict=True) if not (seen and (kind, False) in kinds)
+        ]
     random.Random(seed).shuffle(split_rows)
     return split_rows
 

@@ -73,8 +73,9 @@ def test_a_broken_file_is_named_with_its_line(tmp_path, lines, message):
 def test_a_missing_file_and_a_foreign_encoding_are_explained(tmp_path):
     with pytest.raises(UserError, match="There is no file.*give a JSONL file"):
         sources.read_jsonl(tmp_path / "absent.jsonl")
-    with pytest.raises(UserError, match="There is no file"):
-        sources.read_jsonl(tmp_path)
+    for path in (tmp_path, "/dev/zero", "a\0b"):  # the second has no end
+        with pytest.raises(UserError, match="There is no file"):
+            sources.read_jsonl(path)
     (tmp_path / "latin.jsonl").write_bytes('{"prompt": "café"}'.encode("latin-1"))
     with pytest.raises(UserError, match="save it as UTF-8"):
         sources.read_jsonl(tmp_path / "latin.jsonl")
@@ -353,6 +354,7 @@ REFUSED = {
     "id an object": (split_rows(user_id={"id": 1}), 2, "'user_id' must be text"),
     "prompt a list": (split_rows(prompt=[{"role": "user", "content": "A?"}]), 2, "'prompt' must be text"),
     "prompt a number": (split_rows(prompt=3), 2, "'prompt' must be text.*not 3"),
+    "prompt unseen": (split_rows(prompt="\u200b\u202e\0"), 2, "'prompt' must be text that is not empty"),
     "prompt blank": (split_rows(prompt=" \n"), 2, "'prompt' must be text that is not empty"),
     "context an object": (split_rows(context={"age": 3}), 2, "'context' must be text"),
     "name a number": (split_rows(name=5), 2, "'name' must be text, not 5"),

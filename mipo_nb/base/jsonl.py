@@ -1,6 +1,7 @@
 """JSONL files, read a line at a time: whatever stands in them is an object, or is refused with its line."""
 
 import json
+import stat
 from pathlib import Path
 
 from mipo_nb.base.errors import UserError
@@ -13,14 +14,17 @@ def objects(path):
     """
     path = Path(path).expanduser()
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a device or a pipe has no end, or can be read only once
+            raise OSError(None, "it is a folder, a device or a pipe")
         # A byte that is not UTF-8 becomes half a character, so that `_parsed` finds it and its line can be named.
         with path.open(encoding="utf-8", errors="surrogateescape") as file:
             for number, line in enumerate(file, 1):
                 if (line := line.removeprefix("\ufeff")).strip():
                     where = f"{path}, line {number}"
                     yield where, _parsed(line, where)
-    except OSError as e:
-        raise UserError(f"There is no file {path} to read ({e.strerror}); give a JSONL file, or 'own'.") from None
+    except (OSError, ValueError) as e:  # no path has a NUL in it
+        reason = getattr(e, "strerror", e)
+        raise UserError(f"There is no file {path} to read ({reason}); give a JSONL file, or 'own'.") from None
 
 
 def _parsed(line, where):

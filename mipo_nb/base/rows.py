@@ -34,7 +34,7 @@ def checked(row, required, where, kinds):
     for column in required:
         if column not in row:
             raise UserError(f"{where}: column '{column}' is missing; rows need {', '.join(required)}.")
-        filled = isinstance(row[column], str) and row[column].strip()
+        filled = isinstance(row[column], str) and _is_seen(row[column])
         _require(filled, f"{where}: column '{column}' must be text that is not empty", row[column])
     for column, (kind, needed) in OPTIONAL.items():
         value = row.get(column)
@@ -58,7 +58,9 @@ def _taken_apart(turns, where):
     _require(isinstance(turns, list) and turns and len(turns) % 2 == 1, needed, turns)
     for number, turn in enumerate(turns):
         whole = isinstance(turn, dict) and turn.keys() == {"role", "content"} and isinstance(turn["content"], str)
-        _require(whole and turn["role"] == ("user", "assistant")[number % 2] and turn["content"].strip(), needed, turn)
+        _require(
+            whole and turn["role"] == ("user", "assistant")[number % 2] and _is_seen(turn["content"]), needed, turn
+        )
     return turns[:-1], turns[-1]["content"]
 
 
@@ -77,6 +79,11 @@ def _check_preference(preference, where, kinds):
         _require(counts, f"{where}: the value of '{kind}' must be a whole number from 1 to 10**15", value)
     stored = value is None or isinstance(value, str) or (_is_number(value) and abs(value) <= _LARGEST)
     _require(stored, f"{where}: a preference's value must be text, null or a number up to 10**15", value)
+
+
+def _is_seen(text):
+    """Whether a text has a sign that a reader sees: control characters, marks of direction and blanks are none."""
+    return any(sign.isprintable() and not sign.isspace() for sign in text)
 
 
 def _is_number(value):

@@ -1,7 +1,10 @@
 """Wishes that come with somebody else's users: a regular expression that an answer matches, or kinds in a file of rules."""
 
+import contextlib
 import functools
 import runpy
+import signal
+import threading
 import traceback
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from mipo_nb.wishes.response import Response
 from mipo_nb.wishes.sentences import normal
 
 _SECONDS = 0.2  # that a pattern may take for one answer
+_RULE_SECONDS = 2.0  # that a rule of a file may take
 # Answers that ask for no wish: a pattern that all of them match asks for nothing.
 _PLAIN = (
     "Start with a short walk each morning. After a week, add ten minutes.",
@@ -108,7 +112,8 @@ def read_kinds(path):
     """{name: `Kind`} of a Python file that defines KINDS so; the file is run. See docs/own_wishes.md.
 
     Raises `UserError` for a file that fails or has no such KINDS, and for a kind without examples, or whose rule fails on
-    one: it must keep each text that it `accepts` and break each that it `refuses`, for a user called `kind.NAME`.
+    one or takes longer than `_RULE_SECONDS`, also on long texts: it must keep each text that it `accepts` and break each
+    that it `refuses`, for a user called `kind.NAME`.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -135,9 +140,39 @@ def _check_examples(where, kind):
         raise UserError(f"{where}: give at least one text that it accepts and one that it refuses.")
     for expected, verb in ((True, "accepts"), (False, "refuses")):
         for text in getattr(kind, verb):
-            try:
-                kept = kind.keeps(Response(text, NAME))
-            except Exception as e:
-                raise UserError(f"{where}: its rule fails on {text!r} ({type(e).__name__}: {e}).") from None
-            if kept is not expected:
+            if _judged(where, kind, text) is not expected:
                 raise UserError(f"{where}: it says that it {verb} {text!r}, but its rule says otherwise.")
+    for text in _LONG:
+        _judged(where, kind, text)
+
+
+def _judged(where, kind, text):
+    try:
+        with _within(_RULE_SECONDS):
+            return kind.keeps(Response(text, NAME))
+    except TimeoutError:
+        raise UserError(
+            f"{where}: its rule takes more than {_RULE_SECONDS:g} s for {text[:20]!r}{' and so on' * (len(text) > 20)}; "
+            "write it without a pattern that has one repetition inside another, and without waiting."
+        ) from None
+    except Exception as e:
+        raise UserError(f"{where}: its rule fails on {text[:60]!r} ({type(e).__name__}: {e}).") from None
+
+
+@contextlib.contextmanager
+def _within(seconds):
+    """Raise `TimeoutError` in code that takes longer, where a signal can: in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # and again: where it is raised, it may be swallowed
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

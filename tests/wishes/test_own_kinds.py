@@ -115,6 +115,11 @@ def test_kinds_of_a_file_of_rules_are_there_until_others_are(rules):
         (RULES.replace('"Far."', '"2 km"'), "it says that it refuses '2 km', but its rule says otherwise"),
         (RULES.replace('"It is 3 km."', '"Near."'), "it says that it accepts 'Near.', but its rule says otherwise"),
         (RULES.replace('"km" in r.answer', "r.nothing"), "its rule fails on 'It is 3 km.' (AttributeError"),
+        (RULES.replace('"km"', 'r.answer.split()[1] and "km"').replace("Far.", "Far off."), "its rule fails on 'aaa"),
+        (
+            "import re" + RULES.replace('"km" in r.answer', "bool(re.search('(a+)+$|km', r.answer))"),
+            "takes more than 2 s",
+        ),
         (RULES.replace('"speaks_of_km"', "1"), "must define KINDS"),
         (RULES.replace('"words"', '"style"'), "Unknown family of kind 'speaks_of_km' 'style'"),
         ("raise SystemExit", "line 1: SystemExit"),
@@ -164,6 +169,14 @@ def test_a_text_for_somebody_else_is_measured_apart(tmp_path):
         assert "Write to Bo." not in asked["prompt"] and set(asked["user_id"]) <= set(others["user_id"])
         assert set(others["prompt"]) == {"Write to Bo."} and others["must_not"][0] == ["pattern: tea"]
     assert sources.prompts_for_others("test", n=3, data=read_only(tmp_path, people)) is None
+
+
+def test_a_text_for_somebody_else_hides_no_prompts_that_training_has_too(tmp_path):
+    """All open prompts are asked in training as well, and no text for others is."""
+    people = [row({"text": "x"}, user_id=f"u{k}", prompt="Where to?", context=f"Ada {k}.") for k in range(12)]
+    read(tmp_path, *people, *({**person, "prompt": "Write to Bo.", "for_somebody_else": True} for person in people))
+    for split in ("train", "dev", "test"):
+        assert set(sources.personal_prompts(split, n=99, data=tmp_path / "rows.jsonl")["prompt"]) == {"Where to?"}
 
 
 def read_only(tmp_path, rows):
