@@ -94,7 +94,7 @@ def log_probabilities(model, tokenizer, conversations, responses, *, batch_size=
 def context_matrix(
     model, tokenizer, prompt_texts, contexts, responses, *, batch_size=16, folder=None, description="scoring"
 ):
-    """Array [n, K]: log p(response i | prompt i, context k of row i), in nats. `contexts`: n lists of K contexts."""
+    """Array [n, K]: log p(response i | prompt i, context k of row i), in nats. `contexts`: n lists of K; a prompt: text or turns."""
     width = len(contexts[0])
     conversations = [prompts.messages(p, c) for p, row in zip(prompt_texts, contexts, strict=True) for c in row]
     repeated = [r for r in responses for _ in range(width)]
@@ -105,7 +105,7 @@ def context_matrix(
 def context_information(
     model, tokenizer, prompt_texts, contexts, responses, *, batch_size=16, folder=None, description="PMI"
 ):
-    """Array [n]: PMI of response and context given the prompt, log p(y|x,c) - log p(y|x), in nats."""
+    """Array [n]: PMI of response and context given the prompt, log p(y|x,c) - log p(y|x), in nats; a prompt: text or turns."""
     from mipo_nb.information import pointwise_mutual_information
 
     with_context = [prompts.messages(p, c) for p, c in zip(prompt_texts, contexts, strict=True)]

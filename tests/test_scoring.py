@@ -84,6 +84,21 @@ def test_context_information_is_a_difference_of_two_scores(model_and_tokenizer):
     assert pmi[0] == pytest.approx(with_context - without, abs=1e-3)
 
 
+def test_what_was_said_before_counts(model_and_tokenizer):
+    model, tokenizer = model_and_tokenizer
+    history = [{"role": "user", "content": "Name a fish."}, {"role": "assistant", "content": "A carp."}]
+    row = {"prompt": "And a bird?", "history": history, "context": CONTEXT}
+    asked = [prompts.asked(row), prompts.asked({**row, "history": None})]
+    pmi = scoring.context_information(model, tokenizer, asked, [CONTEXT] * 2, ["A heron"] * 2)
+    turns = [*history, {"role": "user", "content": "And a bird?"}]
+    by_hand = scoring.log_probabilities(
+        model, tokenizer, [prompts.messages(turns, CONTEXT), prompts.messages(turns)], ["A heron"] * 2
+    )
+    assert pmi[0] == pytest.approx(by_hand[0] - by_hand[1], abs=1e-3) and abs(pmi[0] - pmi[1]) > 0.01
+    matrix = scoring.context_matrix(model, tokenizer, asked[:1], [[CONTEXT, None]], ["A heron"])
+    np.testing.assert_allclose(matrix[0], by_hand, rtol=1e-4)
+
+
 def test_greedy_text_does_not_depend_on_its_neighbours(model_and_tokenizer, conversations):
     """Left padding in generation: a short prompt in a batch with longer ones continues as it does alone."""
     model, tokenizer = model_and_tokenizer
