@@ -17,7 +17,7 @@ def card(base, *, merged=False, facts=()):
     was trained and what was measured."""
     from huggingface_hub import ModelCardData
 
-    name, revision, licence = _origin(base)
+    name, revision, licence = origin(base)
     tags = ["mipo", "dpo", *([] if merged else ["lora"])]
     head = {"base_model": name, "license": licence, "library_name": "transformers" if merged else "peft", "tags": tags}
     data = ModelCardData(**{key: value for key, value in head.items() if value})
@@ -40,7 +40,7 @@ def _advice(licence):
     return f"{known} may forbid passing weights on, merged ones above all. Read it before you do."
 
 
-def _origin(base):
+def origin(base):
     """(id on the hub or None, revision or None, licence or None) of a model's name or folder."""
     if base.startswith("embedded:"):
         key = base.partition(":")[2]

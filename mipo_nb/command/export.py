@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from mipo_nb.base.errors import UserError, require_known
-from mipo_nb.command.card import card
+from mipo_nb.command.card import card, origin
 from mipo_nb.engine import checkpoints
 
 TARGETS = ("merged", "adapter", "ollama", "vllm")
@@ -26,21 +26,20 @@ def export(adapter, target, output, *, model=None, dtype="bfloat16", facts=(), p
     the adapter does not, `facts` are lines for the card. `push_to`, an id on the hub, has the folder uploaded there, to a
     private repository; nothing is uploaded without it.
 
-    Raises `UserError` for a folder without an adapter, one that has something in it, a base that is not the adapter's, and
-    as `models.load` does; nothing is left half-written.
+    Raises `UserError` for a folder without an adapter or with half of one, an output that has something in it or cannot be
+    written, a base that is not the adapter's, and as `models.load` does; nothing is left half-written.
     """
     require_known("target", target, TARGETS)
     require_known("dtype", dtype, DTYPES)
     adapter, output = Path(adapter).expanduser(), Path(output).expanduser().resolve()
     config = _config_of(adapter)
-    base = model or config.get("base_model_name_or_path")
-    if not base:
-        raise UserError(f"The adapter in {adapter} does not name its base; give it by --model.")
-    checkpoints.require_base(adapter, base)
+    base = _base_of(adapter, config, model)
+    _require_whole(adapter)
+    if push_to is not None:
+        _require_id(push_to)
     if target == "vllm" and base.startswith("embedded:"):
         raise UserError(f"vLLM cannot fetch {base}, which travels in a wheel; use --to merged, and serve that folder.")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output} has something in it; name a folder that is new or empty.")
+    _require_room(output)
     unfinished = output.with_name(f".{output.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
@@ -51,6 +50,8 @@ def export(adapter, target, output, *, model=None, dtype="bfloat16", facts=(), p
         lines += _for_a_server(target, unfinished, output, base, config)
         shutil.rmtree(output, ignore_errors=True)
         unfinished.rename(output)
+    except OSError as e:  # a folder below a file, a full disk
+        raise UserError(f"{output} could not be written ({e.strerror or e}); name another folder.") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     uploaded = [_pushed(output, push_to)] if push_to else []
@@ -74,11 +75,59 @@ def _for_a_server(target, folder, output, base, config):
 def _config_of(adapter):
     try:
         config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        if not isinstance(config["base_model_name_or_path"], str | None) or not isinstance(config["r"], int):
+            raise ValueError
+    except (OSError, ValueError, TypeError, KeyError):
         raise UserError(f"There is no adapter in {adapter}; give the folder that training wrote.") from None
     if not (adapter / "adapter_model.safetensors").is_file():
         raise UserError(f"The adapter in {adapter} has no adapter_model.safetensors; export a whole one.")
     return config
+
+
+def _base_of(adapter, config, given):
+    """The name of an adapter's base: the one given, else its own. Raises `UserError` where these are two models."""
+    own = config["base_model_name_or_path"]
+    if not (given or own):
+        raise UserError(f"The adapter in {adapter} does not name its base; give it by --model.")
+    checkpoints.require_base(adapter, given or own)
+    embedded = given and (own or "").startswith("embedded:") and not Path(given).expanduser().is_dir()
+    if embedded and given.partition("@")[0] not in (own, origin(own)[0]):
+        raise UserError(f"The adapter in {adapter} was trained from {own}, not from {given}; leave --model out.")
+    return given or own
+
+
+def _require_room(output):
+    """Raise `UserError` where a folder cannot be made, or has something in it."""
+    try:
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise UserError(f"{output} has something in it; name a folder that is new or empty.")
+    except OSError as e:  # a name that is too long
+        raise UserError(f"{output} could not be written ({e.strerror}); name another folder.") from None
+
+
+def _require_id(name):
+    """Raise `UserError` for what is no id of a repository on the hub."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise UserError(f"{name!r} is no id of a repository on the hub; write it as in you/name.") from None
+
+
+def _require_whole(adapter):
+    """Raise `UserError` where the weights of an adapter cannot be read to their end."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(adapter / "adapter_model.safetensors", "numpy") as weights:
+            if not weights.keys():
+                raise SafetensorError("it holds no weights")
+    except (SafetensorError, OSError) as e:
+        raise UserError(
+            f"The adapter in {adapter} has no whole adapter_model.safetensors ({e}); train it again."
+        ) from None
 
 
 def _megabytes(folder):

@@ -1,16 +1,17 @@
 """Exports: each is loaded again and says the same; what cannot be exported leaves nothing behind."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
 from mipo_nb import models
 from mipo_nb.base.errors import UserError
+from mipo_nb.base.files import project_root
 from mipo_nb.command.export import _log_probabilities, export
 
 NAME = "embedded:smollm2-135m"
-pytestmark = pytest.mark.model
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,7 @@ def expected(adapter):
     return _log_probabilities(*models.load(NAME, dtype="float32", adapter=adapter))
 
 
+@pytest.mark.model
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-3), ("float16", 0.1), ("bfloat16", 0.5)])
 def test_a_merged_model_stands_alone_and_says_nearly_the_same(adapter, expected, tmp_path, dtype, bound):
     said = export(adapter, "merged", tmp_path / "out", dtype=dtype)
@@ -47,6 +49,7 @@ def test_a_merged_model_stands_alone_and_says_nearly_the_same(adapter, expected,
     assert said[0].startswith(f"merged: {tmp_path / 'out'} (") and "nats away" in said[1]
 
 
+@pytest.mark.model
 def test_an_exported_adapter_is_the_same_adapter_with_a_card(adapter, expected, tmp_path):
     [line] = export(adapter, "adapter", tmp_path / "out")
     assert line.startswith("adapter: ")
@@ -55,6 +58,7 @@ def test_an_exported_adapter_is_the_same_adapter_with_a_card(adapter, expected, 
     assert f"base_model: {NAME}" in (tmp_path / "out" / "README.md").read_text()
 
 
+@pytest.mark.model
 def test_servers_get_their_command(adapter, tmp_path):
     said = export(adapter, "vllm", tmp_path / "vllm")
     assert "--max-lora-rank 4" in said[-1] and (tmp_path / "vllm" / "serve.sh").read_text().startswith(
@@ -64,6 +68,7 @@ def test_servers_get_their_command(adapter, tmp_path):
     assert (tmp_path / "ollama" / "Modelfile").read_text().startswith("FROM .") and "ollama create" in said[-1]
 
 
+@pytest.mark.model
 @pytest.mark.parametrize("target", ["merged", "adapter"])
 def test_a_folder_with_something_in_it_is_left_as_it_is(adapter, tmp_path, target):
     (tmp_path / "out").mkdir()
@@ -73,6 +78,7 @@ def test_a_folder_with_something_in_it_is_left_as_it_is(adapter, tmp_path, targe
     assert [file.name for file in tmp_path.rglob("*")] == ["out", "mine.txt"]
 
 
+@pytest.mark.model
 def test_what_is_no_adapter_or_has_another_base_is_refused_and_leaves_nothing(adapter, tmp_path):
     with pytest.raises(UserError, match="There is no adapter in"):
         export(tmp_path / "nowhere", "merged", tmp_path / "out")
@@ -90,3 +96,87 @@ def test_what_is_no_adapter_or_has_another_base_is_refused_and_leaves_nothing(ad
     with pytest.raises(UserError, match="does not name its base; give it by --model"):
         export(other, "merged", tmp_path / "out")
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+# --- without a model ---
+
+
+@pytest.fixture
+def copied(tmp_path):
+    shutil.copytree(project_root() / "adapters" / "demo", tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def changed(adapter, text=None, **config):
+    file = adapter / "adapter_config.json"
+    file.write_text(text if text is not None else json.dumps(json.loads(file.read_text()) | config))
+
+
+BROKEN = {
+    "no JSON": (lambda a: changed(a, "{"), "There is no adapter in"),
+    "a list": (lambda a: changed(a, "[]"), "There is no adapter in"),
+    "null": (lambda a: changed(a, "null"), "There is no adapter in"),
+    "a number as its base": (lambda a: changed(a, base_model_name_or_path=5), "There is no adapter in"),
+    "no rank": (lambda a: changed(a, '{"base_model_name_or_path": "a/b"}'), "There is no adapter in"),
+    "no base": (lambda a: changed(a, base_model_name_or_path=None), "does not name its base"),
+    "empty weights": (lambda a: (a / "adapter_model.safetensors").write_bytes(b""), "has no whole adapter_model"),
+    "half the weights": (
+        lambda a: (a / "adapter_model.safetensors").write_bytes((a / "adapter_model.safetensors").read_bytes()[:9999]),
+        "has no whole adapter_model",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+@pytest.mark.parametrize("target", ["adapter", "merged"])
+def test_a_broken_adapter_is_refused_and_nothing_is_written(copied, tmp_path, what, target):
+    breaks, told = BROKEN[what]
+    breaks(copied)
+    with pytest.raises(UserError) as caught:
+        export(copied, target, tmp_path / "out")
+    assert told in str(caught.value) and [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+PLACES = {
+    "a file": ("file", "has something in it"),
+    "below a file": ("file/out", "could not be written"),
+    "the root": ("/", "has something in it"),
+    "the adapter itself": ("mine", "has something in it"),
+    "where nothing can be made": ("/proc/nowhere/out", "could not be written"),
+    "a name that is too long": ("x" * 300, "could not be written"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_place_that_cannot_be_written_is_said_and_left_as_it_is(copied, tmp_path, place):
+    (tmp_path / "file").write_text("in the way")
+    before = sorted(tmp_path.rglob("*"))
+    output, told = PLACES[place]
+    with pytest.raises(UserError) as caught:
+        export(copied, "adapter", tmp_path / output)
+    assert told in str(caught.value) and sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"model": "other/model"}, "was trained from embedded:smollm2-135m, not from other/model; leave --model out"),
+        ({"push_to": ""}, "'' is no id of a repository on the hub; write it as in you/name"),
+        ({"push_to": "a b/c"}, "'a b/c' is no id of a repository"),
+    ],
+)
+def test_another_base_and_what_is_no_id_are_refused_before_anything_is_written(copied, tmp_path, how, told):
+    with pytest.raises(UserError) as caught:
+        export(copied, "adapter", tmp_path / "out", **how)
+    assert told in str(caught.value) and [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_the_base_may_be_given_by_the_name_that_it_has_on_the_hub(copied, tmp_path):
+    export(copied, "adapter", tmp_path / "out", model="HuggingFaceTB/SmolLM2-135M-Instruct")
+    assert (tmp_path / "out" / "adapter_model.safetensors").exists()
+
+
+def test_an_adapter_can_be_exported_where_folders_are_missing(copied, tmp_path):
+    export(copied, "adapter", tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c" / "README.md").exists()
