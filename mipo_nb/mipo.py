@@ -19,7 +19,7 @@ does it; the `step` of a run (`lab.runs`) keeps what comes out, and finds it aga
 
 from pathlib import Path
 
-from mipo_nb import generation, models, pairs, training
+from mipo_nb import generation, models, pairs, prompts, training
 from mipo_nb.base.errors import UserError
 from mipo_nb.engine.arguments import require_layers
 from mipo_nb.generation import Sampling
@@ -39,12 +39,17 @@ def make_pairs(
     `rows` are personal prompts (`sources.personal_prompts`), `negative` one of `pairs.NEGATIVES`, `sampling` a
     `generation.Sampling`, by default its own numbers. Pairs have `prompt` (context included), `chosen` and `rejected` as
     message lists, which any trainer of TRL takes. Raises `UserError` as `pairs.negative_conversations`,
-    `generation.sample` and `pairs.build` do.
+    `generation.sample` and `pairs.build` do, and before sampling where too few prompts leave room for a response.
     """
     conversations = {
         "chosen responses": pairs.positive_conversations(rows),
         f"rejected responses {negative}": pairs.negative_conversations(rows, negative, seed=seed),
     }
+    asked = conversations["chosen responses"]
+    fit = sum(max_length is None or len(prompts.prompt_ids(tokenizer, turns)) < max_length for turns in asked)
+    if fit < at_least:  # which sampling would not mend
+        needed = f"{at_least} pairs are needed; raise max_length, shorten contexts, add rows or lower batch_size."
+        raise UserError(f"{fit} of {len(rows)} prompts have room for a response in {max_length} tokens, and {needed}")
     chosen, rejected = (
         step(name, generation.sample, model, tokenizer, put, sampling or Sampling(), seed=seed + k)
         for k, (name, put) in enumerate(conversations.items(), 1)

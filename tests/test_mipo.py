@@ -55,6 +55,23 @@ def test_pairs_are_what_asking_twice_by_hand_gives(model_and_tokenizer, rows):
 
 
 @pytest.mark.model
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        (
+            {"max_length": 20},
+            "0 of 4 prompts have room for a response in 20 tokens, and 1 pairs are needed; raise max_len",
+        ),
+        ({"at_least": 8}, "4 of 4 prompts have room for a response in 512 tokens, and 8 pairs are needed; "),
+    ],
+)
+def test_what_no_sampling_would_mend_is_refused_before_it(model_and_tokenizer, rows, sizes, told):
+    with pytest.raises(UserError) as caught:
+        mipo.make_pairs(*model_and_tokenizer, rows, "missing_context", SHORT, step=None, **sizes)
+    assert str(caught.value).startswith(told)
+
+
+@pytest.mark.model
 def test_from_rows_to_an_adapter_that_prefers_what_was_asked(rows, tmp_path):
     recipe = mipo.Recipe(**{**vars(RECIPE), "epochs": 4})
     result = mipo.mipo(NAME, rows, recipe, folder=tmp_path / "new", sampling=SHORT)

@@ -1,5 +1,4 @@
-"""The command line: `mipo-nb run`, `report`, `list`, `doctor`, `clean`, `student`, `demo`,
-`train`, `export`, `bench`, `tables`."""
+"""The command line `mipo-nb`: its commands and their options, and how a mistake ends."""
 
 import os
 import shlex
@@ -172,6 +171,7 @@ def train_adapter(
     parameter: Annotated[list[str] | None, typer.Option("-p", help="NAME=VALUE: a number of the profile.")] = None,
 ):
     """From a file of users to an adapter: pairs, training, what it did to users it never saw, a card, a page."""
+    runs.quieten()  # before libraries are imported that announce what is not there
     from mipo_nb.command.train_adapter import train
 
     how = {"model": model, "seed": seed, "numbers": given(parameter or [])}

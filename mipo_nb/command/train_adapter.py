@@ -14,7 +14,7 @@ from mipo_nb.base.rows import SPLITS
 from mipo_nb.command import state
 from mipo_nb.command.export import export
 from mipo_nb.engine.arguments import reports
-from mipo_nb.lab import ledger, runs, settings
+from mipo_nb.lab import ledger, notebooks, runs, settings
 from mipo_nb.statistics import mean
 from mipo_nb.studies import arms
 
@@ -45,11 +45,20 @@ def _require_all(s):
         raise UserError("This command trains an adapter; set lora_rank above 0, or train all weights by notebook 30.")
     training.Recipe.of(s)
     reports(s.report_to)
+    generation.Sampling.of(s)
     require_known("negative", s.negative, pairs.NEGATIVES)
     prompts.Frame(s.system, s.with_context)
     preferences.add_kinds(s.rules_file)
-    for split in SPLITS:
-        sources.personal_prompts(split, n=1, data=s.data)
+    rows = {
+        split: sources.personal_prompts(split, n=_numbers_of_rows(s)[split], data=s.data, seed=s.seed)
+        for split in SPLITS
+    }
+    for split in ("train", "dev"):
+        pairs.negative_conversations(rows[split], s.negative, seed=s.seed)
+
+
+def _numbers_of_rows(s):
+    return {"train": s.n_pairs, "dev": s.n_held_out, "test": s.n_measured}
 
 
 def _carried_out(run, given, profile, output_dir):
@@ -83,8 +92,8 @@ def _trained(run):
     """(what `mipo.mipo` returns, pairs of development users that training did not learn from)"""
     s = run.settings
     rows, watched = (
-        sources.personal_prompts(split, n=n, data=s.data, seed=s.seed)
-        for split, n in (("train", s.n_pairs), ("dev", s.n_held_out))
+        sources.personal_prompts(split, n=_numbers_of_rows(s)[split], data=s.data, seed=s.seed)
+        for split in ("train", "dev")
     )
     how = {
         "negative": s.negative,
@@ -148,13 +157,15 @@ def _rows(result, margin, views, run):
 
 
 def _next(folder, s, given, profile, output_dir):
-    """Lines to show: what one would run now, with the numbers that this call had."""
+    """Lines to show: what one would run now, with those numbers that this call had and a notebook reads."""
     merge = ["export", folder / "adapter", "--to", "merged", "--output", folder / "merged", "--model", s.model]
     how = ["--profile", profile, "--output-dir", output_dir]
     for name, value in (("DATA", s.data), ("MODEL", s.model), ("SEED", s.seed)):
         how += ["-p", f"{name}={value}"]
-    how += [word for text in given for word in ("-p", text)]
-    commands = (merge, ["run", "15", *how], ["run", "12", *how])
+    commands = [merge]
+    for book in notebooks.selected(["15", "12"]):
+        taken = [text for text in given if book.takes(text.partition("=")[0], profile)]
+        commands.append(["run", book.name[:2], *how, *(word for text in taken for word in ("-p", text))])
     return ["Next, one of:", *(f"  mipo-nb {shlex.join(map(str, words))}" for words in commands)]
 
 

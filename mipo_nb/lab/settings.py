@@ -212,6 +212,8 @@ def _checked(name, value, default):
         raise UserError(
             f"{name} must be a finite number {'of 0 or more' if zero else 'greater than 0'}, not {value!r}."
         )
+    if kind is dict and not all(isinstance(key, str) for key in value):
+        raise UserError(f"{name} must have text as its keys, not {value!r}.")
     if name == "top_p" and value > 1:
         raise UserError(f"top_p is a probability and cannot be {value!r}; use a number up to 1.")
     return value

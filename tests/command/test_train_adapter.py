@@ -89,14 +89,17 @@ def test_a_folder_with_a_model_of_another_family_goes_all_the_way(family, users,
 
 def test_the_commands_that_it_ends_with_can_be_given(users, tmp_path):
     s = settings.resolve("smoke", "train", data=str(users), seed=3)
-    said = train_adapter._next(tmp_path / "a b", s, ["SYSTEM=Be brief.", "N_PAIRS=8"], "smoke", tmp_path)
+    numbers = ["SYSTEM=Be brief.", "N_PAIRS=8", "N_HELD_OUT=4", "REPORT_TO=none", "DRAWS=1"]
+    said = train_adapter._next(tmp_path / "a b", s, numbers, "smoke", tmp_path)
     export, *books = (shlex.split(line)[1:] for line in said[1:])
     assert export[:2] == ["export", str(tmp_path / "a b" / "adapter")]
-    for words in books:
+    of_15, of_12 = {"N_HELD_OUT": 4, "REPORT_TO": "none"}, {"DRAWS": 1}  # what each of them reads besides
+    for words, more in zip(books, (of_15, of_12), strict=True):
         assert words[0] == "run" and words[words.index("--output-dir") + 1] == str(tmp_path)
         parameters = given([word for before, word in itertools.pairwise(words) if before == "-p"])
         check_parameters(selected([words[1]]), parameters, words[words.index("--profile") + 1])
-        assert parameters == {"DATA": str(users), "MODEL": NAME, "SEED": 3, "SYSTEM": "Be brief.", "N_PAIRS": 8}
+        common = {"DATA": str(users), "MODEL": NAME, "SEED": 3, "SYSTEM": "Be brief.", "N_PAIRS": 8}
+        assert parameters == common | more
 
 
 @pytest.mark.parametrize(
@@ -108,12 +111,20 @@ def test_the_commands_that_it_ends_with_can_be_given(users, tmp_path):
         ({"PATIENCE": 2}, "Patience needs looks"),
         ({"NEGATIVE": "foo"}, "Unknown negative 'foo'"),
         ({"LORA_TARGET": "q_porj,v_proj"}, "no layer 'q_porj' to put an adapter on; did you mean 'q_proj'?"),
+        ({"AT_LIMIT": "never"}, "Unknown at_limit 'never'"),
+        ({"TEMPLATE_OPTIONS": {1: 2}}, "template_options must have text as its keys"),
+        ({"data": "one context"}, "'random_context' needs at least two different contexts"),
+        ({"data": "one context", "NEGATIVE": "random_wish"}, "'random_wish' needs a wish in every row"),
+        ({"data": "/dev/zero"}, "There is no file /dev/zero to read (it is a folder, a device or a pipe)"),
         ({"N_PAIR": 3}, "Unknown parameter 'N_PAIR'; did you mean"),
         ({"data": "none.jsonl"}, "There is no file none.jsonl"),
         ({"profile": "paper"}, "The profile 'paper' is for notebooks"),
     ],
 )
-def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(tmp_path, change, told):
+def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(tmp_path, monkeypatch, change, told):
+    same = [{"user_id": f"u{k}", "context": "One text for all.", "prompt": f"Question {k % 3}?"} for k in range(12)]
+    (tmp_path / "one context").write_text("".join(json.dumps(row) + "\n" for row in same))
+    monkeypatch.chdir(tmp_path)
     how = {"data": "own", "profile": "smoke", **{name: change[name] for name in ("data", "profile") if name in change}}
     numbers = {name: value for name, value in change.items() if name not in how}
     with pytest.raises(UserError) as caught:
