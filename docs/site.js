@@ -1,8 +1,9 @@
 // A click on the head of a table's column sorts its rows, by number where the cells begin with one.
 function key(row, column) {
   const text = row.cells[column]?.textContent.trim().replace("−", "-") ?? "";
-  const number = parseFloat(text.replace(/^under /, "").replace(/^[+~]/, ""));
-  return Number.isNaN(number) ? text.toLowerCase() : number;
+  const number = parseFloat(text.replace(/^(under )?[+~]?/, ""));
+  if (Number.isNaN(number)) return text.toLowerCase();
+  return text.startsWith("under ") ? number - 0.5 : number;
 }
 
 function compare(a, b) {

@@ -6,7 +6,6 @@ import re
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import write_atomically
 from mipo_nb.command import state
-from mipo_nb.course.slides import folded
 from mipo_nb.lab.notebooks import Notebook
 from mipo_nb.lab.runs import formatted, results_of
 
@@ -92,6 +91,8 @@ def _table(results):
 def _write_html(notebook):
     """Write a notebook as HTML beside it, unless a page that is not older exists."""
     from nbconvert import HTMLExporter
+
+    from mipo_nb.course.slides import folded
 
     page = notebook.path.with_suffix(".html")
     if not page.exists() or page.stat().st_mtime < notebook.path.stat().st_mtime:

@@ -26,7 +26,7 @@ from mipo_nb.lab.store import make_folder, result_in
 
 TRIES = 4  # of one call, each on a worker of its own
 _LOOK = 1.0  # seconds from one look at the calls to the next
-_MISSED = 5  # looks in turn at which the head does not answer, after which it is lost
+_MISSED = 3  # looks in turn at which the head does not answer, after which it is lost
 _SEEN = 90  # seconds until a file that another machine wrote is seen through a network's file system
 
 
@@ -59,7 +59,7 @@ class Cluster:
 
         self.settings, self.ray, self.head = settings, ray, _connected(ray, address)
         needs = {"num_cpus": 1, "num_gpus": settings.gpus_per_training, "max_retries": TRIES - 1}
-        self._compute, self._missed = ray.remote(**needs)(workers.compute), 0
+        self._compute, self._missed, self._told = ray.remote(**needs)(workers.compute), 0, ""
         self._board = ray.remote(num_cpus=0, max_restarts=-1)(workers.Board).remote()
 
     def brought(self, steps, name, function, calls):
@@ -77,13 +77,11 @@ class Cluster:
             else:
                 lacking.setdefault(place, []).append(number)
         if lacking:
-            with _marked(steps.folder) as mark, bar(name, total=len(calls)) as shown:
-                shown.update(len(calls) - sum(map(len, lacking.values())))
-                of_place = {place: calls[numbers[0]] for place, numbers in lacking.items()}
-                travelling = {place: self._packed(name, place, mark, function, of_place[place]) for place in lacking}
-                for place in self._done(name, travelling, shown):
+            found = len(calls) - sum(map(len, lacking.values()))
+            with _marked(steps.folder) as mark:
+                packed = {at: self._packed(name, at, mark, function, calls[asked[0]]) for at, asked in lacking.items()}
+                for place in self._done(name, packed, found):
                     yield from lacking[place]
-                    shown.update(len(lacking[place]))
 
     def _packed(self, name, place, mark, function, arguments):
         import torch
@@ -94,22 +92,25 @@ class Cluster:
         versions, folder = workers.versions(), str(place.parent)
         return workers.Call(name, place.name, folder, mark, versions, fresh, threads, packed, named)
 
-    def _done(self, name, travelling, shown):
-        """Yield the folder of each step of `travelling`, {folder: `workers.Call`}, when it is there."""
+    def _done(self, name, travelling, found):
+        """Yield the folder of each step of `travelling`, {folder: `workers.Call`}, when it is there, beside those that were
+        `found` before."""
         pending, sent = {self._send(call, {}): place for place, call in travelling.items()}, {}
         try:
-            while pending:
-                self._show(name, pending.values(), shown)
-                for reference in self._ended(list(pending)):
-                    place = pending.pop(reference)
-                    if isinstance(answer := self._answer(reference, name), dict):
-                        _bring(answer, place)
-                        yield place
-                    else:  # files that this worker does not have
-                        for file in (file for file in answer if file not in sent):
-                            names.require_sendable(file.path)
-                            sent[file] = self.ray.put(names.contents(file.path))
-                        pending[self._send(travelling[place], sent)] = place
+            with bar(name, total=found + len(travelling)) as shown:
+                while pending:
+                    shown.n = shown.total - len(pending)
+                    self._show(name, pending.values(), shown)
+                    for reference in self._ended(list(pending)):
+                        place = pending.pop(reference)
+                        if isinstance(answer := self._answer(reference, name), dict):
+                            _bring(answer, place)
+                            yield place
+                        else:  # files that this worker does not have
+                            for file in (file for file in answer if file not in sent):
+                                names.require_sendable(file.path)
+                                sent[file] = self.ray.put(names.contents(file.path))
+                            pending[self._send(travelling[place], sent)] = place
         finally:
             for reference in pending if self._missed < _MISSED else ():
                 with contextlib.suppress(Exception):  # it may end in between, and Ray's errors are many
@@ -165,16 +166,17 @@ class Cluster:
 
     def _show(self, name, places, shown):
         """Tell how many calls are done, and how many run or wait, and where."""
+        hosts, unmet = {}, ""
         with contextlib.suppress(self.ray.exceptions.RayError, ConnectionError):  # only what is told
             hosts = self.ray.get(self._board.look.remote(), timeout=_LOOK)
-            running = Counter(hosts[place.name] for place in places if place.name in hosts)
-            line = f"{running.total()} running"
-            line += "".join(f", {n} on {host}" for host, n in sorted(running.items()))
-            line += f"; {len(places) - running.total()} waiting"
-            if not running:
-                line += self._unmet()
-            shown.set_postfix_str(line, refresh=line not in (shown.postfix or ""))
-            report_progress(f"{name}: {line}; done", shown.n, shown.total)
+            unmet = "" if hosts else self._unmet()
+        running = Counter(hosts[place.name] for place in places if place.name in hosts)
+        where = "".join(f", {n} on {host}" for host, n in sorted(running.items()))
+        line = f"{running.total()} running{where}; {len(places) - running.total()} waiting{unmet}"
+        if line != self._told:
+            self._told = line
+            shown.set_postfix_str(line)
+        report_progress(f"{name}: {line}; done", shown.n, shown.total)
 
     def _unmet(self):
         there, gpus = self.ray.cluster_resources(), self.settings.gpus_per_training

