@@ -59,8 +59,9 @@ def run(
     selection, parameters = collection.selected(notebooks or []), given(parameter or [])
     check_parameters(selection, parameters, profile)
     dry_run = parameters.pop("DRY_RUN", False) or dry_run
-    if publish and (profile != "laptop" or parameters or dry_run):
-        raise UserError("Committed outputs come from the laptop profile; use --publish with --profile laptop, no -p.")
+    if publish and (profile != "laptop" or parameters or dry_run or output_dir != Path("runs")):
+        own = "Committed outputs come from the laptop profile and the notebook's own parameters"
+        raise UserError(f"{own}; use --publish with --profile laptop, no -p and no --output-dir.")
     if not resume:
         os.environ["MIPO_NB_FRESH"] = str(time.time())
     if workers is not None:

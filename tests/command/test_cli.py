@@ -135,7 +135,8 @@ def test_a_log_has_room_for_a_long_name(call, monkeypatch):
 WRONG_CALLS = {
     "run": [["99"], ["--profile"], ["--profil", "smoke"], ["--profile", "smok", "00"], ["--profile", "no.toml"], ["-p"],
             ["00", "-p", "SEED"], ["00", "-p", "SEDE=1"], ["--timeout", "-1"], ["--timeout", "soon"], ["--publish"],
-            ["00", "--publish", "--profile", "smoke"], ["--keep-going", "yes"], ["--output-dir"], ["--dry-run"],
+            ["00", "--publish", "--profile", "smoke"],
+            ["00", "--publish", "--profile", "laptop", "--output-dir", "elsewhere"], ["--keep-going", "yes"], ["--output-dir"], ["--dry-run"],
             ["--workers"], ["--workers", ""], ["00", "--workers", "2"], ["00", "--workers", "ray://head"], ["00", "--worker", "ray"]],
     "report": [["now"], ["--profile"], ["--profile", "smok"], ["--profile", ""], ["--profile", "no.toml"], ["-p", "A=1"],
                ["--profile", "smoke", "--output-dir", "none"], ["--output-dir"], ["--fresh"], ["--profil", "smoke"]],
