@@ -76,7 +76,8 @@ def test_what_is_unknown_is_refused_with_the_nearest_name(tmp_path):
     first = Notebook(tiny(tmp_path / "01_first.ipynb", parameters="SEED = 0"))
     second = Notebook(tiny(tmp_path / "02_second.ipynb", parameters="N_PAIRS = 3"))
     check_parameters([first, second], {"SEED": 1, "N_PAIRS": 4}, "smoke")
-    check_parameters([first], {"BETA": 0.2, "LORA_TARGET": "q_proj"}, "auto")
+    with pytest.raises(UserError, match="BETA is a number that 01_first does not read"):
+        check_parameters([first], {"BETA": 0.2}, "auto")
     for paths, given, told in [
         ([first, second], {"SEDE": 1}, "Unknown parameter 'SEDE'; did you mean 'SEED'?"),
         ([first], {"N_PAIR": 1}, "Unknown parameter 'N_PAIR'; did you mean 'N_PAIRS'?"),
