@@ -104,6 +104,7 @@ def information(responses):
 REWARDS = {
     "verifiable": verifiable,
     "published": published,
+    "strict": published,  # its name in notebook 31
     "self-judged": self_judged,
     "self-judged, with the key": partial(self_judged, key=True),
     "information": information,
