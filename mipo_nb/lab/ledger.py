@@ -47,6 +47,16 @@ class Ledger:
         write_atomically(self.file, text)
         return value
 
+    def complete(self, wanted, function, *, step, **common):
+        """Add what is lacking of `wanted`, [(key, arguments)]: `function(**arguments, step=step, **common)`, a step of a run
+        (`run.step`, and so on a cluster many at once), a line as each result comes. Raises `UserError` as `add` does."""
+        lacking = [(key, arguments) for key, arguments in wanted if self.find(key) is None]
+        grid = [arguments for _, arguments in lacking]
+        for number, value in step.arrivals("kept training", function, grid, step=step, **common) if grid else ():
+            key, _ = lacking[number]
+            if self.find(key) is None:  # the same may be wanted twice
+                self.add(key, value)
+
 
 def rules():
     """Hash of the code of the project's rules for wishes, 16 hexadecimal digits; comments and docstrings do not count, nor do

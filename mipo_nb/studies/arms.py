@@ -81,18 +81,15 @@ def key(arm, s, *, seed, split, draws):
 
 def kept(shelf, model, tokenizer, wanted, s, split, *, step, methods=None):
     """(views of the untrained model, {Arm: [views of each training, by seed]}) of a `lab.ledger.Ledger`, as `of_lines` has
-    them; first what it lacks of `wanted`, [(arm, seed)], is computed by the steps of a run (`run.step`) and added as it comes:
-    the untrained model drawn four times, trainings twice. `methods` as in `measured_training`."""
-    places, grid = [], []
-    for arm, seed in dict.fromkeys([(None, 0), *wanted]) if wanted and s.data == sources.OWN else ():
+    them; first what it lacks of `wanted`, [(arm, seed)], is computed and added (`Ledger.complete`): the untrained model drawn
+    four times, trainings twice. `methods` as in `measured_training`."""
+    lines = []
+    for arm, seed in [(None, 0), *wanted] if wanted and s.data == sources.OWN else ():
         draws = 2 if arm else 4
         place = key(arm, s, seed=seed, split=split, draws=draws)
-        if shelf.find(place) is None:
-            places.append(place)
-            grid.append({"arm": arm, "seed": seed, "draws": list(range(draws))})
+        lines.append((place, {"arm": arm, "seed": seed, "draws": list(range(draws))}))
     how = {"model": model, "tokenizer": tokenizer, "s": s, "split": split, "step": step, "methods": methods}
-    for number, value in step.arrivals("kept training", measured_training, grid, **how) if grid else ():
-        shelf.add(places[number], value)
+    shelf.complete(lines, measured_training, **how)
     return of_ledger(shelf, s, split)
 
 

@@ -136,15 +136,12 @@ def key(arm, s, *, seed, split):
 def kept(shelf, model, tokenizer, arm, s, *, seeds, split, step=None):
     """{seed: what `measured` gave} of a `lab.ledger.Ledger`, for those of `seeds` that it has. With a `step` those that it
     lacks are computed and added; without one nothing is computed."""
-    found = {}
-    for seed in seeds:
-        place = key(arm, s, seed=seed, split=split)
-        value = shelf.find(place)
-        if value is None and step:
-            value = shelf.add(place, measured(model, tokenizer, arm, s, seed=seed, split=split, step=step))
-        if value is not None:
-            found[seed] = value
-    return found
+    places = {seed: key(arm, s, seed=seed, split=split) for seed in seeds}
+    if step:
+        lines = [(place, {"seed": seed}) for seed, place in places.items()]
+        how = {"model": model, "tokenizer": tokenizer, "arm": arm, "s": s, "split": split}
+        shelf.complete(lines, measured, step=step, **how)
+    return {seed: value for seed, place in places.items() if (value := shelf.find(place)) is not None}
 
 
 def best_rate(method, s, score):

@@ -183,10 +183,8 @@ def kept(shelf, model, tokenizer, wanted, s, *, step):
     """`of_ledger`, after what a `lab.ledger.Ledger` lacks of `wanted`, [(arm, seed)], is computed and added to it, a line
     for each training, with the untrained model of each task first."""
     untrained = dict.fromkeys((Arm(arm.task), 0) for arm, _ in wanted)
-    for arm, seed in [*untrained, *wanted]:
-        place = key(arm, s, seed=seed)
-        if shelf.find(place) is None:
-            shelf.add(place, measured_training(model, tokenizer, arm, s, seed=seed, step=step))
+    lines = [(key(arm, s, seed=seed), {"arm": arm, "seed": seed}) for arm, seed in [*untrained, *wanted]]
+    shelf.complete(lines, measured_training, model=model, tokenizer=tokenizer, s=s, step=step)
     return of_ledger(shelf, s)
 
 

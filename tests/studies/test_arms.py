@@ -75,6 +75,8 @@ class Shelf:
     def add(self, key, value):
         self.lines.append({"key": key, "value": value})
 
+    complete = ledger.Ledger.complete
+
 
 def test_kept_trainings_of_this_run_are_found_by_arm_and_in_the_order_of_their_seeds(s):
     shelf = Shelf(

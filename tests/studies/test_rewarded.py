@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from mipo_nb.lab import settings
+from mipo_nb.lab.ledger import Ledger
+from mipo_nb.lab.store import Steps
 from mipo_nb.studies import rewarded
 from mipo_nb.studies.rewarded import Arm
 from mipo_nb.verifiable import rewards
@@ -61,27 +63,30 @@ class Shelf:
 
     def add(self, key, value):
         self.lines.append((key, value))
-        return value
+
+    complete = Ledger.complete
+
+
+class Direct(Steps):
+    """Steps that store nothing."""
+
+    def __call__(self, name, function, /, *args, **kwargs):
+        return function(*args, **kwargs)
 
 
 @pytest.mark.model
 @pytest.mark.parametrize("method", [rewarded.AS_PUBLISHED, rewarded.CONTROL])
 def test_what_a_ledger_lacks_is_trained_once_and_only_where_it_may(model_and_tokenizer, s, tmp_path, method):
-    s, shelf, called = replace(s, numbers={**s.numbers, "n_test": 2}), Shelf(), []
-
-    def step(name, function, *args, **kwargs):
-        called.append(name)
-        folder = {"folder": tmp_path / "training"} if function.__name__ == "train" else {}
-        return function(*args, **{**kwargs, **folder})
-
+    s, shelf, step = replace(s, numbers={**s.numbers, "n_test": 2}), Shelf(), Steps(tmp_path / "steps")
     arm, asked = Arm(method, 1e-3), {"seeds": [3], "split": "test"}
-    assert rewarded.kept(shelf, *model_and_tokenizer, arm, s, **asked) == {} and not called
+    assert rewarded.kept(shelf, *model_and_tokenizer, arm, s, **asked) == {} and not step.taken
     found = rewarded.kept(shelf, *model_and_tokenizer, arm, s, step=step, **asked)
     assert list(found) == [3] and set(rewarded.right(found[3])) <= {0.0, 1.0} and len(found[3]["right"]) == 2
     assert found[3]["full steps"] == (s.n_train / s.batch_size if method == rewarded.CONTROL else s.steps)
     assert ("silent groups" in found[3]) == (method == rewarded.AS_PUBLISHED)
-    before = list(called)
-    assert rewarded.kept(shelf, *model_and_tokenizer, arm, s, step=step, **asked) == found and called == before
+    before = len(step.taken)
+    assert rewarded.kept(shelf, *model_and_tokenizer, arm, s, step=step, **asked) == found
+    assert len(step.taken) == before
 
 
 def test_as_many_responses_are_written_as_updates_take(s):
@@ -144,8 +149,8 @@ def test_what_decides_is_found_by_its_rate_and_by_nothing_else(deciding):
     assert {method: list(lines) for method, lines in found.items()} == {"verifiable": [1], rewarded.CONTROL: [0], "information": [1]}  # fmt: skip
 
 
-def test_what_is_missing_is_computed_in_the_order_that_the_profile_names(deciding, monkeypatch):
-    shelf, s, computed = Shelf(), deciding, []
+def test_what_is_missing_is_computed_in_the_order_that_the_profile_names(deciding, monkeypatch, tmp_path):
+    shelf, s, computed, step = Shelf(), deciding, [], Direct(tmp_path)
 
     def measured(model, tokenizer, arm, s, *, seed, split, step):
         computed.append((arm and (arm.method, arm.learning_rate), seed, split))
@@ -153,10 +158,10 @@ def test_what_is_missing_is_computed_in_the_order_that_the_profile_names(decidin
 
     monkeypatch.setattr(rewarded, "measured", measured)
     swept(shelf, s)
-    rewarded.deciding(shelf, None, None, s, step=print)
+    rewarded.deciding(shelf, None, None, s, step=step)
     one, control = ("verifiable", 2e-4), (rewarded.CONTROL, 1e-4)
     first = [(one, 0, "test"), (control, 0, "test"), (one, 1, "test"), (control, 1, "test")]
     assert computed[:4] == first and [what for what, *_ in computed[4:]] == [("information", 2e-4)] * 2 + [None]
     before = list(computed)
-    rewarded.deciding(shelf, None, None, s, step=print)
+    rewarded.deciding(shelf, None, None, s, step=step)
     assert computed == before

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mipo_nb.lab import settings
+from mipo_nb.lab import ledger, settings
+from mipo_nb.lab.store import Steps
 from mipo_nb.studies import without_labels
 from mipo_nb.studies.without_labels import Arm
 from mipo_nb.verifiable import answers, corruptions
@@ -91,6 +92,15 @@ class Shelf:
     def add(self, key, value):
         self.lines.append({"key": key, "value": value})
 
+    complete = ledger.Ledger.complete
+
+
+class Direct(Steps):
+    """Steps that store nothing."""
+
+    def __call__(self, name, function, /, *args, **kwargs):
+        return function(*args, **kwargs)
+
 
 def test_kept_trainings_are_found_by_arm_in_the_order_of_their_seeds(s):
     shelf, control = Shelf(), replace(ARM, shuffled=True)
@@ -107,8 +117,8 @@ def test_kept_trainings_are_found_by_arm_in_the_order_of_their_seeds(s):
     assert without_labels.of_ledger(Shelf(), s) == {}
 
 
-def test_what_a_ledger_lacks_is_computed_once_with_the_untrained_model_first(s, monkeypatch):
-    asked, shelf = [], Shelf()
+def test_what_a_ledger_lacks_is_computed_once_with_the_untrained_model_first(s, monkeypatch, tmp_path):
+    asked, shelf, step = [], Shelf(), Direct(tmp_path)
 
     def training(model, tokenizer, arm, s, *, seed, step):
         asked.append((arm, seed))
@@ -116,8 +126,8 @@ def test_what_a_ledger_lacks_is_computed_once_with_the_untrained_model_first(s, 
 
     monkeypatch.setattr(without_labels, "measured_training", training)
     wanted = [(ARM, 0), (ARM, 1), (Arm("arc_easy", 1e-4), 0)]
-    found = without_labels.kept(shelf, None, None, wanted, s, step=None)
+    found = without_labels.kept(shelf, None, None, wanted, s, step=step)
     assert asked == [(Arm("stories-1"), 0), (Arm("arc_easy"), 0), *wanted]
     assert found["stories-1"] == ("None 0", {ARM: ["0.0001 0", "0.0001 1"]})
-    assert without_labels.kept(shelf, None, None, wanted, s, step=None) == found and len(asked) == 5
-    assert without_labels.kept(shelf, None, None, [], s, step=None) == found
+    assert without_labels.kept(shelf, None, None, wanted, s, step=step) == found and len(asked) == 5
+    assert without_labels.kept(shelf, None, None, [], s, step=step) == found
