@@ -58,5 +58,5 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 	@echo "Installing the packages (once; some minutes)."
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'  # setuptools warns of what is as it should be
 	@touch $@
