@@ -110,6 +110,7 @@ def pytest_configure(config):
     config.smoke = fingerprints()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     """Whole notebooks first, each by itself, the other tests file by file: so both processes are busy to the end."""
     for item in items:

@@ -122,3 +122,10 @@ def test_rooms_are_small():
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, mipo_nb; print([name for name in ('torch', 'transformers', 'numpy') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_the_tests_of_a_file_share_a_process(request):
+    """Else each process loads every model, and two clusters are started side by side."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pytest.skip("one process")
+    assert request.node.nodeid.endswith("@test_house.py")

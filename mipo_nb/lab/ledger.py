@@ -50,12 +50,13 @@ class Ledger:
     def complete(self, wanted, function, *, step, **common):
         """Add what is lacking of `wanted`, [(key, arguments)]: `function(**arguments, step=step, **common)`, a step of a run
         (`run.step`, and so on a cluster many at once), a line as each result comes. Raises `UserError` as `add` does."""
-        lacking = [(key, arguments) for key, arguments in wanted if self.find(key) is None]
+        lacking = []
+        for key, arguments in wanted:
+            if self.find(key) is None and key not in (wanted_before for wanted_before, _ in lacking):
+                lacking.append((key, arguments))
         grid = [arguments for _, arguments in lacking]
         for number, value in step.arrivals("kept training", function, grid, step=step, **common) if grid else ():
-            key, _ = lacking[number]
-            if self.find(key) is None:  # the same may be wanted twice
-                self.add(key, value)
+            self.add(lacking[number][0], value)
 
 
 def rules():
@@ -68,8 +69,17 @@ def by_other_rules(lines):
     """A sentence that says how many of the lines were measured by other rules than today's, "" where none was. Lines from
     before rules were named count as such."""
     others = sum(line.get("rules") != rules() for line in lines)
-    told = "were measured by earlier rules for wishes; data/README.md says what has changed."
+    told = "were measured by earlier rules for wishes, as data/README.md says, and so was what they are compared with."
     return f"{others} of {len(lines)} kept results {told}" if others else ""
+
+
+def moved(views, own, base):
+    """`views`, {view: a value for each user}, moved so that their `gains` over `base` are those over `own`: the untrained model
+    as it was measured by the same rules as they."""
+    if own is base:
+        return views
+    told = {view: np.array([views[view], base[view], own[view]], dtype=float) for view in views if view != "users"}
+    return {"users": views["users"], **{view: list(each + to - of) for view, (each, to, of) in told.items()}}
 
 
 def of_users(values, users):

@@ -12,7 +12,7 @@ import numpy as np
 from mipo_nb import evaluation, generation, mipo, models, pairs, prompts, scoring, sources, training
 from mipo_nb.engine.checkpoints import full_steps
 from mipo_nb.generation import Sampling
-from mipo_nb.lab.ledger import by_other_rules, of_users
+from mipo_nb.lab.ledger import by_other_rules, moved, of_users, rules
 from mipo_nb.training import Recipe
 
 
@@ -81,12 +81,12 @@ def key(arm, s, *, seed, split, draws):
 
 def kept(shelf, model, tokenizer, wanted, s, split, *, step, methods=None):
     """(views of the untrained model, {Arm: [views of each training, by seed]}) of a `lab.ledger.Ledger`, as `of_lines` has
-    them; first what it lacks of `wanted`, [(arm, seed)], is computed and added (`Ledger.complete`): the untrained model drawn
-    four times, trainings twice. `methods` as in `measured_training`."""
+    them; first what it lacks of `wanted`, [(arm, seed)], is computed and added (`Ledger.complete`): trainings drawn
+    twice, the untrained model four times, and anew where the rules are new. `methods` as in `measured_training`."""
     lines = []
     for arm, seed in [(None, 0), *wanted] if wanted and s.data == sources.OWN else ():
         draws = 2 if arm else 4
-        place = key(arm, s, seed=seed, split=split, draws=draws)
+        place = key(arm, s, seed=seed, split=split, draws=draws) | ({} if arm else {"rules": rules()})
         lines.append((place, {"arm": arm, "seed": seed, "draws": list(range(draws))}))
     how = {"model": model, "tokenizer": tokenizer, "s": s, "split": split, "step": step, "methods": methods}
     shelf.complete(lines, measured_training, **how)
@@ -236,12 +236,14 @@ def on_held_out_pairs(model, policy, tokenizer, arm, s, *, seed, step):
 
 def of_lines(lines, split):
     """(views of the untrained model, {Arm: [views of each training, by seed]}) of the lines of a ledger that were measured
-    on `split` and on the same users; (None, {}) where there are none."""
+    on `split` and on the same users; (None, {}) where there are none. Each gains over the untrained model that was measured
+    by the same rules (`lab.ledger.moved`)."""
     names, found = [f.name for f in fields(Arm)], {}
-    there = [(line["key"], line["value"]["views"]) for line in lines if line["key"]["split"] == split]
-    base = next((views for key, views in there if key["negative"] is None), None)
-    for key, views in there:
-        if key["negative"] is not None and base is not None and views["users"] == base["users"]:
+    there = [line for line in lines if line["key"]["split"] == split]
+    bases = {line.get("rules"): line["value"]["views"] for line in there if line["key"]["negative"] is None}
+    base = next(reversed(bases.values()), None)
+    for key, views, by in ((line["key"], line["value"]["views"], line.get("rules")) for line in there if base):
+        if key["negative"] is not None and views["users"] == base["users"]:
             arm = Arm(**(_LATER | {n: key[k] for n in names if (k := _IN_KEY.get(n, n)) in key}))
-            found.setdefault(arm, []).append((key["seed"], views))
+            found.setdefault(arm, []).append((key["seed"], moved(views, bases.get(by, base), base)))
     return base, {arm: [views for _, views in sorted(some, key=lambda one: one[0])] for arm, some in found.items()}

@@ -240,7 +240,7 @@ def test_a_worker_that_is_killed_is_replaced_and_progress_says_where(cluster, sc
         wait_for(lambda: progress.exists() and "2 running" in progress.read_text())
         seen.append(json.loads(progress.read_text()))
         os.kill(int(at_it(tmp_path, 0)[0]), signal.SIGKILL)
-        wait_for(lambda: len(at_it(tmp_path, 0)) == 2)
+        wait_for(lambda: len(at_it(tmp_path, 0)) == 2 or at_it(tmp_path, 2))  # whichever gets the free core
         (tmp_path / "go").touch()
 
     killer = threading.Thread(target=kill)

@@ -53,7 +53,25 @@ def test_arms_of_later_fields_leave_the_committed_keys_as_they_are():
         base = {"key": {"negative": None, "split": key["split"]}, "value": {"views": users}}
         _, found = arms.of_lines([base, {"key": key, "value": {"views": users}}], key["split"])
         [arm] = found or [None]
-        assert arms.key(arm, s, seed=key["seed"], split=key["split"], draws=key["draws measured"]) == key
+        today = arms.key(arm, s, seed=key["seed"], split=key["split"], draws=key["draws measured"])
+        assert today == {name: value for name, value in key.items() if name != "rules"}
+
+
+def test_a_training_gains_over_the_untrained_model_that_the_same_rules_measured(s):
+    def line(arm, seed, kept, by):
+        views = {"users": ["a", "b"], "for the user": [kept, None]}
+        return {"key": arms.key(arm, s, seed=seed, split="dev", draws=2), "rules": by, "value": {"views": views}}
+
+    lines = [
+        line(None, 0, 0.25, "old"),
+        line(ARM, 0, 0.5, "old"),
+        line(None, 0, 0.125, "new"),
+        line(ARM, 1, 0.5, "new"),
+    ]
+    base, found = arms.of_lines(lines, "dev")
+    assert base["for the user"] == [0.125, None]
+    gains = ledger.gains(base, found[ARM], "for the user")
+    assert gains[:, 0].tolist() == [0.25, 0.375] and np.isnan(gains[:, 1]).all()
 
 
 def test_methods_and_betas_are_found_again(s):
@@ -165,7 +183,7 @@ def test_restraint_prefers_what_is_said_without_the_user(model_and_tokenizer, s)
     found = arms.preferred(model, tokenizer, replace(ARM, restraint=0.5), s, seed=0, step=mipo.call)
     rows = sources.prompts_for_others("train", n=4, seed=0)
     restraint = [pair for pair in found if pair["negative"] == "restraint"]
-    assert 0 < len(restraint) <= 4 < len(found)
+    assert 0 < len(restraint) <= 4 and len(restraint) < len(found)
     without = pairs.negative_conversations(rows, "missing_context")
     for pair in restraint:
         row = rows[int(pair["pair_id"].rpartition("-")[2])]
