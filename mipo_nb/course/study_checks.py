@@ -58,6 +58,57 @@ share_kept_by = checking.numbers(
     ((3, 12), 3 / 11, "each kind has users / kinds people"),
 )
 
+_SAME = {"person": "Omar keeps bees", "wish": "answers in Spanish", "question": "What should I cook?"}
+_PAIRS = (
+    ({**_SAME, "wish": "a numbered list"}, {"wish"}, "what both sides were told cancels in the difference"),
+    ({**_SAME, "person": "Ana drives a bus", "wish": "a numbered list"}, {"person", "wish"}, "two parts differ here"),
+    ({**_SAME, "question": "Plan my day."}, {"question"}, "the same user was asked something else"),
+    ({"question": _SAME["question"]}, {"person", "wish"}, "a part that one side was not told of is not shared either"),
+    (_SAME, set(), "sides that were told the same teach nothing"),
+)
+
+
+def can_teach(function):
+    """Notebook 40, exercise 1: `function(chosen, rejected)` lists the parts, of {name: text}, that a pair can teach."""
+    for rejected, wanted, hint in _PAIRS:
+        answer, problem = checking.tried(function, _SAME, rejected)
+        if problem is None and not isinstance(answer, (list, tuple, set)):
+            problem = f"a list of names is wanted, you give {type(answer).__name__}."
+        elif problem is None and (len(answer) != len(wanted) or any(part not in answer for part in wanted)):
+            problem = f"{hint} (wanted {sorted(wanted)}, got {list(answer)})"
+        if problem:
+            break
+    checking.verdict(problem)
+
+
+_before = np.array([[-80.0, -60.0], [-82.0, -65.0]])
+moved_of = checking.numbers(
+    "Notebook 40, exercise 2: `function(before, after)` is by how many nats a part moved; [own or exchanged, responses].",
+    ((_before[:, :1], np.array([[-84.0], [-90.0]])), 4.0, "2 nats told of the part before, 6 after"),
+    ((_before, _before - 7), 0.0, "what makes every text less likely, whoever asks, says nothing of the part"),
+    ((_before, np.array([[-80.0, -60.0], [-80.0, -69.0]])), 1.0, "the mean over responses: one lost 2, one gained 4"),
+)
+
+_person, _wish = np.log([[[0.5, 0.3, 0.2]], [[0.2, 0.2, 0.6]]]), np.log([[[0.6, 0.3, 0.1], [0.1, 0.3, 0.6]]])
+_apart, _mixed = (
+    np.exp(_person + _wish),
+    np.array([[[0.6, 0.3, 0.1], [0.2, 0.4, 0.4]], [[0.5, 0.3, 0.2], [0.4, 0.4, 0.2]]]),
+)
+spread_of = checking.numbers(
+    "Notebook 40, exercise 3: `function(reference, beta)` is how unevenly the optimum moves what responses tell of a person.",
+    (
+        (_apart / _apart.sum(-1, keepdims=True), 0.5),
+        0.0,
+        "a wish that does the same to both people cancels between them",
+    ),
+    (
+        (_mixed, 1.0),
+        np.log(9.6),
+        "log(p(y|b,w) / p(y|b,w')) of one person minus that of the other, largest minus smallest",
+    ),
+    ((_mixed, 0.5), 2 * np.log(9.6), "beta divides what the optimum adds"),
+)
+
 best_of_draws = checking.numbers(
     "Notebook 42, exercise 1: `function(values, n)` is the expected best of n of the draws, without replacement.",
     (([0.0, 1.0, 0.0, 0.0], 1), 0.25, "the best of one draw is a draw"),
