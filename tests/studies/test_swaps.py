@@ -160,7 +160,7 @@ def test_arms_of_the_evidence_are_trained_alike_but_for_the_swap():
 
 @pytest.mark.model
 def test_a_training_moves_what_responses_tell(model_and_tokenizer, tmp_path):
-    s = settings.resolve("smoke", "40_what_the_pair_swaps", n_measured=3, max_new_tokens=12, batch_size=2)
+    s = settings.resolve("smoke", "40_what_the_pair_swaps", n_measured=4, batch_size=2)
     how = {"seed": 0, "step": Steps(tmp_path / "steps"), "train": arms.trained}
     levels = swaps.measured_training(*model_and_tokenizer, None, s, **how)["views"]
     moved = swaps.measured_training(*model_and_tokenizer, ARM, s, **how)
