@@ -12,7 +12,7 @@ import torch
 from mipo_nb import information, objectives, statistics
 from mipo_nb.lab.notebooks import collection
 from mipo_nb.paper import diversity, win_rates
-from mipo_nb.studies import blind, dialogues, dose, rounds, steering, without_labels
+from mipo_nb.studies import blind, dialogues, rounds, steering, without_labels
 from mipo_nb.verifiable import answers, decomposition, grading
 
 DISPLAYED = re.compile(r'(?:<a id="(eq-[a-z-]+)"></a>\s*)?\$\$.+?\$\$', re.DOTALL)
@@ -665,62 +665,7 @@ def test_the_best_of_n_is_a_weighted_sum_of_what_was_drawn():
         assert rounds.best_of(samples, n).mean() == pytest.approx(best)
 
 
-def leaning(strength):
-    """(the untrained model, log r, the policy of that strength) in a small world."""
-    [told, *_], untold = world(seed=4)
-    log_ratio = np.log(told / untold)
-    weight = told * np.exp(strength * log_ratio)
-    return told, log_ratio, weight / weight.sum()
-
-
-@equation("eq-tilted-by-strength")
-@pytest.mark.parametrize("beta", [0.5, 2.0])
-def test_the_optimum_of_the_loss_has_strength_one_over_beta(beta):
-    """No policy near it has a lower DPO loss, where chosen and rejected sides are drawn from the world itself."""
-    told, log_ratio, policy = leaning(1 / beta)
-    assert leaning(0)[2] == pytest.approx(told)
-    untold = told / np.exp(log_ratio)
-
-    def loss(log_policy):
-        reward = beta * (log_policy - np.log(told))
-        return -(np.outer(told, untold) * np.log(sigmoid(np.subtract.outer(reward, reward)))).sum()
-
-    best = loss(np.log(policy))
-    for direction in np.eye(len(policy)):
-        assert loss(np.log(policy) + 0.01 * direction) > best < loss(np.log(policy) - 0.01 * direction)
-
-
-@equation("eq-margin-of-strength")
-@pytest.mark.parametrize("strength", [0.0, 0.7, 10.0])
-def test_the_margin_is_strength_times_the_gap_of_every_pair(strength):
-    told, log_ratio, policy = leaning(strength)
-    for plus, minus in itertools.permutations(range(len(told)), 2):
-        logs = [torch.tensor(np.log(p[y])) for p in (policy, told) for y in (plus, minus)]
-        margin = objectives.log_ratio_margin(*logs).item()
-        assert margin == pytest.approx(strength * (log_ratio[plus] - log_ratio[minus]), abs=1e-9)
-
-
-@equation("eq-more-is-more")
-@pytest.mark.parametrize("strength", [0.0, 1.0, 4.0])
-def test_the_objective_rises_with_strength_by_its_variance(strength):
-    _, log_ratio, policy = leaning(strength)
-    step = 1e-5
-    slope = (leaning(strength + step)[2] - leaning(strength - step)[2]) @ log_ratio / (2 * step)
-    variance = policy @ log_ratio**2 - (policy @ log_ratio) ** 2
-    assert slope == pytest.approx(variance, rel=1e-5) and variance > 0
-
-
-@equation("eq-left-out")
-def test_a_left_out_setting_is_predicted_from_those_of_like_rank():
-    given, values = np.array([0.1, 40.0, 0.3, 2.0, 0.3]), np.array([1.0, 5.0, 2.0, 4.0, 3.0])
-    ranks = np.array([1, 5, 2.5, 4, 2.5])
-    for i in range(5):
-        weight = {j: np.exp(-((ranks[i] - ranks[j]) ** 2) / (2 * 1.5**2)) for j in range(5) if j != i}
-        predicted = sum(w * values[j] for j, w in weight.items()) / sum(weight.values())
-        assert dose.left_out_weights(given)[i] @ values == pytest.approx(predicted)
-
-
-# --- notebook 41 ---
+# --- notebook 40 ---
 
 
 @equation("eq-what-is-divided-by")
@@ -743,41 +688,23 @@ def test_the_optimum_divides_by_what_the_rejected_side_is_drawn_from(beta):
     assert policy.grad.abs().max() < 1e-12
 
 
-@equation("eq-softmax-dpo")
-@pytest.mark.parametrize("candidates", [2, 3, 4])
-def test_any_number_of_rejected_sides_has_the_same_optimum(candidates):
-    """All games of one chosen and N - 1 rejected responses in a world of five: no gradient is left at the optimum of DPO."""
-    (p, *_), q = world()
-    beta = 0.5
-    policy = torch.tensor(np.log(information.mipo_optimum(p, q, beta))).requires_grad_()
-    games = torch.tensor(list(itertools.product(range(len(q)), repeat=candidates)))
-    weight = torch.tensor(p)[games[:, 0]] * torch.tensor(q)[games[:, 1:]].prod(1)
-    log_p = torch.tensor(p).log()[games]
-    losses = objectives.softmax_dpo_loss(policy.log_softmax(-1)[games], log_p, beta)
-    (weight * losses).sum().backward()
-    assert weight.sum().item() == pytest.approx(1)
-    assert policy.grad.abs().max() < 1e-12
-    powers = ((policy.detach().log_softmax(-1)[games] - log_p).exp() ** beta).T  # as displayed
-    assert torch.allclose(losses.detach(), -(powers[0] / powers.sum(0)).log())
+@equation("eq-told-of-a-part")
+@pytest.mark.parametrize("beta", [0.5, 2.0])
+def test_the_optimum_moves_what_is_told_of_the_wish_and_for_the_person_adds_a_constant(beta):
+    """Trained against the other wish, where a wish does the same to both people; else the person's part moves too."""
+    rng = np.random.default_rng(0)
+    of_person, of_wish, together = (rng.normal(size=shape) for shape in ((2, 1, 6), (1, 2, 6), (2, 2, 6)))
 
+    def moved(logits, other):
+        """[responses]: the displayed change for person 0 and wish 0, against the context at `other`."""
+        reference = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        policy = information.mipo_optimum(reference, reference[:, ::-1], beta)
+        return np.log(policy[0, 0] / policy[other]) - np.log(reference[0, 0] / reference[other])
 
-@equation("eq-user-and-style")
-def test_a_model_that_does_not_listen_has_no_users_part_whatever_its_style():
-    """Mean over all ways to hand the same responses to the users: style alone, and the two parts make up what is kept."""
-    kinds = np.array([0, 0, 1, 2])
-    keeps = np.random.default_rng(0).integers(0, 2, (3, 4))  # [kind, response]
-
-    def parts(responses):
-        kept = keeps[kinds][:, responses]  # [whose wish, whose response]
-        others = kinds[:, None] != kinds[None, :]
-        style = (kept * others).sum(1) / others.sum(1)
-        return kept.diagonal().mean(), style.mean()
-
-    found = np.array([parts(list(order)) for order in itertools.permutations(range(4))])
-    assert (found[:, 0] - found[:, 1]).mean() == pytest.approx(0)
-    assert found[:, 0].mean() == pytest.approx(keeps[kinds].mean())
-    own = np.eye(3)[kinds][:, kinds].astype(bool)  # one that keeps each wish for whom it belongs to only
-    assert own.diagonal().all() and not own[kinds[:, None] != kinds[None, :]].any()
+    of_both = (of_wish[0, 0] - of_wish[0, 1]) * 2 / beta  # of each of the two wishes, against the other
+    assert np.ptp(moved(of_person + of_wish, (0, 1)) - of_both) == pytest.approx(0, abs=1e-9)
+    assert np.ptp(moved(of_person + of_wish, (1, 0))) == pytest.approx(0, abs=1e-9)
+    assert np.ptp(moved(of_person + of_wish + together, (1, 0))) > 0.1
 
 
 # --- notebook 45 ---

@@ -1,6 +1,7 @@
 """The house: which folder may import which, how large its rooms are, and that every room has its name on the door."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def test_a_file_imports_what_its_folder_may(module):
         ("engine.packing", "from mipo_nb.scoring import log_probabilities"),
         ("training", "from mipo_nb.lab.costs import memory_budget"),
         ("training", "from mipo_nb import runs"),  # by its name on the face
-        ("studies.dose", "from mipo_nb.studies import rounds"),
+        ("studies.swaps", "from mipo_nb.studies import arms"),
         ("lab.claims", "def f():\n    from mipo_nb.command import report"),
     ],
 )

@@ -4,58 +4,55 @@ import numpy as np
 
 from mipo_nb.course import checking
 
-strength_of = checking.numbers(
-    "Notebook 40, exercise 1: `function(margins, gaps)` is the least-squares slope of a line through zero.",
-    ((np.array([2.0, -4.0, 6.0]), np.array([1.0, -2.0, 3.0])), 2.0, "margins that are twice the gaps have strength 2"),
-    ((np.array([1.0, 3]), np.array([1.0, 2])), 1.4, "pairs with a large gap count more: sum m g over sum g squared"),
-    ((np.array([5.0, 5.0]), np.array([-3.0, 3.0])), 0.0, "the line goes through zero, so a constant does not count"),
-)
-last_safe_step = checking.numbers(
-    "Notebook 40, exercise 2: `function(steps, signal, limit)` is the last step before the signal passes the limit.",
-    (([6, 12, 24], [0.1, 0.2, 0.9], 0.5), 12, "step 24 passed the limit; the adapter before it is kept"),
-    (([6, 12, 24], [0.7, 0.8, 0.9], 0.5), 0, "what is beyond the limit at once leaves the model untrained"),
-    (([6, 12, 24], [0.1, 0.2, 0.3], 0.5), 24, "a training that never passes the limit goes to its end"),
-    (([6, 12, 24], [0.1, 0.8, 0.2], 0.5), 6, "training was stopped, so it cannot come back below the limit"),
-)
-_words = np.array([0.0, 1.0, 2.0, 5.0])
-gain_at_equal_length = checking.numbers(
-    "Notebook 40, exercise 3: `function(gain, words)` is the gain at no change in words, on a fitted straight line.",
-    ((3 + 2 * _words, _words), 3.0, "it is where the line crosses a change of zero"),
-    (
-        (np.array([1.0, 0.0, 2.0, 1.0]), np.array([-2.0, -1.0, 1.0, 2.0])),
-        1.0,
-        "lengths that do not change on average change nothing",
-    ),
-    ((np.array([1.0, 2.0, 6.0]), np.array([-3.0, -2.0, -1.0])), 8.0, "the line may have to be drawn beyond the points"),
+_SAME = {"person": "Omar keeps bees", "wish": "answers in Spanish", "question": "What should I cook?"}
+_PAIRS = (
+    ({**_SAME, "wish": "a numbered list"}, {"wish"}, "what both sides were told cancels in the difference"),
+    ({**_SAME, "person": "Ana drives a bus", "wish": "a numbered list"}, {"person", "wish"}, "two parts differ here"),
+    ({**_SAME, "question": "Plan my day."}, {"question"}, "the same user was asked something else"),
+    ({"question": _SAME["question"]}, {"person", "wish"}, "a part that one side was not told of is not shared either"),
+    (_SAME, set(), "sides that were told the same teach nothing"),
 )
 
-softmax_loss_of = checking.numbers(
-    "Notebook 41, exercise 1: `function(ratios, beta)` is the loss of one chosen response (first) against N - 1 rejected.",
-    ((np.zeros(8), 0.3), np.log(8), "an untrained policy guesses among N"),
-    ((np.array([2.0, -3.0]), 0.1), np.log1p(np.exp(-0.5)), "with one rejected response it is DPO's loss"),
-    (
-        (np.array([0.0, -20.0, 5.0]), 0.2),
-        np.log(1 + np.exp(-4) + np.exp(1)),
-        "minus the log of the softmax of beta times the ratios, at the first",
-    ),
+
+def can_teach(function):
+    """Notebook 40, exercise 1: `function(chosen, rejected)` lists the parts, of {name: text}, that a pair can teach."""
+    for rejected, wanted, hint in _PAIRS:
+        answer, problem = checking.tried(function, _SAME, rejected)
+        if problem is None and not isinstance(answer, (list, tuple, set)):
+            problem = f"a list of names is wanted, you give {type(answer).__name__}."
+        elif problem is None and (len(answer) != len(wanted) or any(part not in answer for part in wanted)):
+            problem = f"{hint} (wanted {sorted(wanted)}, got {list(answer)})"
+        if problem:
+            break
+    checking.verdict(problem)
+
+
+_before = np.array([[-80.0, -60.0], [-82.0, -65.0]])
+moved_of = checking.numbers(
+    "Notebook 40, exercise 2: `function(before, after)` is by how many nats a part moved; [own or exchanged, responses].",
+    ((_before[:, :1], np.array([[-84.0], [-90.0]])), 4.0, "2 nats told of the part before, 6 after"),
+    ((_before, _before - 7), 0.0, "what makes every text less likely, whoever asks, says nothing of the part"),
+    ((_before, np.array([[-80.0, -60.0], [-80.0, -69.0]])), 1.0, "the mean over responses: one lost 2, one gained 4"),
 )
-_kept = np.array([[1, 1, 0, 1], [0, 1, 0, 0], [0, 1, 1, 0], [1, 0, 0, 0]])
-users_part = checking.numbers(
-    "Notebook 41, exercise 2: `function(kept, kinds)` is what the model does for its users beyond what it does for all.",
-    ((np.ones((3, 3)), ["a", "b", "c"]), 0.0, "a wish that is kept for everyone is not kept for its user"),
-    ((np.eye(4), ["a", "b", "c", "d"]), 1.0, "here each wish is kept for whom it belongs to, and for nobody else"),
-    (
-        (_kept, ["a", "a", "b", "c"]),
-        0.75 - (0.5 + 0 + 1 / 3 + 1 / 3) / 4,
-        "whoever has a wish of the same kind asked for it too, and does not count among the others",
-    ),
+
+_person, _wish = np.log([[[0.5, 0.3, 0.2]], [[0.2, 0.2, 0.6]]]), np.log([[[0.6, 0.3, 0.1], [0.1, 0.3, 0.6]]])
+_apart, _mixed = (
+    np.exp(_person + _wish),
+    np.array([[[0.6, 0.3, 0.1], [0.2, 0.4, 0.4]], [[0.5, 0.3, 0.2], [0.4, 0.4, 0.2]]]),
 )
-share_kept_by = checking.numbers(
-    "Notebook 41, exercise 3: `function(kinds, users)` is how often a random other user shares one's kind of wish.",
-    ((4, 4), 0.0, "where all are of different kinds nobody shares"),
-    ((1, 9), 1.0, "where there is one kind all share"),
-    ((12, 144), 11 / 143, "oneself is not among the others"),
-    ((3, 12), 3 / 11, "each kind has users / kinds people"),
+spread_of = checking.numbers(
+    "Notebook 40, exercise 3: `function(reference, beta)` is how unevenly the optimum moves what responses tell of a person.",
+    (
+        (_apart / _apart.sum(-1, keepdims=True), 0.5),
+        0.0,
+        "a wish that does the same to both people cancels between them",
+    ),
+    (
+        (_mixed, 1.0),
+        np.log(9.6),
+        "log(p(y|b,w) / p(y|b,w')) of one person minus that of the other, largest minus smallest",
+    ),
+    ((_mixed, 0.5), 2 * np.log(9.6), "beta divides what the optimum adds"),
 )
 
 best_of_draws = checking.numbers(

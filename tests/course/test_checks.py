@@ -32,6 +32,21 @@ from mipo_nb.verifiable import decomposition
 # --- right answers ---
 
 
+def differing(chosen, rejected):
+    return [part for part in chosen if chosen[part] != rejected.get(part)]
+
+
+def told(table):
+    own, exchanged = table
+    return own - exchanged
+
+
+def moved_by_the_other_wish(p, beta):
+    log_p = np.log(p)
+    best = log_p[:, 0] + (log_p[:, 0] - log_p[:, 1]) / beta
+    return (best[0] - best[1]) - (log_p[0, 0] - log_p[1, 0])
+
+
 def half_for_ties(gaps):
     return np.mean([1.0 if g > 0 else 0.5 if g == 0 else 0.0 for g in gaps])
 
@@ -67,11 +82,6 @@ def between_minus_within(grid):
     places = list(itertools.product(range(grid.shape[0]), range(grid.shape[1])))
     pairs_of = [(a, b, 1 - grid[a] @ grid[b]) for a, b in itertools.permutations(places, 2)]
     return np.mean([d for a, b, d in pairs_of if a[0] != b[0]]) - np.mean([d for a, b, d in pairs_of if a[0] == b[0]])
-
-
-def own_minus_others(kept, kinds):
-    others = [[k for j, k in enumerate(row) if kinds[j] != kinds[i]] for i, row in enumerate(kept)]
-    return np.mean([row[i] - np.mean(others[i]) for i, row in enumerate(kept)])
 
 
 def net_gain(n, moved, least):
@@ -260,48 +270,11 @@ RIGHT = {
         lambda w, d: torch.tensor(w + d, dtype=torch.float64).bfloat16().item() - w,
         lambda w, d: round((w + d) / 2 ** (math.frexp(w + d)[1] - 8)) * 2.0 ** (math.frexp(w + d)[1] - 8) - w,
     ],
-    "strength_of": [
-        lambda m, g: m @ g / (g @ g),
-        lambda m, g: np.linalg.lstsq(np.asarray(g)[:, None], np.asarray(m), rcond=None)[0][0],
-    ],
-    "last_safe_step": [
-        lambda steps, signal, limit: [0, *steps][int(np.argmax([*(np.array(signal) > limit), True]))],
-        lambda steps, signal, limit: max(
-            (step for k, step in enumerate(steps) if max(signal[: k + 1]) <= limit), default=0
-        ),
-    ],
-    "gain_at_equal_length": [
-        lambda gain, words: np.polyfit(words, gain, 1)[1],
-        lambda gain, words: np.mean(gain) - np.cov(gain, words)[0, 1] / np.var(words, ddof=1) * np.mean(words),
-    ],
 }
 
 # --- wrong answers, by what is wrong with them ---
 
 WRONG = {
-    "strength_of": {
-        "with an intercept": lambda m, g: np.polyfit(g, m, 1)[0],
-        "mean of ratios": lambda m, g: np.mean(m / g),
-        "ratio of means": lambda m, g: m.mean() / g.mean() if g.mean() else 0.0,
-        "gaps on margins": lambda m, g: m @ g / (m @ m),
-        "correlation": lambda m, g: m @ g / np.sqrt((m @ m) * (g @ g)),
-    },
-    "last_safe_step": {
-        "the step that passes": lambda n, v, limit: next((k for k, x in zip(n, v, strict=True) if x > limit), n[-1]),
-        "comes back": lambda n, v, limit: max((k for k, x in zip(n, v, strict=True) if x <= limit), default=0),
-        "never untrained": lambda n, v, limit: max(
-            (k for i, k in enumerate(n) if max(v[: i + 1]) <= limit), default=n[0]
-        ),
-        "stops at the peak": lambda n, v, limit: n[int(np.argmax(v))],
-        "an index": lambda n, v, limit: next((k for k, x in enumerate(v) if x > limit), len(v)),
-    },
-    "gain_at_equal_length": {
-        "mean gain": lambda gain, words: gain.mean(),
-        "slope": lambda gain, words: np.polyfit(words, gain, 1)[0],
-        "through zero": lambda gain, words: gain.mean() - (gain @ words) / (words @ words) * words.mean(),
-        "wrong sign": lambda gain, words: gain.mean() + np.polyfit(words, gain, 1)[0] * words.mean(),
-        "words on gain": lambda gain, words: gain.mean() - np.polyfit(gain, words, 1)[0] * words.mean(),
-    },
     "win_rate_of": {
         "not in percent": lambda s, r, t: win_rates.outcomes(s, r, ties=t).mean(),
         "ties always wins": lambda s, r, t: 100 * np.mean(np.array(s) >= r),
@@ -783,12 +756,15 @@ def names_nothing(*arguments):
 
 
 RIGHT |= {
-    "softmax_loss_of": [
-        lambda r, b: logsumexp(b * r) - b * r[0],
-        lambda r, b: -math.log(math.exp(b * r[0]) / sum(math.exp(b * x) for x in r)),
+    "can_teach": [differing, lambda c, r: {part for part, text in c.items() if r.get(part) != text}],
+    "moved_of": [
+        lambda before, after: (told(after) - told(before)).mean(),
+        lambda before, after: np.mean(after[0] - before[0]) - np.mean(after[1] - before[1]),
     ],
-    "users_part": [own_minus_others, lambda kept, kinds: own_minus_others(np.asarray(kept, dtype=bool), list(kinds))],
-    "share_kept_by": [lambda k, n: (n / k - 1) / (n - 1), lambda k, n: (n - k) / (k * (n - 1))],
+    "spread_of": [
+        lambda p, beta: np.ptp(moved_by_the_other_wish(p, beta)),
+        lambda p, beta: np.ptp(np.log(p[0, 0] * p[1, 1] / p[0, 1] / p[1, 0])) / beta,
+    ],
     "solved_at_least_once": [
         lambda rates, k: np.mean([1 - math.prod([1 - p] * k) for p in rates]),
         lambda rates, k: sum(sum(p * (1 - p) ** i for i in range(k)) for p in rates) / len(rates),
@@ -800,30 +776,31 @@ RIGHT |= {
 }
 
 WRONG |= {
-    "softmax_loss_of": {
-        "no beta": lambda r, b: logsumexp(r) - r[0],
-        "beta divides": lambda r, b: logsumexp(r / b) - r[0] / b,
-        "not the chosen one": lambda r, b: logsumexp(b * r) - b * r[-1],
-        "mean of pairs": lambda r, b: np.logaddexp(0, b * (r[1:] - r[0])).mean(),
-        "sum of pairs": lambda r, b: np.logaddexp(0, b * (r[1:] - r[0])).sum(),
-        "rejected ones only below": lambda r, b: logsumexp(b * r[1:]) - b * r[0],
-        "other sign": lambda r, b: b * r[0] - logsumexp(b * r),
+    "can_teach": {
+        "the parts they share": lambda c, r: [part for part in c if c[part] == r.get(part)],
+        "all parts": lambda c, r: list(c),
+        "only parts that both have": lambda c, r: [part for part in r if c[part] != r[part]],
+        "the first of them": lambda c, r: differing(c, r)[:1],
+        "the question never": lambda c, r: [part for part in differing(c, r) if part != "question"],
+        "a number": lambda c, r: len(differing(c, r)),
+        "the texts": lambda c, r: [c[part] for part in differing(c, r)],
     },
-    "users_part": {
-        "those of a kind count": lambda kept, kinds: np.mean(
-            [kept[i, i] - np.delete(kept[i], i).mean() for i in range(len(kept))]
-        ),
-        "all count": lambda kept, kinds: np.mean(np.diag(kept) - kept.mean(1)),
-        "kept alone": lambda kept, kinds: np.diag(kept).mean(),
-        "others alone": lambda kept, kinds: np.diag(kept).mean() - own_minus_others(kept, kinds),
-        "turned round": lambda kept, kinds: -own_minus_others(kept, kinds),
-        "rows for columns": lambda kept, kinds: own_minus_others(np.asarray(kept).T, kinds),
+    "moved_of": {
+        "the other way round": lambda before, after: (told(before) - told(after)).mean(),
+        "of the response alone": lambda before, after: (after[0] - before[0]).mean(),
+        "what it tells afterwards": lambda before, after: told(after).mean(),
+        "both rows together": lambda before, after: (after - before).mean(),
+        "the sum": lambda before, after: (told(after) - told(before)).sum(),
+        "a ratio": lambda before, after: (told(after) / told(before)).mean(),
     },
-    "share_kept_by": {
-        "oneself among the others": lambda k, n: 1 / k,
-        "oneself among all": lambda k, n: (n / k - 1) / n,
-        "not without oneself": lambda k, n: (n / k) / (n - 1),
-        "turned round": lambda k, n: (k / n - 1) / (k - 1) if k > 1 else 0.0,
+    "spread_of": {
+        "no beta": lambda p, beta: np.ptp(moved_by_the_other_wish(p, 1.0)),
+        "beta multiplies": lambda p, beta: np.ptp(moved_by_the_other_wish(p, 1 / beta)),
+        "the reference's own": lambda p, beta: np.ptp(np.log(p[0, 0] / p[1, 0])),
+        "one person's wish": lambda p, beta: np.ptp(np.log(p[0, 0] / p[0, 1])) / beta,
+        "the mean": lambda p, beta: np.mean(moved_by_the_other_wish(p, beta)),
+        "the standard deviation": lambda p, beta: np.std(moved_by_the_other_wish(p, beta)),
+        "never any": lambda p, beta: 0.0,
     },
     "solved_at_least_once": {
         "one draw": lambda rates, k: np.mean(rates),
@@ -945,12 +922,12 @@ def test_nonsense_is_refused_politely(check, name, capsys):
 
 
 def test_a_function_that_changes_its_arguments_does_not_spoil_the_next_try(capsys):
-    def in_place(margins, gaps):
-        margins *= gaps
-        return margins.sum() / (gaps**2).sum()
+    def in_place(before, after):
+        after -= before
+        return (after[0] - after[1]).mean()
 
     for _ in range(2):
-        study_checks.strength_of(in_place)
+        study_checks.moved_of(in_place)
         assert said(capsys).startswith("✓")
 
 

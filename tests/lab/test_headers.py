@@ -33,7 +33,7 @@ def test_the_route_shows_where_one_is_and_links_the_others():
         assert strip.count(f"**{name[:2]}**") == 1 and f"{name}.ipynb" not in strip
         linked = {path for path in COLLECTION if f"]({path}.ipynb)" in strip}
         assert {path[:2] for path in linked} | {name[:2]} == {"00", "01", "02", "03", "10", "11", "12"}
-    assert "→" not in headers.header(COLLECTION["40_dose_response"], COLLECTION, ADDRESS)
+    assert "→" not in headers.header(COLLECTION["40_what_the_pair_swaps"], COLLECTION, ADDRESS)
 
 
 @pytest.mark.parametrize("name", COLLECTION)
