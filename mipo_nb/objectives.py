@@ -21,24 +21,6 @@ def dpo_loss(policy_chosen, policy_rejected, reference_chosen, reference_rejecte
     return -logsigmoid(beta * margin)
 
 
-def softmax_dpo_loss(policy, reference, beta):
-    """-log softmax(beta log(pi / pi_ref)) at the chosen response, per game; shape [games].
-
-    `policy`, `reference` [games, N]: log-probs of responses to one prompt, the chosen one in column 0. InfoNCE with
-    DPO's critic (Chen et al. 2024, arXiv 2402.05369; S-DPO, arXiv 2406.09215): log N untrained, `dpo_loss` for N = 2.
-    """
-    return -(beta * (policy - reference)).log_softmax(-1)[..., 0]
-
-
-def paired_dpo_loss(policy, reference, beta):
-    """The mean of `dpo_loss` over the N - 1 pairs of a game: the chosen response against each of the rejected ones.
-
-    Arguments and shape as in `softmax_dpo_loss`, which it equals for N = 2; ln 2 for an untrained policy, whatever N.
-    """
-    chosen, rejected = (policy - reference).split([1, policy.shape[-1] - 1], dim=-1)
-    return -logsigmoid(beta * (chosen - rejected)).mean(-1)
-
-
 def ipo_loss(policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta):
     """(margin - 1 / (2 beta))^2 per pair (Azar et al. 2023, arXiv 2310.12036, Eq. 17, summed log-probs); shape [pairs].
 

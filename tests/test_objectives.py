@@ -16,10 +16,8 @@ from mipo_nb.objectives import (
     ipo_loss,
     log_ratio_margin,
     mio_loss,
-    paired_dpo_loss,
     sami_loss,
     sft_loss,
-    softmax_dpo_loss,
 )
 
 nats = st.floats(-200, 0)
@@ -169,37 +167,3 @@ def test_sami_does_not_know_rows_from_columns(scores):
 
 def test_sft_counts_tokens_not_rows():
     assert sft_loss(torch.tensor([-8.0, -1.0]), torch.tensor([4, 2])).item() == pytest.approx(1.5)
-
-
-# --- one chosen response against many rejected ones ---
-
-games = st.integers(2, 9).flatmap(lambda n: arrays(float, (2, 3, n), elements=st.floats(-200, 0)))
-
-
-@given(quadruples, betas)
-def test_with_one_rejected_side_both_are_dpo(numbers, beta):
-    chosen, rejected, reference_chosen, reference_rejected = numbers
-    game = torch.tensor([[[chosen, rejected]], [[reference_chosen, reference_rejected]]], dtype=torch.float64)
-    for loss in (softmax_dpo_loss, paired_dpo_loss):
-        assert loss(*game, beta).item() == pytest.approx(loss_of(numbers, beta), rel=1e-9, abs=1e-12)
-
-
-@given(games, betas)
-def test_many_rejected_sides_by_hand(numbers, beta):
-    policy, reference = map(torch.tensor, numbers)
-    ratio = beta * (numbers[0] - numbers[1])
-    softmax = np.logaddexp.reduce(ratio, axis=1) - ratio[:, 0]
-    assert softmax_dpo_loss(policy, reference, beta).numpy() == pytest.approx(softmax, rel=1e-9, abs=1e-9)
-    pairs = np.stack([np.logaddexp(0, other - ratio[:, 0]) for other in ratio.T[1:]]).mean(0)
-    assert paired_dpo_loss(policy, reference, beta).numpy() == pytest.approx(pairs, rel=1e-9, abs=1e-9)
-    # The softmax has to beat all of them at once, so it is never the easier one.
-    assert (softmax >= pairs - 1e-9).all()
-
-
-@given(games, betas)
-def test_the_order_of_rejected_sides_does_not_matter_and_untrained_policies_know_nothing(numbers, beta):
-    policy, reference = map(torch.tensor, numbers)
-    turned = [torch.cat([x[:, :1], x[:, 1:].flip(1)], dim=1) for x in (policy, reference)]
-    for loss, start in ((softmax_dpo_loss, math.log(policy.shape[1])), (paired_dpo_loss, math.log(2))):
-        assert torch.allclose(loss(*turned, beta), loss(policy, reference, beta))
-        assert loss(policy, policy, beta).tolist() == pytest.approx([start] * 3)

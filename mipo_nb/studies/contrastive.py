@@ -6,7 +6,6 @@ scored once per context, with gradients, and whatever conversations share is com
 """
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from mipo_nb.base.errors import UserError, require_known
 from mipo_nb.engine import packing
 from mipo_nb.engine.linear import PackedTraining
 from mipo_nb.mipo import call
-from mipo_nb.objectives import info_nce_loss, mio_loss, paired_dpo_loss, sami_loss, sft_loss, softmax_dpo_loss
+from mipo_nb.objectives import info_nce_loss, mio_loss, sami_loss, sft_loss
 from mipo_nb.pairs import texts
 from mipo_nb.scoring import padded_log_probabilities
 
@@ -33,13 +32,6 @@ def chosen_only(rows):
 def own_conversation(rows):
     """Both sides of a pair under the pair's own conversation: one game per row, [B][1][2]."""
     return [[[(row["prompt"], row[side]) for side in SIDES]] for row in rows]
-
-
-def one_against_many(rows):
-    """Both sides of a pair, and the texts in its `more`, if any, under the pair's own conversation: [B][1][N]. All rows
-    of a batch have as many."""
-    games = [[*(row[side] for side in SIDES), *(row.get("more") or ())] for row in rows]
-    return [[[(row["prompt"], text) for text in game]] for row, game in zip(rows, games, strict=True)]
 
 
 def own_and_other(rows):
@@ -79,10 +71,6 @@ def _mio(scores, tokens, reference, beta):
     return mio_loss(*scores[:, 0].T, *reference.T, beta).mean()
 
 
-def _dpo(loss, scores, tokens, reference, beta):
-    return loss(scores[:, 0], reference, beta).mean()
-
-
 OBJECTIVES = {
     "sft_plain": (chosen_only, _sft),
     "info_nce": (own_and_other, _info_nce),
@@ -90,8 +78,6 @@ OBJECTIVES = {
     "sami": (own_and_other, _sami),
     "sami_summed": (own_and_other, _sami_summed),
     "mio": (own_conversation, _mio),
-    "softmax_dpo": (one_against_many, partial(_dpo, softmax_dpo_loss)),
-    "paired_dpo": (one_against_many, partial(_dpo, paired_dpo_loss)),
 }
 
 
@@ -158,16 +144,16 @@ def train(model_name, pairs, reference, *, objective, folder, **numbers: trainin
 
     Everything but the loss is as in `training.train`: the adapter at the start, optimizer, schedule and order of the
     pairs for a seed, and it goes on from its last checkpoint. `pairs` has a column `other`, the conversation that the
-    rejected side was sampled from, where the objective reads it; the losses named after DPO read further rejected texts
-    in a column `more`, and, like "mio", `reference` [pairs, 2], or [pairs, N] with `more`, in nats. Log entries have `num_tokens`, the tokens read so far.
-    `numbers` are those of a `training.Recipe`; its `beta` multiplies log-probs or their ratios: DPO's and MIO's beta,
-    or one over the temperature of InfoNCE; 1 in SAMI as published. An in-batch game has `batch_size` contexts.
+    rejected side was sampled from, where the objective reads it; `reference`, [pairs, 2] in nats, is read by "mio" alone.
+    Log entries have `num_tokens`, the tokens read so far. `numbers` are those of a `training.Recipe`; its `beta` multiplies
+    log-probs or their ratios: MIO's beta, or one over the temperature of InfoNCE; 1 in SAMI as published. An in-batch game
+    has `batch_size` contexts.
 
-    Raises `UserError` as `training.Recipe` does, and for an unknown objective, fewer pairs than a batch, a missing
-    column, or games of different sizes.
+    Raises `UserError` as `training.Recipe` does, and for an unknown objective, fewer pairs than a batch, or a missing
+    column.
     """
     recipe = training.Recipe(**numbers)
-    _check(pairs, reference, objective, recipe)
+    _check(pairs, objective, recipe)
     from peft import get_peft_model
     from transformers import set_seed
 
@@ -196,16 +182,8 @@ def prefer(start, reference_model, tokenizer, preferred, recipe, *, scoring_batc
     return step("training", train, start, preferred, reference, objective=recipe.loss, **numbers)
 
 
-def _check(pairs, reference, objective, recipe):
+def _check(pairs, objective, recipe):
     require_known("objective", objective, OBJECTIVES)
     training.require_a_batch(pairs, recipe.pairs_per_step)
-    layout = OBJECTIVES[objective][0]
-    if layout is own_and_other and "other" not in pairs.column_names:
+    if OBJECTIVES[objective][0] is own_and_other and "other" not in pairs.column_names:
         raise UserError(f"'{objective}' needs to know whom the rejected side was written for; add the column 'other'.")
-    if layout is one_against_many:
-        widths = {2 + len(more or ()) for more in (pairs["more"] if "more" in pairs.column_names else [()])}
-        if widths != {reference.shape[1]}:
-            raise UserError(
-                f"Rows have {', '.join(map(str, sorted(widths)))} responses and the reference {reference.shape[1]}; "
-                "give every row as many in 'more', and score them all."
-            )

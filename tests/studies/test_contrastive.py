@@ -58,9 +58,6 @@ def test_layouts(games):
     (own, other) = contrastive.own_and_other(rows)[1]
     assert own == contrastive.own_conversation(rows)[1][0]
     assert other == [(rows[1]["other"], rows[1]["chosen"]), (rows[1]["other"], rows[1]["rejected"])]
-    assert contrastive.one_against_many(rows) == contrastive.own_conversation(rows)
-    [game] = contrastive.one_against_many([{**rows[0], "more": ["x", "y"]}])
-    assert game == [[(rows[0]["prompt"], text) for text in (rows[0]["chosen"], rows[0]["rejected"], "x", "y")]]
     [game] = contrastive.in_batch(rows)
     for i, host in enumerate(rows):
         for j, row in enumerate(rows):
@@ -223,10 +220,7 @@ def test_gradients_equal_those_of_a_plain_computation(policy, games, reference, 
         return picked.mean() if objective == "sami" else picked.sum()
 
     m = beta * torch.stack([torch.stack([torch.stack([plain(c) for c in asked]) for asked in game]) for game in made])
-    if objective in ("softmax_dpo", "paired_dpo"):  # with one rejected side both are DPO
-        t = m[:, 0] - beta * stored
-        by_hand = torch.log1p(torch.exp(t[:, 1] - t[:, 0])).mean()
-    elif objective == "sft_plain":
+    if objective == "sft_plain":
         by_hand = -(m / beta).sum() / tokens.sum()
     elif objective == "mio":
         t = m[:, 0] - beta * stored
@@ -299,48 +293,6 @@ def test_a_training_starts_as_dpo_does_goes_on_from_its_checkpoint_and_lowers_it
     assert dpo["initial_adapter"] == whole["initial_adapter"]
 
 
-# --- one chosen response against many rejected ones ---
-
-
-def many(games):
-    """The six pairs with two further rejected texts each: those of the next rows."""
-    rejected = [row[-1]["content"] for row in games["rejected"]]
-    return games.add_column("more", [[rejected[(i + 1) % 6], rejected[(i + 2) % 6]] for i in range(6)])
-
-
-@pytest.mark.model
-@pytest.mark.parametrize("objective", ["softmax_dpo", "paired_dpo"])
-def test_with_one_rejected_side_a_training_is_that_of_dpo(games, reference, tmp_path, objective):
-    call = {"beta": 0.5, "batch_size": 3, **NUMBERS, "epochs": 2}
-    moved = reference + np.linspace(-8, 5, 12).reshape(6, 2)
-    ours = contrastive.train(NAME, games, moved, objective=objective, folder=tmp_path / "ours", **call)["log"]
-    dpo = training.train(NAME, games.remove_columns("other"), moved, folder=tmp_path / "dpo", **call)["log"]
-    for one, other in zip(ours, dpo, strict=True):
-        assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
-
-
-@pytest.mark.model
-@pytest.mark.parametrize("objective, start", [("softmax_dpo", math.log(4)), ("paired_dpo", LN2)])
-def test_many_rejected_sides_in_one_row_are_those_of_separate_rows(
-    policy, model_and_tokenizer, games, tmp_path, objective, start
-):
-    rows = many(games)
-    made = contrastive.one_against_many(texts(rows))
-    cells = [cell for game in made for asked in game for cell in asked]
-    stored = separately(model_and_tokenizer, cells).reshape(6, 4)
-    assert first_loss(rows, stored, tmp_path, objective, 0.5) == pytest.approx(start, rel=1e-4)
-    model, tokenizer = policy
-    with torch.inference_mode():
-        scores = contrastive.game_scores(model, tokenizer, made)[0]
-    ratio = 0.5 * (separately(policy, cells).reshape(6, 4) - stored)
-    by_hand = {
-        "softmax_dpo": logsumexp(ratio, axis=1) - ratio[:, 0],
-        "paired_dpo": np.logaddexp(0, ratio[:, 1:] - ratio[:, :1]).mean(1),
-    }
-    loss = contrastive.OBJECTIVES[objective][1](scores, None, torch.tensor(stored), 0.5)
-    assert loss.item() == pytest.approx(by_hand[objective].mean(), rel=1e-3)
-
-
 # --- the losses that TRL has ---
 
 
@@ -390,12 +342,3 @@ def test_bad_input_is_refused_before_anything_is_loaded(some_pairs, tmp_path, ch
     with pytest.raises(UserError, match=message):
         contrastive.train("embedded:nothing", some_pairs, np.zeros((6, 2)), folder=tmp_path, **call)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("more, width", [([["a"], ["a", "b"]] * 3, 3), ([["a"]] * 6, 2)])
-def test_games_of_different_sizes_are_refused(some_pairs, tmp_path, more, width):
-    call = {"objective": "softmax_dpo", "beta": 0.1, "batch_size": 2, **NUMBERS}
-    with pytest.raises(UserError, match="give every row as many"):
-        contrastive.train(
-            "embedded:nothing", some_pairs.add_column("more", more), np.zeros((6, width)), folder=tmp_path, **call
-        )
