@@ -3,7 +3,6 @@
 import math
 import shutil
 from dataclasses import dataclass, fields, replace
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import numpy as np
 from mipo_nb import models, prompts
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.hardware import hardware
-from mipo_nb.engine import checkpoints
 from mipo_nb.engine.arguments import ALL, dpo_numbers, lora, reports, require_layers, trainer_arguments
 from mipo_nb.engine.checkpoints import carry_through
 from mipo_nb.pairs import SIDES, with_reference
@@ -143,9 +141,7 @@ def _with_tokens(pairs, tokenizer):
     return pairs
 
 
-def train(
-    start, pairs, reference, *, folder, keep_at=None, held_out=None, report_to="none", manifest=None, **numbers: Recipe
-):  # fmt: skip
+def train(start, pairs, reference, *, folder, held_out=None, report_to="none", manifest=None, **numbers: Recipe):
     """Train an adapter, or all weights, on pairs. Returns what `carry_through` returns.
 
     `start` is a model's name or a `models.Lineage`, whose adapter is trained on unless it is merged. `reference` is the
@@ -153,23 +149,21 @@ def train(
     it at the beginning. `numbers` make a `Recipe`.
     `held_out`, (pairs, their reference), is looked at every `evaluate_every` steps; with `patience` "adapter" is the one
     with the largest margin there, and "best" says when. `report_to` names a tracker, which gets the run's `manifest`.
-    `keep_at` is a rising list of steps: the training ends with the last of them, its pairs taken again from the start
-    where they are used up, and "adapters" in what is returned has the adapter's folder after each.
     `rank=0` trains all weights, in float32: a step of 5e-7 is lost in a bfloat16 weight. Leave `reference` None then, so
     that it comes from the same forward; `models.load(name, adapter=...)` takes the whole model that is saved.
 
-    Raises `UserError` as `Recipe` does, for fewer pairs than a batch, steps that do not rise, or no such `report_to`.
+    Raises `UserError` as `Recipe` does, for fewer pairs than a batch, or no such `report_to`.
     """
     from mipo_nb.engine import early_stopping, trainers
 
-    recipe, folder, steps = Recipe(**numbers), Path(folder), [] if keep_at is None else _rising(keep_at)
+    recipe, folder = Recipe(**numbers), Path(folder)
     recipe = recipe if held_out else replace(recipe, evaluate_every=0, patience=0)
     lineage = start if isinstance(start, models.Lineage) else models.Lineage(start)
     require_a_batch(pairs, recipe.pairs_per_step)
     model, tokenizer = lineage.start(**recipe.weights)
     stopping = [early_stopping.EarlyStopping(folder, recipe.patience)] if recipe.patience else []
     arguments = dpo_arguments(folder / "checkpoints", **vars(recipe))
-    arguments.report_to, arguments.max_steps = reports(report_to), steps[-1] if steps else arguments.max_steps
+    arguments.report_to = reports(report_to)
     arguments.manifest = manifest and {**manifest, "revision": models.revision_of(model)}
     trainer = trainers.DPO[recipe.route](
         model=model,
@@ -178,7 +172,7 @@ def train(
         eval_dataset=_as_trained(*held_out, tokenizer) if recipe.evaluate_every else None,
         processing_class=tokenizer,
         peft_config=lora(recipe.rank, recipe.lora_target) if recipe.rank else None,
-        callbacks=[checkpoints.keeping(folder, steps), *stopping],
+        callbacks=stopping,
     )
     del model  # the trainer alone holds it
     if lineage.adapters and not lineage.merged:
@@ -186,8 +180,7 @@ def train(
     result = carry_through(trainer, folder)
     if not recipe.rank:
         _stand_alone(result["adapter"], folder, tokenizer)
-    kept = {"adapters": [at for at in (checkpoints.kept_at(folder, k) for k in steps) if at.exists()]} if steps else {}
-    return result | kept | (stopping[0].found() if stopping else {})
+    return result | (stopping[0].found() if stopping else {})
 
 
 def _stand_alone(model_folder, folder, tokenizer):
@@ -198,13 +191,6 @@ def _stand_alone(model_folder, folder, tokenizer):
 
 def _as_trained(pairs, reference, tokenizer):
     return _with_tokens(pairs if reference is None else with_reference(pairs, reference), tokenizer)
-
-
-def _rising(steps):
-    steps = list(steps)
-    if not steps or not all(isinstance(n, Integral) and n >= 1 for n in steps) or sorted(set(steps)) != steps:
-        raise UserError(f"{steps} are no steps to keep an adapter at; give whole numbers from 1 on that rise.")
-    return steps
 
 
 def require_a_batch(pairs, size):

@@ -1,5 +1,5 @@
-"""How a training is carried through (checkpoints, from which a killed one goes on, adapters at some steps, progress), and
-what identifies the weights and adapters that a model holds."""
+"""How a training is carried through (checkpoints, from which a killed one goes on, progress), and what identifies the
+weights and adapters that a model holds."""
 
 import copy
 import gc
@@ -53,24 +53,6 @@ def saving():
             self.cost = self.began - self.ended
 
     return Saving()
-
-
-def kept_at(folder, step):
-    """The folder of the adapter that `keeping` saved after a step."""
-    return folder / f"adapter-{step:05d}"
-
-
-def keeping(folder, steps):
-    """A callback that saves the adapter after each of `steps`, before the step's checkpoint, so that none is missed."""
-    from transformers import TrainerCallback
-
-    class Keeping(TrainerCallback):
-        def on_step_end(self, args, state, control, model=None, **kwargs):
-            if state.global_step in steps:
-                model.save_pretrained(kept_at(folder, state.global_step))
-                name_base(kept_at(folder, state.global_step))
-
-    return Keeping()
 
 
 def reporting():
