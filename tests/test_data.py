@@ -206,17 +206,3 @@ def test_creative_prompts_and_messages_say_nothing_of_a_user_or_a_wish(users, cr
     assert [a for a in asked if TELLING & set(words(a.casefold()))] == []
     named = {u["name"] for u in users}
     assert [a for a in asked if named & set(words(a))] == []
-
-
-def test_people_without_wishes_are_strangers_who_ask_test_prompts_and_have_no_preference(users, prompts):
-    people = rows("people_without_wishes.jsonl")
-    assert {tuple(sorted(p)) for p in people} == {("context", "name", "prompt", "split", "user_id")}
-    assert all(len({p[column] for p in people}) == len(people) == 24 for column in ("user_id", "name", "context"))
-    assert not any({p[column] for p in people} & {u[column] for u in users} for column in ("user_id", "name"))
-    tested = {p["prompt"] for p in prompts if p["split"] == "test"}
-    assert {p["prompt"] for p in people} <= tested and {p["split"] for p in people} == {"test"}
-    for person in people:
-        assert person["name"] in person["context"]
-        assert not {"answer", "answers", "reply", "replies", "wants", "likes", "prefers"} & set(
-            words(person["context"])
-        )
