@@ -205,8 +205,8 @@ def swap_sides(pairs, *, seed=0):
 def audit(pairs, tokenizer):
     """A `pandas.DataFrame`, one row per pair: tokens of both sides, their gap, word overlap, shared opening words.
 
-    `overlap` is the Jaccard index of the two word sets. `longer_is_chosen` of `gap` far from one half warns that length
-    alone tells the sides apart.
+    `overlap` is the Jaccard index of the two word sets. Where `gap` is nearly always on one side of 0, length alone tells the
+    sides apart.
     """
     import pandas as pd
 
@@ -218,11 +218,3 @@ def audit(pairs, tokenizer):
         likeness = {"overlap": len(a & b) / len(a | b), "same_opening": plus.split()[:3] == minus.split()[:3]}
         table.append({"pair_id": pair_id, **lengths, **likeness})
     return pd.DataFrame(table)
-
-
-def longer_is_chosen(gaps):
-    """Accuracy of the rule "the longer response is the chosen one", ties counting half."""
-    import numpy as np
-
-    gaps = np.asarray(gaps)
-    return float(((gaps > 0) + 0.5 * (gaps == 0)).mean())

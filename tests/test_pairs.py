@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -184,13 +183,6 @@ def test_the_audit_measures_length_overlap_and_opening(tokenizer):
     for side, texts in (("chosen", chosen), ("rejected", rejected)):
         assert table[f"{side}_tokens"].tolist() == [len(tokenizer.tokenize(t)) for t in texts]
     assert (table["gap"] == table["chosen_tokens"] - table["rejected_tokens"]).all()
-
-
-@given(st.lists(st.integers(-3, 3), min_size=1, max_size=20))
-def test_longer_is_chosen_is_an_accuracy(gaps):
-    found = pairs.longer_is_chosen(gaps)
-    assert found == pytest.approx(sum(1 if g > 0 else 0.5 if g == 0 else 0 for g in gaps) / len(gaps))
-    assert pairs.longer_is_chosen(-np.array(gaps)) == pytest.approx(1 - found)
 
 
 claims = st.lists(st.sampled_from(["1", "2", "3", "4", "5", None]), min_size=2, max_size=40)
