@@ -11,7 +11,8 @@ from mipo_nb.lab.notebooks import collection
 from mipo_nb.lab.plots import markdown_table
 
 _KEPT = "kept trainings: "
-_GLANCE = {  # what stands in the README's table: its words, and the recorded result
+_MAIN = "12_measuring_personalization"  # others record results of the same names
+_GLANCE = {  # what stands in the README's table: its words, and what `_MAIN` recorded
     "kept for the user who wished it": f"{_KEPT}for the user, recital-proof",
     "where one more training is expected": f"{_KEPT}where the next one is expected",
     "the same, with sides shuffled: the control, 1 training": "kept trainings, control: for the user, recital-proof",
@@ -110,8 +111,8 @@ def _parts(notebooks):
 
 
 def _glance(notebooks):
-    """The main result in two sentences and a table, from what was recorded."""
-    recorded = {result["name"]: result for notebook in notebooks.values() for result in notebook.results}
+    """The main result in two sentences and a table, from what notebook 12 recorded."""
+    recorded = {result["name"]: result for result in notebooks[_MAIN].results}
     rows = [
         {"what": what, "change, points": "{value:+.1f} [{low:+.1f}, {high:+.1f}]".format(**recorded[name])}
         for what, name in _GLANCE.items()

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,22 @@ def test_what_stands_between_the_markers_is_replaced():
 def test_a_page_without_its_marker_is_not_left_as_it_was(lost):
     with pytest.raises(UserError, match=r"README.md has lost its marker '<!-- bench: ... -->'"):
         tables._between(TEXT.replace(lost, ""), "bench", "new", "README.md")
+
+
+@pytest.mark.parametrize("other", ["00_start_here", "13_reasoning_without_labels", "40_what_the_pair_swaps"])
+def test_the_table_at_a_glance_is_of_notebook_12_whoever_else_records_the_same_names(other):
+    names = ("how many", "for the user, recital-proof", "misapplied")
+
+    def recorded(*values):
+        lines = [{"name": f"kept trainings: {n}", "value": v} for n, v in zip(names, values, strict=True)]
+        return SimpleNamespace(
+            results=[{**line, "low": line["value"] - 1, "high": line["value"] + 1} for line in lines]
+        )
+
+    of_12 = {"12_measuring_personalization": recorded(8.0, 6.5, 2.25)}
+    table = tables._glance({other: recorded(99.0, 55.5, 44.5), **of_12})
+    assert table == tables._glance({**of_12, other: recorded(99.0, 55.5, 44.5)}) == tables._glance(of_12)
+    assert "keeps 6.5 more" in table and "5.5 to 7.5, 8 trainings" in table and "| +6.5 [+5.5, +7.5] |" in table
 
 
 def test_every_recorded_number_has_its_line():
