@@ -15,7 +15,8 @@ _MAIN = "12_measuring_personalization"  # others record results of the same name
 _GLANCE = {  # what stands in the README's table: its words, and what `_MAIN` recorded
     "kept for the user who wished it": f"{_KEPT}for the user, recital-proof",
     "where one more training is expected": f"{_KEPT}where the next one is expected",
-    "the same, with sides shuffled: the control, 1 training": "kept trainings, control: for the user, recital-proof",
+    "the control, whose pairs had their sides shuffled": "kept trainings, control: for the user, recital-proof",
+    "MIPO minus control": f"{_KEPT}MIPO minus control",
     "a style for everyone": f"{_KEPT}for everyone, recital-proof",
     "price: acts where it must not": f"{_KEPT}misapplied",
     "price: repetition": f"{_KEPT}repetition",
