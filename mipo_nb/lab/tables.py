@@ -18,11 +18,7 @@ _GLANCE = {  # what stands in the README's table: its words, and what `_MAIN` re
     "the control, whose pairs had their sides shuffled": "kept trainings, control: for the user, recital-proof",
     "MIPO minus control": f"{_KEPT}MIPO minus control",
     "a style for everyone": f"{_KEPT}for everyone, recital-proof",
-    "price: acts where it must not": f"{_KEPT}misapplied",
-    "price: repetition": f"{_KEPT}repetition",
-    "price: refusals": f"{_KEPT}refusal",
-    "price: copied from the context": f"{_KEPT}echo",
-    "price: empty answers": f"{_KEPT}empty",
+    "the price: a wish acts where it must not": f"{_KEPT}misapplied",
 }
 
 _RUNS = """
