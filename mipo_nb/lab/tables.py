@@ -16,7 +16,7 @@ _GLANCE = {  # what stands in the README's table: its words, and what `_MAIN` re
     "kept for the user who wished it": f"{_KEPT}for the user, recital-proof",
     "where one more training is expected": f"{_KEPT}where the next one is expected",
     "the control, whose pairs had their sides shuffled": "kept trainings, control: for the user, recital-proof",
-    "MIPO minus control": f"{_KEPT}MIPO minus control",
+    "MIPO minus control, seed by seed": f"{_KEPT}MIPO minus control",
     "a style for everyone": f"{_KEPT}for everyone, recital-proof",
     "the price: a wish acts where it must not": f"{_KEPT}misapplied",
 }
