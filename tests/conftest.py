@@ -102,8 +102,8 @@ def passed():
 
 
 def smoked(nodeid):
-    """The notebook whose smoke run a test is, or None."""
-    return nodeid.partition("test_notebook_runs[")[2].rstrip("]") or None
+    """The notebook whose smoke run a test is, or None; xdist adds the group to a test's name, "...[name]@group"."""
+    return nodeid.partition("test_notebook_runs[")[2].partition("]")[0] or None
 
 
 def pytest_configure(config):

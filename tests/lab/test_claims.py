@@ -422,7 +422,7 @@ reason = "Because."
 would_change = "Another record."
 notebook = "12_measuring_personalization"
 """
-RESULTS = 'results = [{ name = "gain in PMI", expects = "above 0" }]\n'
+RESULTS = 'results = [{ name = "kept trainings: for the user, recital-proof", expects = "above 0" }]\n'
 
 
 @pytest.fixture
@@ -516,7 +516,11 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
 
 
 def test_a_result_that_no_committed_notebook_recorded_stops_the_tables(read, monkeypatch):
-    wrong = read((GOOD + 'question = "Does it?"\n' + RESULTS).replace("PMI", "accuracy"))
+    wrong = read(
+        (GOOD + 'question = "Does it?"\n' + RESULTS).replace(
+            "kept trainings: for the user, recital-proof", "gain in accuracy"
+        )
+    )
     monkeypatch.setattr(claims, "read", lambda: wrong)
     before = (project_root() / "RESULTS.md").read_text(encoding="utf-8")
     with pytest.raises(UserError) as caught:
