@@ -46,7 +46,7 @@ MODULES = {
     "several_gpus": "paper.several_gpus",
     # studies: each serves a notebook or two
     "steering": "studies.steering", "contrastive": "studies.contrastive", "arms": "studies.arms", "distillation": "studies.distillation", "sweeps": "studies.sweeps", "recognition": "studies.recognition", "swaps": "studies.swaps", "without_labels": "studies.without_labels", "rewarded": "studies.rewarded",
-    "rounds": "studies.rounds", "repeating": "studies.rounds", "creative": "studies.creative",
+    "rounds": "studies.rounds", "walks": "studies.walks", "creative": "studies.creative",
     "dialogues": "studies.dialogues", "blind": "studies.blind",
     # course: exercises, copies for a class
     "checking": "course.checking", "checks": "course.checks", "baseline_checks": "course.baseline_checks",

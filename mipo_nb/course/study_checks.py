@@ -1,4 +1,4 @@
-"""Self-checks of the exercises in the studies, notebooks 40 to 46, as in `checks`."""
+"""Self-checks of the exercises in the studies, notebooks 40 to 44, as in `checks`."""
 
 import numpy as np
 
@@ -55,18 +55,27 @@ spread_of = checking.numbers(
     ((_mixed, 0.5), 2 * np.log(9.6), "beta divides what the optimum adds"),
 )
 
+exponent_after = checking.numbers(
+    "Notebook 41, exercise 1: `function(rounds, a, renewed)` is the power of the first model that is reached.",
+    ((0, 0.5, True), 1.0, "before any round the model is itself: power 1"),
+    ((1, 0.5, False), 1.5, "in the first round the two references are the same"),
+    ((2, 1.0, True), 4.0, "renewed: the reference has the power of the last round"),
+    ((2, 1.0, False), 3.0, "kept: the reference has power 1 in every round, the ratio that of the last one"),
+    ((3, 0.5, False), 1.875, "kept: 1 + a + a^2 + ..."),
+    ((6, 0.1, True), 1.1**6, "renewed: the power grows by the factor 1 + a each round"),
+)
+silent_from = checking.numbers(
+    "Notebook 41, exercise 2: `function(w, beta)` is the margin, in nats, from which a pair's weight is below w.",
+    ((0.5, 0.1), 0.0, "at a margin of 0 the weight is a half: sigma(0)"),
+    ((0.05, 0.1), 10 * np.log(19), "solve w = sigma(-beta m) for m: the log-odds of 1 - w, over beta"),
+    ((0.05, 0.5), 2 * np.log(19), "a larger beta needs a smaller margin"),
+)
 best_of_draws = checking.numbers(
-    "Notebook 42, exercise 1: `function(values, n)` is the expected best of n of the draws, without replacement.",
+    "Notebook 41, exercise 3: `function(values, n)` is the expected best of n of the draws, without replacement.",
     (([0.0, 1.0, 0.0, 0.0], 1), 0.25, "the best of one draw is a draw"),
     (([0.0, 1.0, 0.0, 0.0], 2), 0.5, "two of four, not put back: the one right draw is among them half of the time"),
     (([3.0, 1.0, 2.0], 3), 3.0, "the best of all is the largest"),
     (([0.5, 0.0, 1.0, 0.0, 0.5], 2), 0.65, "count the sets of two: in how many is each value the largest?"),
-)
-nats_of_best = checking.numbers(
-    "Notebook 42, exercise 2: `function(n)` is the divergence of the best of n draws from one draw, in nats.",
-    ((1,), 0.0, "the best of one is one draw"),
-    ((2,), np.log(2) - 0.5, "the mean of log(n u^(n-1)) under the density n u^(n-1)"),
-    ((64,), np.log(64) - 63 / 64, "the mean of log u under that density is -1/n"),
 )
 
 factor_part = checking.numbers(
@@ -108,35 +117,4 @@ pairs_needed = checking.numbers(
     ((0.75,), 16, "a half is excluded where the share is z standard errors of a fair coin away"),
     ((0.6,), 97, "a distance of a tenth needs about a hundred: solve for n and round up"),
     ((1.0,), 4, "even a rater who never wavers needs some pairs"),
-)
-
-solved_at_least_once = checking.numbers(
-    "Notebook 45, exercise 1: `function(rates, k)` is the expected share of problems that k draws solve at least once.",
-    (([0.2, 0.6], 1), 0.4, "with one draw it is the mean of the rates"),
-    (([0.5, 0.0], 2), 0.375, "a problem is missed where all draws miss it; then the mean over problems"),
-    (([0.9, 0.1], 8), 1 - (0.1**8 + 0.9**8) / 2, "draws are independent, problems differ"),
-)
-steps_of_gradient = checking.numbers(
-    "Notebook 45, exercise 2: `function(before, after)` is how many small steps of the gradient a problem takes.",
-    ((0.3, 0.3), 0.0, "nowhere to go takes no time"),
-    ((0.5, 0.9), 2 * np.log(9) + 9 - 1 / 9, "the integral of 2 + exp(x) + exp(-x) over the log-odds x"),
-    ((0.1, 0.5), 2 * np.log(9) + 9 - 1 / 9, "as long from one in ten to even odds as from there to nine in ten"),
-    ((0.01, 0.5), 2 * np.log(99) + 99 - 1 / 99, "rare successes are slow to grow"),
-)
-
-exponent_after = checking.numbers(
-    "Notebook 46, exercise 1: `function(rounds, a, renewed)` is the power of the first model that is reached.",
-    ((0, 0.5, True), 1.0, "before any round the model is itself: power 1"),
-    ((1, 0.5, False), 1.5, "in the first round the two references are the same"),
-    ((2, 1.0, True), 4.0, "renewed: the reference has the power of the last round"),
-    ((2, 1.0, False), 3.0, "kept: the reference has power 1 in every round, the ratio that of the last one"),
-    ((3, 0.5, False), 1.875, "kept: 1 + a + a^2 + ..."),
-    ((6, 0.1, True), 1.1**6, "renewed: the power grows by the factor 1 + a each round"),
-)
-what_arrives = checking.numbers(
-    "Notebook 46, exercise 2: `function(weight, step)` is by how much a bfloat16 weight changes when a step is added.",
-    ((1.0, 0.001), 0.0, "the next weight above 1 is 1/128 away: a small step does nothing"),
-    ((1.0, 0.005), 1 / 128, "more than half of the way is rounded up to the whole of it"),
-    ((0.0390625, 0.0001), 0.0, "between 1/32 and 1/16 neighbours are 1/4096 apart"),
-    ((0.0390625, -0.0002), -1 / 4096, "the same below"),
 )

@@ -1,115 +1,92 @@
-"""Repeating "sample, pair, train": rounds from one model, with every view of each model on the way (notebooks 42, 46).
+"""Repeating "sample, pair, train" in two worlds, beside GRPO (notebook 41): what falls silent, and what comes of it.
 
-A round starts from the model of the round before, a `models.Lineage`. Each sampling, scoring and training is a step of
-a run (see `runs.Run.step`), so that what two arms or two notebooks have in common is computed once.
+A *walk* is one arm with one seed: rounds on the same few training rows, and after each a look at test rows of its own. It is
+the unit of every interval (`walks`). The two worlds, "people" and "sums", share all but the functions that come first here.
 """
 
-import gc
 import math
-from dataclasses import dataclass, replace
+import random
 
 import numpy as np
 
-from mipo_nb import evaluation, generation, pairs, scoring, training
-from mipo_nb.base import embedded
-from mipo_nb.models import Lineage
-from mipo_nb.training import Recipe, train
+from mipo_nb import evaluation, generation, information, models, pairs, preferences, prompts, scoring, sources, training
+from mipo_nb.generation import Sampling
+from mipo_nb.training import Recipe
+from mipo_nb.verifiable import grading, grpo, problems
+
+ARMS = ("renewed", "control", "kept", "GRPO")
+SILENT = 0.05  # of a pair's weight in DPO's gradient: below it a pair teaches next to nothing
+SHEETS = 4  # that one shuffle of the rows gives
+HEALTH = ("repetition", "empty", "echo", "words")
 
 
-@dataclass(frozen=True)
-class Arm:
-    """How rounds are made: new users and prompts each time or the first again; the loss compares with the model as it
-    is or with the untrained one; adapters are merged, one after another, or one is trained on; the learning rate."""
-
-    fresh: bool
-    renewed: bool
-    merged: bool
-    rate: float
+# --- the two worlds ---
 
 
-class Rounds:
-    """Rounds of one run. `groups` are the training rows of each round, `test` the rows that are only measured; the
-    first `run.settings.n_scored` of these have their likelihoods scored. `model` is the untrained model."""
+def sheet(world, s, seed):
+    """(training rows, test rows), lists: the halves of a sheet, which share no prompt; walks 2k and 2k + 1 exchange them.
+    No row is in two sheets of a shuffle. Training takes the first few rows of its half."""
+    number, other = divmod(seed, 2)
+    shuffle, place = divmod(number, SHEETS)
+    few, size = (
+        s.n_people if world == "people" else s.n_problems,
+        len(sources.own_users("train")),
+    )  # no user comes twice
+    if world == "people":
+        rows = list(sources.personal_prompts("train", n=size, seed=s.seed + shuffle))
+    else:
+        shown = {row["question"] for row in exemplars(s)}
+        rows = [r for r in problems.load(s.task, "train", n=size, seed=s.seed + shuffle + 1) if text(r) not in shown]
+    texts = list(dict.fromkeys(map(text, rows)))
+    first = set(texts[: len(texts) // 2])
+    halves = [[row for row in rows if (text(row) in first) == which] for which in (True, False)]
+    own, others = (half[place * s.n_test :][: s.n_test] for half in (halves[::-1] if other else halves))
+    return own[:few], others
 
-    def __init__(self, run, model, tokenizer, groups, test):
-        s = run.settings
-        self.run, self.model, self.tokenizer, self.groups, self.test = run, model, tokenizer, groups, test
-        self.asked = pairs.positive_conversations(test)
-        self.few = list(range(min(s.n_scored, len(test))))
-        self.recipe = Recipe.of(s, learning_rate=1.0)  # each arm has its own rate
-        self.sampling = generation.Sampling(s.temperature, s.top_p, s.top_k, s.max_new_tokens, s.sampling_batch)
-        self.encoder = embedded.SentenceEncoder(s.device)
-        self.candidates = evaluation.candidate_contexts(test, s.n_candidates, seed=run.seed)
 
-    def respond(self, name, policy, conversations, seed):
-        """Response texts of a policy, one per conversation."""
-        call = (generation.sample, policy, self.tokenizer, conversations, self.sampling)
-        return list(self.run.step(name, *call, seed=seed)["text"])
+def text(row):
+    """What a row asks."""
+    return row["prompt"] if "preferences" in row else row["question"]
 
-    def opened(self, lineage):
-        """The policy of a lineage; the memory of the last policy is given back first."""
-        gc.collect()
-        return lineage.load(**self.recipe.weights)[0] if lineage.adapters else self.model
 
-    def pairs_of(self, rows, policy, reference_policy, seed, also=()):
-        """(the policy's responses to `also`, pairs from its responses to `rows`, their log-probs, in nats, under the
-        reference); the last is None where there is less than a batch, as when responses are empty or all alike."""
-        s, negative, n = self.run.settings, "random_context", len(also)
-        positives = pairs.positive_conversations(rows)
-        negatives = pairs.negative_conversations(rows, negative, seed=seed)
-        texts = self.respond("responses", policy, [*also, *positives, *negatives], seed)
-        replies, chosen, rejected = texts[:n], texts[n : n + len(rows)], texts[n + len(rows) :]
-        limits = {"max_length": s.max_length, "at_least": 0}
-        preferred, _ = pairs.build(rows, chosen, rejected, self.tokenizer, negative=negative, **limits)
-        if len(preferred) < self.recipe.pairs_per_step:
-            return replies, preferred, None
-        call = (training.reference_log_probabilities, reference_policy, self.tokenizer, preferred)
-        return replies, preferred, self.run.step("reference", *call, batch_size=s.scoring_batch)
+def exemplars(s):
+    """The worked examples that stand before each sum."""
+    return list(problems.load(s.task, "train", n=s.n_exemplars, seed=s.seed))
 
-    def train(self, name, lineage, preferred, reference, rate, seed):
-        """One training on from a lineage, a step of the run; what `training.train` returns."""
-        recipe = replace(self.recipe, learning_rate=rate, seed=seed)
-        return self.run.step(name, train, lineage, preferred, reference, **vars(recipe))
 
-    def viewed(self, texts):
-        """{view: [test rows, or the few that are scored]} of a model's responses: those of `_views`, "told"
-        is log p(y|x,c) and "PMI" log p(y|x,c) - log p(y|x) under the untrained model, in nats."""
-        rows, responses = [self.test[i] for i in self.few], [texts[i] for i in self.few]
-        conversations = [row["prompt"] for row in rows], [[row["context"], None] for row in rows]
-        call = (scoring.context_matrix, self.model, self.tokenizer, *conversations, responses)
-        told, untold = self.run.step("likelihoods", *call, batch_size=self.run.settings.scoring_batch).T
-        views = _views(self.test, texts, self.encoder, self.candidates)
-        return {**views, "PMI": told - untold, "told": told}
+def asked(world, rows, s):
+    """The conversations of rows: with the user's context, or after worked examples."""
+    if world == "people":
+        return pairs.positive_conversations(rows)
+    shown = exemplars(s)
+    return [prompts.problem_messages(row, shown) for row in rows]
 
-    def how_far(self, policy, texts, told):
-        """[few]: log-ratio, in nats, of a policy to the untrained model, whose log-probs are `told`, on its texts."""
-        conversations, responses = [self.asked[i] for i in self.few], [texts[i] for i in self.few]
-        call = (scoring.log_probabilities, policy, self.tokenizer, conversations, responses)
-        return self.run.step("own likelihoods", *call, batch_size=self.run.settings.scoring_batch) - told
 
-    def walk(self, name, arm, seed):
-        """(views, lineages, training logs) of an `Arm` with one seed, round by round, the untrained model first. The
-        log of a round without a batch of pairs is empty: the model stays as it is. The last views have the "log-ratio"
-        of `how_far` too, and all their "texts"."""
-        lineage, views, stages, logs = Lineage(self.run.settings.model, merged=arm.merged), [], [], []
-        for k in range(len(self.groups)):
-            policy, draw = self.opened(lineage), self.run.seed + 1000 * seed + k
-            sources = self.groups[k if arm.fresh else 0], policy, policy if arm.renewed else self.model
-            texts, preferred, reference = self.pairs_of(*sources, draw, self.asked)
-            views.append({**self.viewed(texts), "texts": texts})
-            stages.append(lineage)
-            logs.append([])
-            del policy, sources  # before the training, which loads a model of its own
-            if reference is not None:
-                result = self.train(
-                    f"round {k + 1}, {name}, seed {seed}", lineage, preferred, reference, arm.rate, draw
-                )
-                logs[-1], lineage = result["log"], lineage.then(result["adapter"])
-        policy = self.opened(lineage)
-        texts = self.respond("responses", policy, self.asked, self.run.seed + 1000 * seed + len(self.groups))
-        views.append({**self.viewed(texts), "texts": texts})
-        views[-1]["log-ratio"] = self.how_far(policy, texts, views[-1]["told"])
-        return views, [*stages, lineage], logs
+def against(world, rows, s, *, seed):
+    """What the rejected sides are sampled from: another user's context, or another problem, one for each row."""
+    if world == "people":
+        return pairs.negative_conversations(rows, "random_context", seed=seed)
+    rng = random.Random(f"another-{seed}")
+    return asked(world, [rng.choice([o for o in rows if text(o) != text(row)]) for row in rows], s)
+
+
+def credit(world, rows, texts):
+    """Array [n], 0 to 1: whether the sum is right; or the share of the user's recital-proof wishes that is kept, NaN for a
+    user who has none."""
+    if world == "sums":
+        return grading.graded(rows, texts)["right"].to_numpy(dtype=float)
+    kinds, kept = evaluation.kept_matrix(rows, texts)
+    proof = np.array([preferences.proven(kind, rows) for kind in kinds])
+    wished = evaluation.asked_matrix(rows, kinds) & proof
+    with np.errstate(invalid="ignore"):
+        return (wished & kept).sum(1) / wished.sum(1)
+
+
+def _sampling(world, s):
+    return Sampling.of(s, max_new_tokens=s.max_new_tokens if world == "people" else s.problem_tokens)
+
+
+# --- what is measured ---
 
 
 def best_of(values, n):
@@ -124,13 +101,117 @@ def best_of(values, n):
     return values @ weights
 
 
-def _views(rows, responses, encoder, candidates):
-    """{view: array [n]} of one model's responses, without likelihoods: "kept", "identified" (AUC among the `candidates`
-    of `candidate_contexts`), "repetition", "refusal", "echo", and "words", NaN where the user asked for few."""
-    health = evaluation.text_health(rows, responses)
-    return {
-        "kept": evaluation.preferences_kept(rows, responses),
-        "identified": evaluation.identification(evaluation.identify_by_encoder(encoder, responses, candidates))["auc"],
-        "words": health["words"].where(~health["asked_short"]).to_numpy(),
-        **{view: health[view].to_numpy() for view in ("repetition", "refusal", "echo")},
-    }
+def weights(margins, beta):
+    """Array: the weight of each pair in DPO's gradient, sigma(-beta margin), of margins in nats: a half where nothing was
+    learned of it yet, near 0 where the policy tells the sides apart beyond its reference."""
+    return 1 / (1 + np.exp(np.clip(beta * np.asarray(margins, dtype=float), -700, 700)))
+
+
+def silent(margins, beta):
+    """Share of the pairs with a weight below `SILENT`."""
+    return round(float((weights(margins, beta) < SILENT).mean()), 4)
+
+
+def look(policy, tokenizer, world, rows, s, *, seed, step):
+    """What a policy does with test rows, as JSON can hold it: lists by row, {"right in one", "right in four" (in as many draws as
+    the run has), of the first rows "information" and "apart", in nats, and "repetition", "empty", "echo", "words"}; "said" is
+    the first response."""
+    many = [row for row in rows for _ in range(s.draws)]
+    drawn = (generation.sample, policy, tokenizer, asked(world, many, s), _sampling(world, s))
+    texts = list(step("test responses", *drawn, seed=seed)["text"])
+    right, few = credit(world, many, texts).reshape(-1, s.draws), rows[: s.n_scored]
+    scored = (scoring.log_probabilities, policy, tokenizer, *_candidates(world, few, texts[:: s.draws], s))
+    scores = step("own and other prompts", *scored, batch_size=s.scoring_batch).reshape(len(few), -1)
+    views = {"right in one": right.mean(1), "right in four": best_of(right, s.draws)}
+    views["information"] = scores[:, 0] - information.log_marginal(scores)
+    views["apart"] = scores[:, 0] - information.log_marginal(scores[:, 1:])
+    plain = [row if world == "people" else {"context": text(row), "preferences": []} for row in many]
+    health = evaluation.text_health(plain, texts)
+    views |= {name: health[name].to_numpy().reshape(-1, s.draws).mean(1) for name in HEALTH}
+    listed = {name: [None if np.isnan(v) else round(float(v), 3) for v in values] for name, values in views.items()}
+    return {**listed, "said": texts[0]}
+
+
+def _candidates(world, rows, said, s):
+    """(conversations, responses): each response under its own prompt (people: context), then under those of the rows after it."""
+    width, n, own = s.n_candidates, len(rows), asked(world, rows, s)
+    others = [[(i + j) % n for j in range(width)] for i in range(n)]
+    if world == "people":
+        put = [prompts.messages(prompts.asked(rows[i]), rows[j]["context"]) for i in range(n) for j in others[i]]
+    else:
+        put = [own[j] for i in range(n) for j in others[i]]
+    return put, [response for response in said[:n] for _ in range(width)]
+
+
+# --- one walk ---
+
+
+def walk(model, tokenizer, world, arm, s, *, seed, step):
+    """One arm with one seed, as JSON can hold it: {"looks": what `look` gives, first of the untrained model, "rounds": of each
+    its "pairs", how many, and "start" and "end", the share that is silent; of GRPO "groups", the share of these; and "right in
+    training", of the round's own responses}. A model whose responses make less than a batch of pairs stays as it is."""
+    rows, test = sheet(world, s, seed)
+    lineage, policy, found = models.Lineage(s.model), model, {"rounds": [], "looks": []}
+    for k in range(s.rounds + 1):
+        if lineage.adapters:
+            policy = models.with_adapter(model, lineage.adapters[-1], s.model)
+        found["looks"].append(look(policy, tokenizer, world, test, s, seed=7000 + seed, step=step))
+        if k < s.rounds:
+            how = {"s": s, "draw": 1000 * (seed + 1) + k, "step": step}
+            if arm == "GRPO":
+                lineage, told = _rewarded(lineage, world, rows, **how)
+            else:
+                lineage, told = _preferring(model, policy, lineage, tokenizer, world, arm, rows, **how)
+            found["rounds"].append(told)
+    return found
+
+
+def _rewarded(lineage, world, rows, *, s, draw, step):
+    """(lineage, what is told of it) after a round of GRPO, on as many responses as MIPO samples for its pairs."""
+    tokens, steps = _sampling(world, s).max_new_tokens, 2 * s.n_pairs // s.responses
+    result = step(
+        "GRPO", grpo.train, lineage, rows, asked(world, rows, s), reward="verifiable", learning_rate=s.reward_rate,
+        steps=steps, batch_size=s.responses, group=s.group, max_new_tokens=tokens, warmup=s.warmup, final_rate=s.final_rate,
+        seed=draw, rank=s.lora_rank, **s.weights,
+    )  # fmt: skip
+    told = {"groups": "frac_reward_zero_std", "right in training": "rewards/reward/mean"}
+    means = {name: round(float(np.mean([entry[key] for entry in result["log"]])), 4) for name, key in told.items()}
+    return lineage.then(result["adapter"]), means
+
+
+def preferred(policy, tokenizer, world, rows, s, *, seed, step):
+    """(pairs, share of the chosen responses that is right): chosen is what the policy says to a row, rejected what it says to
+    another one (`against`). A pair whose sides claim the same number would reject what it chooses, and is left out."""
+    rows = [rows[i % len(rows)] for i in range(s.n_pairs)]
+    put = [*asked(world, rows, s), *against(world, rows, s, seed=seed)]
+    drawn = step("responses", generation.sample, policy, tokenizer, put, _sampling(world, s), seed=seed).to_list()
+    chosen, rejected = drawn[: len(rows)], drawn[len(rows) :]
+    right = round(float(np.nanmean(credit(world, rows, [side["text"] for side in chosen]))), 4)
+    if world == "sums":
+        for row, one, other in zip(rows, chosen, rejected, strict=True):
+            claims = [grading.read(row, side["text"]).value for side in (one, other)]
+            if claims[0] is not None and claims[0] == claims[1]:
+                other |= {"text": one["text"], "tokens": one["tokens"]}  # `build` leaves out sides of one text
+    sizes = {"max_length": s.max_length, "conversations": put[: len(rows)]}
+    return pairs.build(rows, chosen, rejected, tokenizer, negative=f"another, {world}", **sizes, at_least=0)[0], right
+
+
+def _preferring(model, policy, lineage, tokenizer, world, arm, rows, *, s, draw, step):
+    """(lineage, what is told of it) after a round of MIPO."""
+    made, right = preferred(policy, tokenizer, world, rows, s, seed=draw, step=step)
+    told, recipe = {"pairs": len(made), "right in training": right}, Recipe.of(s, seed=draw)
+    if len(made) < recipe.pairs_per_step:
+        return lineage, {**told, "start": None, "end": None}
+    made = pairs.swap_sides(made, seed=draw) if arm == "control" else made
+
+    def scored(of):
+        call = (training.reference_log_probabilities, of, tokenizer, made)
+        return step("log-probs of the pairs", *call, batch_size=s.scoring_batch)
+
+    before = scored(policy)
+    reference = scored(model) if arm == "kept" else before
+    result = step("training", training.train, lineage, made, reference, **vars(recipe))
+    after = scored(models.with_adapter(model, result["adapter"], s.model))
+    for name, of in (("start", before), ("end", after)):
+        told[name] = silent((of - reference) @ np.array([1.0, -1.0]), s.beta)
+    return lineage.then(result["adapter"]), told

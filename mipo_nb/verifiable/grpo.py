@@ -12,12 +12,13 @@ from mipo_nb.verifiable import rewards
 
 
 def train(
-    model_name, rows, conversations, *, reward, steps, group, max_new_tokens, held_out=(), held_out_conversations=(),
+    start, rows, conversations, *, reward, steps, group, max_new_tokens, held_out=(), held_out_conversations=(),
     watch=0, folder, **numbers,
 ):  # fmt: skip
     """Train an adapter on problems by GRPO. Returns what `training.carry_through` returns.
 
-    `rows` are problems, `conversations` how each is put. `numbers` are those of a `training.Recipe`: a step takes
+    `start` is a model's name or a `models.Lineage`, whose adapter is trained on. `rows` are problems, or personal prompts,
+    `conversations` how each is put. `numbers` are those of a `training.Recipe`: a step takes
     `batch_size` responses, `group` to a problem, sampled at temperature 1 and rewarded by `reward`, a name in
     `rewards.REWARDS`; `accumulate` such batches make one update; `beta`, here 0 unless given, weighs the KL divergence
     from the untrained model. Every `watch` steps the `held_out` problems are answered once each; the share of right
@@ -34,7 +35,8 @@ def train(
         )
     from mipo_nb.engine.trainers import SharedPrefixGRPOTrainer
 
-    model, tokenizer = models.load(model_name, **recipe.weights)
+    lineage = start if isinstance(start, models.Lineage) else models.Lineage(start)
+    model, tokenizer = lineage.start(**recipe.weights)
     problems = {"train": (list(rows), list(conversations)), "held out": (list(held_out), list(held_out_conversations))}
     policy = []  # filled below: rewards need the model that the trainer wraps
     data = {part: _prompts(part, asked) for part, (_, asked) in problems.items() if asked}
@@ -49,6 +51,8 @@ def train(
     )
     policy.append(trainer.model)
     del model
+    if lineage.adapters and not lineage.merged:
+        lineage.put_adapter_into(trainer.model)
     result = training.carry_through(trainer, Path(folder))
     policy.clear()
     return result

@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from mipo_nb import prompts, scoring
+from mipo_nb import evaluation, prompts, scoring
 from mipo_nb.verifiable import grading
 
 _RATE = (
@@ -37,7 +37,10 @@ class Responses:
 
 
 def verifiable(responses):
-    """1 where the answer is right wherever it can be read, else 0."""
+    """1 where the answer is right wherever it can be read, else 0; for personal prompts the share of the user's wishes that
+    the response keeps."""
+    if responses.rows and "preferences" in responses.rows[0]:
+        return np.nan_to_num(evaluation.preferences_kept(responses.rows, responses.texts)).tolist()
     return [float(right) for right in grading.graded(responses.rows, responses.texts)["right"]]
 
 
