@@ -633,38 +633,6 @@ def test_wilsons_ends_are_where_the_share_is_just_z_of_their_own_errors_away(win
         assert ends == pytest.approx((known.low, known.high), abs=1e-9)
 
 
-def repeated(p, a):
-    """One round of MIPO at its optimum, by `information.mipo_optimum`: the negative is the mean over users."""
-    return np.stack([information.mipo_optimum(row, p.mean(0), 1 / a) for row in p])
-
-
-@equation("eq-repeated")
-@pytest.mark.parametrize("a", [0.2, 1.0])
-def test_rounds_compound_where_all_users_together_are_uniform(a):
-    """Each user's row is the first one turned, so that every response is as likely as any other over all of them."""
-    first = np.random.default_rng(0).dirichlet(np.ones(5))
-    p = start = np.stack([np.roll(first, k) for k in range(5)])
-    for k in range(1, 4):
-        p = repeated(p, a)
-        power = start ** ((1 + a) ** k)
-        assert p == pytest.approx(power / power.sum(1, keepdims=True))
-
-
-@equation("eq-best-of-n")
-def test_the_best_of_n_is_a_weighted_sum_of_what_was_drawn():
-    """By counting the sets of n draws; and over all samples of a known distribution it is the expected best of n."""
-    values = sorted([0.0, 0.2, 0.2, 0.9])
-    for n in range(1, 5):
-        share = [
-            len(list(itertools.combinations(range(i), n - 1))) / len(list(itertools.combinations(range(4), n)))
-            for i in range(4)
-        ]
-        assert rounds.best_of([values], n)[0] == pytest.approx(np.dot(share, values))
-        samples = np.array(list(itertools.product([0, 1, 2], repeat=4)), dtype=float)
-        best = np.mean([max(some) for some in itertools.product([0, 1, 2], repeat=n)])
-        assert rounds.best_of(samples, n).mean() == pytest.approx(best)
-
-
 # --- notebook 40 ---
 
 
@@ -707,7 +675,39 @@ def test_the_optimum_moves_what_is_told_of_the_wish_and_for_the_person_adds_a_co
     assert np.ptp(moved(of_person + of_wish + together, (1, 0))) > 0.1
 
 
-# --- notebook 45 ---
+# --- notebook 41 ---
+
+
+def repeated(p, a):
+    """One round of MIPO at its optimum, by `information.mipo_optimum`: the negative is the mean over users."""
+    return np.stack([information.mipo_optimum(row, p.mean(0), 1 / a) for row in p])
+
+
+@equation("eq-repeated")
+@pytest.mark.parametrize("a", [0.2, 1.0])
+def test_rounds_compound_where_all_users_together_are_uniform(a):
+    """Each user's row is the first one turned, so that every response is as likely as any other over all of them."""
+    first = np.random.default_rng(0).dirichlet(np.ones(5))
+    p = start = np.stack([np.roll(first, k) for k in range(5)])
+    for k in range(1, 4):
+        p = repeated(p, a)
+        power = start ** ((1 + a) ** k)
+        assert p == pytest.approx(power / power.sum(1, keepdims=True))
+
+
+@equation("eq-best-of-n")
+def test_the_best_of_n_is_a_weighted_sum_of_what_was_drawn():
+    """By counting the sets of n draws; and over all samples of a known distribution it is the expected best of n."""
+    values = sorted([0.0, 0.2, 0.2, 0.9])
+    for n in range(1, 5):
+        share = [
+            len(list(itertools.combinations(range(i), n - 1))) / len(list(itertools.combinations(range(4), n)))
+            for i in range(4)
+        ]
+        assert rounds.best_of([values], n)[0] == pytest.approx(np.dot(share, values))
+        samples = np.array(list(itertools.product([0, 1, 2], repeat=4)), dtype=float)
+        best = np.mean([max(some) for some in itertools.product([0, 1, 2], repeat=n)])
+        assert rounds.best_of(samples, n).mean() == pytest.approx(best)
 
 
 @equation("eq-still-speaks")
@@ -719,3 +719,17 @@ def test_a_group_speaks_where_its_rewards_differ(p, group):
         advantages = np.array(rewards) - np.mean(rewards)
         speaks += (advantages != 0).any() * math.prod(p if r else 1 - p for r in rewards)
     assert speaks == pytest.approx(1 - p**group - (1 - p) ** group)
+
+
+@equation("eq-silent-pair")
+@pytest.mark.parametrize("beta", [0.1, 0.7])
+def test_the_weight_of_a_pair_is_what_the_gradient_of_its_loss_is_scaled_by(beta):
+    """By automatic differentiation, over both log-ratios; -beta times the weight is the slope in the margin."""
+    chosen, rejected, reference_chosen, reference_rejected = numbers(4, 6)
+    chosen.requires_grad_()
+    rejected.requires_grad_()
+    objectives.dpo_loss(chosen, rejected, reference_chosen, reference_rejected, beta).sum().backward()
+    margins = ((chosen - reference_chosen) - (rejected - reference_rejected)).detach().numpy()
+    weights = rounds.weights(margins, beta)
+    assert chosen.grad.numpy() == pytest.approx(-beta * weights)
+    assert rejected.grad.numpy() == pytest.approx(beta * weights)

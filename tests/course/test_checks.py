@@ -261,14 +261,10 @@ RIGHT = {
         lambda k, a, renewed: (1 + a) ** k if renewed else sum(a**i for i in range(k + 1)),
         lambda k, a, renewed: reduce(lambda e, _: (e if renewed else 1) + a * e, range(k), 1),
     ],
+    "silent_from": [lambda w, beta: np.log((1 - w) / w) / beta, lambda w, beta: -logit(w) / beta],
     "best_of_draws": [
         lambda v, n: np.mean([max(some) for some in itertools.combinations(v, n)]),
         lambda v, n: sum(x * math.comb(i, n - 1) for i, x in enumerate(sorted(v))) / math.comb(len(v), n),
-    ],
-    "nats_of_best": [lambda n: math.log(n) - (n - 1) / n, lambda n: np.log(n) - 1 + 1 / n],
-    "what_arrives": [
-        lambda w, d: torch.tensor(w + d, dtype=torch.float64).bfloat16().item() - w,
-        lambda w, d: round((w + d) / 2 ** (math.frexp(w + d)[1] - 8)) * 2.0 ** (math.frexp(w + d)[1] - 8) - w,
     ],
 }
 
@@ -716,6 +712,13 @@ WRONG = {
         "one round too many": lambda k, a, renewed: (1 + a) ** (k + 1) if renewed else sum(a**i for i in range(k + 2)),
         "the ratio alone": lambda k, a, renewed: a**k,
     },
+    "silent_from": {
+        "beta multiplies": lambda w, beta: np.log((1 - w) / w) * beta,
+        "a sign": lambda w, beta: np.log(w / (1 - w)) / beta,
+        "the log alone": lambda w, beta: -np.log(w) / beta,
+        "no beta": lambda w, beta: np.log((1 - w) / w),
+        "base ten": lambda w, beta: np.log10((1 - w) / w) / beta,
+    },
     "best_of_draws": {
         "put back": lambda v, n: np.mean([max(some) for some in itertools.product(v, repeat=n)]),
         "the mean": lambda v, n: np.mean(v),
@@ -723,25 +726,7 @@ WRONG = {
         "the largest": lambda v, n: max(v),
         "the worst": lambda v, n: np.mean([min(some) for some in itertools.combinations(v, n)]),
     },
-    "nats_of_best": {
-        "the bound alone": lambda n: math.log(n),
-        "bits": lambda n: (math.log(n) - (n - 1) / n) / math.log(2),
-        "the other way round": lambda n: (n - 1) - math.log(n),
-        "a sign": lambda n: math.log(n) + (n - 1) / n,
-    },
-    "what_arrives": {
-        "all of it": lambda w, d: d,
-        "nothing": lambda w, d: 0.0,
-        "cut off": lambda w, d: math.floor((w + d) / 2 ** (math.frexp(w)[1] - 8)) * 2.0 ** (math.frexp(w)[1] - 8) - w,
-        "spacing of float16": lambda w, d: float(np.float16(w + d)) - w,
-        "one spacing for all": lambda w, d: round((w + d) * 128) / 128 - w,
-        "the sum": lambda w, d: torch.tensor(w + d).bfloat16().item(),
-    },
 }
-
-
-def time_of(p):
-    return 2 * logit(p) + p / (1 - p) - (1 - p) / p
 
 
 def unsolved(*arguments): ...
@@ -764,14 +749,6 @@ RIGHT |= {
     "spread_of": [
         lambda p, beta: np.ptp(moved_by_the_other_wish(p, beta)),
         lambda p, beta: np.ptp(np.log(p[0, 0] * p[1, 1] / p[0, 1] / p[1, 0])) / beta,
-    ],
-    "solved_at_least_once": [
-        lambda rates, k: np.mean([1 - math.prod([1 - p] * k) for p in rates]),
-        lambda rates, k: sum(sum(p * (1 - p) ** i for i in range(k)) for p in rates) / len(rates),
-    ],
-    "steps_of_gradient": [
-        lambda p, q: time_of(q) - time_of(p),
-        lambda p, q: quad(lambda x: 2 + math.exp(x) + math.exp(-x), logit(p), logit(q))[0],
     ],
 }
 
@@ -801,20 +778,6 @@ WRONG |= {
         "the mean": lambda p, beta: np.mean(moved_by_the_other_wish(p, beta)),
         "the standard deviation": lambda p, beta: np.std(moved_by_the_other_wish(p, beta)),
         "never any": lambda p, beta: 0.0,
-    },
-    "solved_at_least_once": {
-        "one draw": lambda rates, k: np.mean(rates),
-        "of the mean rate": lambda rates, k: 1 - (1 - np.mean(rates)) ** k,
-        "every draw": lambda rates, k: np.mean(np.asarray(rates) ** k),
-        "the sum": lambda rates, k: sum(1 - (1 - p) ** k for p in rates),
-        "missed": lambda rates, k: np.mean((1 - np.asarray(rates)) ** k),
-    },
-    "steps_of_gradient": {
-        "log-odds alone": lambda p, q: logit(q) - logit(p),
-        "at the first rate": lambda p, q: (logit(q) - logit(p)) / (p * (1 - p)),
-        "at the middle": lambda p, q: (logit(q) - logit(p)) / ((p + q) / 2 * (1 - (p + q) / 2)),
-        "a sign": lambda p, q: time_of(p) - time_of(q),
-        "over p": lambda p, q: -1 / q + 1 / p + logit(q) - logit(p),
     },
 }
 

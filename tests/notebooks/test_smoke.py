@@ -27,8 +27,8 @@ def run(name, output_dir, **parameters):
     return runner.execute(runner.Call(collection()[name], "smoke", parameters, output_dir), Console())
 
 
-# The main job and its measure, a reproduction with sums and rewards, a study with rounds and merging.
-QUICK = ("11_qlora_mipo", "12_measuring_personalization", "31_reproduce_reasoning", "46_what_a_round_is_made_of")
+# The main job and its measure, a reproduction with sums and rewards, a study with rounds of pairs and of rewards.
+QUICK = ("11_qlora_mipo", "12_measuring_personalization", "31_reproduce_reasoning", "41_two_ceilings")
 NAMES = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.whole]) for name in collection()]
 
 

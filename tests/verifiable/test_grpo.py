@@ -6,7 +6,7 @@ import torch
 from transformers import TrainerCallback, get_scheduler
 from trl import GRPOTrainer
 
-from mipo_nb import prompts, training
+from mipo_nb import models, prompts, training
 from mipo_nb.base.errors import UserError
 from mipo_nb.engine import checkpoints, trainers
 from mipo_nb.verifiable import grpo, problems, rewards
@@ -132,6 +132,18 @@ def test_warmup_and_final_rate_are_numbers_of_a_training(tmp_path, warmup, final
         optimizer.step()
         schedule.step()
     assert sum(rates) == pytest.approx(full) and given.max_steps == 40
+
+
+@pytest.mark.model
+def test_the_next_round_starts_with_the_adapter_of_the_last(trainer, rows, asked, tmp_path, monkeypatch):
+    trainer.model.save_pretrained(tmp_path / "adapter")
+    checkpoints.name_base(tmp_path / "adapter")
+    caught = []
+    monkeypatch.setattr(training, "carry_through", lambda trainer, folder: caught.append(trainer.model))
+    for start in (models.Lineage(NAME), models.Lineage(NAME).then(tmp_path / "adapter")):
+        grpo.train(start, rows, asked, reward="verifiable", folder=tmp_path, **NUMBERS)
+    fresh, continued = map(checkpoints.adapter_hash, caught)
+    assert continued == checkpoints.adapter_hash(trainer.model) != fresh
 
 
 @pytest.mark.model

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mipo_nb import prompts, scoring
+from mipo_nb import evaluation, prompts, scoring, sources
 from mipo_nb.verifiable import rewards
 
 ROWS = [
@@ -46,6 +46,15 @@ def responses(texts, numbers=None, model=None, tokenizer=None):
 def test_right_answers_by_a_lenient_reader_and_by_the_published_reward(text, lenient, paid):
     assert rewards.published(responses([text])) == [paid]
     assert rewards.verifiable(responses([text])) == [lenient]
+
+
+def test_of_a_person_the_share_of_wishes_that_is_kept_is_paid():
+    rows = list(sources.personal_prompts("train", n=12))
+    texts = ["1. Walk.\n2. Read.\n\nShall we?"] * len(rows)
+    paid = rewards.verifiable(rewards.Responses(None, None, rows, [], texts))
+    assert paid == evaluation.preferences_kept(rows, texts).tolist() and len(set(paid)) > 1
+    plain = [{**row, "preferences": []} for row in rows[:1]]
+    assert rewards.verifiable(rewards.Responses(None, None, plain, [], texts[:1])) == [0.0]
 
 
 @pytest.mark.parametrize(
