@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from mipo_nb import preferences
+from mipo_nb import models, preferences
 from mipo_nb.lab import ledger, settings
 from mipo_nb.lab.store import Steps
 from mipo_nb.studies import rounds, walks
@@ -123,11 +123,16 @@ def test_a_thousand_draws_are_not_too_many():
 
 
 @pytest.fixture(scope="module")
-def walked(model_and_tokenizer, s, tmp_path_factory):
+def loaded(s):
+    return models.load(s.model, **s.weights)
+
+
+@pytest.fixture(scope="module")
+def walked(loaded, s, tmp_path_factory):
     step = Steps(tmp_path_factory.mktemp("walks") / "steps")
     places = [("people", "control"), ("sums", "kept"), ("sums", "renewed"), ("people", "GRPO")]
     call = {"s": s, "seed": 0, "step": step}
-    return {place: rounds.walk(*model_and_tokenizer, *place, **call) for place in places}, step
+    return {place: rounds.walk(*loaded, *place, **call) for place in places}, step
 
 
 @pytest.mark.model
@@ -157,9 +162,9 @@ def test_walks_of_a_world_begin_alike_and_part(walked):
 
 
 @pytest.mark.model
-def test_a_pair_whose_sides_claim_one_number_is_left_out(model_and_tokenizer, s, tmp_path):
+def test_a_pair_whose_sides_claim_one_number_is_left_out(loaded, s, tmp_path):
     rows = rounds.sheet("sums", s, 0)[0]
-    made, right = rounds.preferred(*model_and_tokenizer, "sums", rows, s, seed=5, step=Steps(tmp_path / "steps"))
+    made, right = rounds.preferred(*loaded, "sums", rows, s, seed=5, step=Steps(tmp_path / "steps"))
     assert 0 <= right <= 1 and 0 < len(made) <= s.n_pairs
     for pair in made:
         row = rows[int(pair["pair_id"].rpartition("-")[2]) % len(rows)]
