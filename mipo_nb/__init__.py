@@ -47,7 +47,7 @@ MODULES = {
     # studies: each serves a notebook or two
     "steering": "studies.steering", "contrastive": "studies.contrastive", "arms": "studies.arms", "distillation": "studies.distillation", "sweeps": "studies.sweeps", "recognition": "studies.recognition", "swaps": "studies.swaps", "without_labels": "studies.without_labels", "rewarded": "studies.rewarded",
     "rounds": "studies.rounds", "repeating": "studies.rounds", "creative": "studies.creative",
-    "dialogues": "studies.dialogues", "blind": "studies.blind",
+    "blind": "studies.blind",
     # course: exercises, copies for a class
     "checking": "course.checking", "checks": "course.checks", "baseline_checks": "course.baseline_checks",
     "reproduction_checks": "course.reproduction_checks", "study_checks": "course.study_checks", "practice_checks": "course.practice_checks",

@@ -97,17 +97,17 @@ slope_of = checking.numbers(
     (([10.0, 0.0, 0.0, 0.0, 0.0],), -2.0, "all turns count, not the first and the last alone"),
     (([0.0, 4.0],), 4.0, "with two turns it is their difference"),
 )
-lower_end = checking.numbers(
-    "Notebook 44, exercise 2: `function(wins, ties, losses)` is the lower end of Wilson's 95% interval, as a share.",
-    ((10, 0, 10), 0.2992980, "centre and reach are both divided by 1 + z^2 / n"),
-    ((20, 0, 0), 0.8388747, "where every pair was won the interval still has a width"),
-    ((11, 4, 5), 0.4328544, "a tie is half a win, and counts as a pair"),
+share_left = checking.numbers(
+    "Notebook 44, exercise 2: `function(untrained, trained)` is the share of the first turn's gain that is left at the last.",
+    (([12.0, 10.0, 8.0], [20.0, 17.0, 14.0]), 0.75, "a gain is trained minus untrained, at its own turn: 8, then 6"),
+    (([12.0, 7.0, 2.0], [20.0, 15.0, 10.0]), 1.0, "where both fall alike nothing of the gain is lost"),
+    (([3.0, 3.0], [7.0, 1.0]), -0.5, "a gain that turned into a loss has a negative share left"),
 )
-pairs_needed = checking.numbers(
-    "Notebook 44, exercise 3: `function(share)` is the smallest number of pairs that tells a share from a half.",
-    ((0.75,), 16, "a half is excluded where the share is z standard errors of a fair coin away"),
-    ((0.6,), 97, "a distance of a tenth needs about a hundred: solve for n and round up"),
-    ((1.0,), 4, "even a rater who never wavers needs some pairs"),
+largest_error = checking.numbers(
+    "Notebook 44, exercise 3: `function(change, margin)` is the largest standard error that still shows a change within it.",
+    ((0.5, 5.0), 4.5 / 1.645, "the interval's farther end, 1.645 standard errors on, has to stay inside"),
+    ((-2.0, 5.0), 3.0 / 1.645, "a change below zero is as far from its margin as one above"),
+    ((6.0, 5.0), 0.0, "what lies outside itself is shown within by no error"),
 )
 
 solved_at_least_once = checking.numbers(
