@@ -186,7 +186,7 @@ def test_texts_are_judged_as_the_main_job_judges_answers(everybody):
 
 def test_what_everybody_gets_is_for_nobody(everybody):
     rows = creative.asked(everybody[:20])
-    said = [drawn(["1. A kettle sings.\n2. A door opens."] * len(rows))] * 2
+    said = [drawn(["A kettle sang in the rain. Would you like more of it?"] * len(rows))] * 2
     found = creative.of_texts(rows, said, Encoder())
     assert np.mean(found[creative.MAIN]) == pytest.approx(0, abs=1e-3)
     assert np.mean(found[creative.EVERYONE]) > 0.1
@@ -288,7 +288,7 @@ def test_the_arms_of_the_evidence_are_those_of_the_main_job():
 
 @pytest.mark.model
 def test_a_training_is_measured_with_a_real_model(model_and_tokenizer, tmp_path):
-    s = settings.resolve("smoke", NAME, n_measured=4, max_new_tokens=12)
+    s = settings.resolve("smoke", NAME, n_measured=4)
     how = {"seed": 0, "step": Steps(tmp_path / "steps"), "train": arms.trained}
     base = creative.measured_training(*model_and_tokenizer, None, s, **how)["views"]
     value = creative.measured_training(*model_and_tokenizer, ARM, s, **how)
