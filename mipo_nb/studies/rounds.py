@@ -7,8 +7,6 @@ a run (see `runs.Run.step`), so that what two arms or two notebooks have in comm
 import gc
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from mipo_nb import evaluation, generation, pairs, scoring, training
 from mipo_nb.base import embedded
 from mipo_nb.models import Lineage

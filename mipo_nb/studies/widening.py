@@ -45,9 +45,9 @@ def reached(rows, draws):
     return views | {name: np.mean([table[name] for table in health], axis=0) for name in HEALTH}
 
 
-def measured_training(model, tokenizer, arm, s, *, seed, step, train):
+def measured_training(model, tokenizer, arm, s, *, seed, draws, step, train):
     """{"views": {"users", and for each view of `reached` a value for each test user}}: of one training of an arm, or of the
-    untrained model (`arm` None). A draw has one seed for all models, so that they share their luck.
+    untrained model (`arm` None), from so many `draws`. A draw has one seed for all models, so that they share their luck.
 
     `train(model, tokenizer, arm, s, seed=, step=)` gives "adapter", as `arms.trained` does.
     """
@@ -57,7 +57,6 @@ def measured_training(model, tokenizer, arm, s, *, seed, step, train):
         adapter = train(model, tokenizer, arm, s, seed=seed, step=step)["adapter"]
         policy = models.with_adapter(model, adapter, s.model)
     put = (generation.sample, policy, tokenizer, pairs.positive_conversations(rows), Sampling.of(s))
-    draws = [step(f"responses, draw {k}", *put, seed=21 + k) for k in range(s.draws)]
-    users = list(rows["user_id"])
-    views = {view: of_users(values, users) for view, values in reached(rows, draws).items()}
+    drawn, users = [step(f"responses, draw {k}", *put, seed=21 + k) for k in range(draws)], list(rows["user_id"])
+    views = {view: of_users(values, users) for view, values in reached(rows, drawn).items()}
     return {"views": {"users": sorted(set(users)), **views}}
