@@ -45,7 +45,7 @@ MODULES = {
     "diversity": "paper.diversity", "judges": "paper.judges", "win_rates": "paper.win_rates",
     "several_gpus": "paper.several_gpus",
     # studies: each serves a notebook or two
-    "steering": "studies.steering", "contrastive": "studies.contrastive", "arms": "studies.arms", "distillation": "studies.distillation", "sweeps": "studies.sweeps", "recognition": "studies.recognition", "swaps": "studies.swaps", "without_labels": "studies.without_labels", "rewarded": "studies.rewarded",
+    "steering": "studies.steering", "contrastive": "studies.contrastive", "arms": "studies.arms", "distillation": "studies.distillation", "sweeps": "studies.sweeps", "recognition": "studies.recognition", "swaps": "studies.swaps", "widening": "studies.widening", "without_labels": "studies.without_labels", "rewarded": "studies.rewarded",
     "rounds": "studies.rounds", "repeating": "studies.rounds", "creative": "studies.creative",
     "blind": "studies.blind",
     # course: exercises, copies for a class

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from mipo_nb import information, objectives, statistics
+from mipo_nb import evaluation, information, objectives, statistics
 from mipo_nb.lab.notebooks import collection
 from mipo_nb.paper import diversity, win_rates
-from mipo_nb.studies import creative, rounds, steering, without_labels
+from mipo_nb.studies import creative, steering, without_labels
 from mipo_nb.verifiable import answers, decomposition, grading
 
 DISPLAYED = re.compile(r'(?:<a id="(eq-[a-z-]+)"></a>\s*)?\$\$.+?\$\$', re.DOTALL)
@@ -643,10 +643,10 @@ def test_the_best_of_n_is_a_weighted_sum_of_what_was_drawn():
             len(list(itertools.combinations(range(i), n - 1))) / len(list(itertools.combinations(range(4), n)))
             for i in range(4)
         ]
-        assert rounds.best_of([values], n)[0] == pytest.approx(np.dot(share, values))
+        assert evaluation.best_of([values], n)[0] == pytest.approx(np.dot(share, values))
         samples = np.array(list(itertools.product([0, 1, 2], repeat=4)), dtype=float)
         best = np.mean([max(some) for some in itertools.product([0, 1, 2], repeat=n)])
-        assert rounds.best_of(samples, n).mean() == pytest.approx(best)
+        assert evaluation.best_of(samples, n).mean() == pytest.approx(best)
 
 
 # --- notebook 40 ---

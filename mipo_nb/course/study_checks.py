@@ -62,6 +62,14 @@ best_of_draws = checking.numbers(
     (([3.0, 1.0, 2.0], 3), 3.0, "the best of all is the largest"),
     (([0.5, 0.0, 1.0, 0.0, 0.5], 2), 0.65, "count the sets of two: in how many is each value the largest?"),
 )
+gain_at = checking.numbers(
+    "Notebook 42, exercise 2: `function(before, after, k)` is by how many points the share of wishes reached in k draws rises.",
+    (([0.4, 0.0], [0.5, 0.0], 1), 5.0, "in one draw the gain is that of the mean chance, in points"),
+    (([0.9], [0.99], 4), 100 * (0.1**4 - 0.01**4), "four draws had nearly all of it before"),
+    (([0.5, 0.0], [0.5, 0.5], 2), 37.5, "a wish that was never kept is now reached in three of four pairs of draws"),
+    (([0.5], [0.25], 2), -31.25, "what becomes rarer is reached less often"),
+)
+
 nats_of_best = checking.numbers(
     "Notebook 42, exercise 2: `function(n)` is the divergence of the best of n draws from one draw, in nats.",
     ((1,), 0.0, "the best of one is one draw"),

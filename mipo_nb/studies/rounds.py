@@ -5,10 +5,7 @@ a run (see `runs.Run.step`), so that what two arms or two notebooks have in comm
 """
 
 import gc
-import math
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from mipo_nb import evaluation, generation, pairs, scoring, training
 from mipo_nb.base import embedded
@@ -110,18 +107,6 @@ class Rounds:
         views.append({**self.viewed(texts), "texts": texts})
         views[-1]["log-ratio"] = self.how_far(policy, texts, views[-1]["told"])
         return views, [*stages, lineage], logs
-
-
-def best_of(values, n):
-    """Array [rows]: expected best of `n` draws without replacement, from all the draws `values` [rows, N] of each row.
-    Unbiased for the best of n fresh draws: E = sum_i v_(i) C(i-1, n-1) / C(N, n) over the values in rising order. For
-    values 0 and 1 it is pass@n (Chen et al. 2021, arXiv 2107.03374). Raises `ValueError` for n outside 1 to N."""
-    values = np.sort(np.asarray(values, dtype=float), axis=1)
-    size = values.shape[1]
-    if not 1 <= n <= size:
-        raise ValueError(f"The best of {n} cannot be had from {size} draws.")
-    weights = np.array([math.comb(i, n - 1) / math.comb(size, n) for i in range(size)])  # of whole numbers of any size
-    return values @ weights
 
 
 def _views(rows, responses, encoder, candidates):

@@ -265,6 +265,10 @@ RIGHT = {
         lambda v, n: np.mean([max(some) for some in itertools.combinations(v, n)]),
         lambda v, n: sum(x * math.comb(i, n - 1) for i, x in enumerate(sorted(v))) / math.comb(len(v), n),
     ],
+    "gain_at": [
+        lambda b, a, k: 100 * np.mean((1 - np.array(b)) ** k - (1 - np.array(a)) ** k),
+        lambda b, a, k: 100 * sum((1 - (1 - y) ** k) - (1 - (1 - x) ** k) for x, y in zip(b, a, strict=True)) / len(b),
+    ],
     "nats_of_best": [lambda n: math.log(n) - (n - 1) / n, lambda n: np.log(n) - 1 + 1 / n],
     "what_arrives": [
         lambda w, d: torch.tensor(w + d, dtype=torch.float64).bfloat16().item() - w,
@@ -718,6 +722,13 @@ WRONG = {
         "the first n": lambda v, n: max(v[:n]),
         "the largest": lambda v, n: max(v),
         "the worst": lambda v, n: np.mean([min(some) for some in itertools.combinations(v, n)]),
+    },
+    "gain_at": {
+        "of one draw": lambda b, a, k: 100 * (np.mean(a) - np.mean(b)),
+        "a share": lambda b, a, k: np.mean((1 - np.array(b)) ** k - (1 - np.array(a)) ** k),
+        "k times as much": lambda b, a, k: 100 * k * (np.mean(a) - np.mean(b)),
+        "the mean chance": lambda b, a, k: 100 * ((1 - np.mean(b)) ** k - (1 - np.mean(a)) ** k),
+        "all of k": lambda b, a, k: 100 * np.mean(np.array(a) ** k - np.array(b) ** k),
     },
     "nats_of_best": {
         "the bound alone": lambda n: math.log(n),

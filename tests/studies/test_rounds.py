@@ -1,7 +1,5 @@
 """Rounds: which weights a lineage stands for, a training that goes on where the last one ended, the best of n draws."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -118,26 +116,3 @@ def test_a_merged_model_is_all_adapters_added_and_a_round_adds_one(first_round, 
     for _ in range(3):
         model = add(PeftModel.from_pretrained(model, folder).base_model)
     assert all(torch.equal(weight, added[name]) for name, weight in model.state_dict().items())
-
-
-@pytest.mark.parametrize("n", [1, 2, 4])
-def test_the_best_of_n_draws_by_counting(n):
-    values = np.random.default_rng(n).integers(0, 3, size=(3, 5)) / 2
-    counted = [np.mean([max(some) for some in itertools.combinations(row, n)]) for row in values]
-    assert rounds.best_of(values, n) == pytest.approx(counted)
-
-
-def test_the_best_of_all_is_the_best_and_of_one_the_mean():
-    values = np.random.default_rng(0).normal(size=(4, 64))
-    assert rounds.best_of(values, 64) == pytest.approx(values.max(1))
-    assert rounds.best_of(values, 1) == pytest.approx(values.mean(1))
-
-
-@pytest.mark.parametrize("n", [0, 6])
-def test_more_draws_than_there_are_cannot_be_had(n):
-    with pytest.raises(ValueError, match="from 5 draws"):
-        rounds.best_of(np.zeros((2, 5)), n)
-
-
-def test_a_thousand_draws_are_not_too_many():
-    assert rounds.best_of(np.ones((1, 1100)), 550) == pytest.approx([1.0])
