@@ -45,9 +45,9 @@ MODULES = {
     "diversity": "paper.diversity", "judges": "paper.judges", "win_rates": "paper.win_rates",
     "several_gpus": "paper.several_gpus",
     # studies: each serves a notebook or two
-    "steering": "studies.steering", "contrastive": "studies.contrastive", "arms": "studies.arms", "distillation": "studies.distillation", "sweeps": "studies.sweeps", "recognition": "studies.recognition", "swaps": "studies.swaps", "without_labels": "studies.without_labels", "rewarded": "studies.rewarded",
+    "steering": "studies.steering", "contrastive": "studies.contrastive", "arms": "studies.arms", "distillation": "studies.distillation", "sweeps": "studies.sweeps", "recognition": "studies.recognition", "swaps": "studies.swaps", "widening": "studies.widening", "without_labels": "studies.without_labels", "rewarded": "studies.rewarded",
     "rounds": "studies.rounds", "walks": "studies.walks", "creative": "studies.creative",
-    "dialogues": "studies.dialogues", "blind": "studies.blind",
+    "blind": "studies.blind",
     # course: exercises, copies for a class
     "checking": "course.checking", "checks": "course.checks", "baseline_checks": "course.baseline_checks",
     "reproduction_checks": "course.reproduction_checks", "study_checks": "course.study_checks", "practice_checks": "course.practice_checks",

@@ -4,6 +4,7 @@ All functions take rows of personal prompts and one response text per row, and r
 models are compared in pairs (`statistics.paired_difference`), clustered by user.
 """
 
+import math
 import random
 
 import numpy as np
@@ -147,6 +148,18 @@ def distinct(responses, n=2):
     """Distinct n-grams over all n-grams of a set of responses (Li et al. 2016, arXiv 1510.03055), 0 to 1."""
     grams = [gram for response in responses for gram in n_grams(response, n)]
     return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def best_of(values, n):
+    """Array [rows]: expected best of `n` draws without replacement, from all the draws `values` [rows, N] of each row.
+    Unbiased for the best of n fresh draws: E = sum_i v_(i) C(i-1, n-1) / C(N, n) over the values in rising order. For
+    values 0 and 1 it is pass@n (Chen et al. 2021, arXiv 2107.03374). Raises `ValueError` for n outside 1 to N."""
+    values = np.sort(np.asarray(values, dtype=float), axis=1)
+    size = values.shape[1]
+    if not 1 <= n <= size:
+        raise ValueError(f"The best of {n} cannot be had from {size} draws.")
+    weights = np.array([math.comb(i, n - 1) / math.comb(size, n) for i in range(size)])  # of whole numbers of any size
+    return values @ weights
 
 
 def candidate_contexts(rows, k, *, seed=0):

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from mipo_nb import information, objectives, statistics
+from mipo_nb import evaluation, information, objectives, statistics
 from mipo_nb.lab.notebooks import collection
 from mipo_nb.paper import diversity, win_rates
-from mipo_nb.studies import blind, dialogues, rounds, steering, without_labels
+from mipo_nb.studies import creative, rounds, steering, without_labels
 from mipo_nb.verifiable import answers, decomposition, grading
 
 DISPLAYED = re.compile(r'(?:<a id="(eq-[a-z-]+)"></a>\s*)?\$\$.+?\$\$', re.DOTALL)
@@ -613,24 +613,8 @@ def test_the_slope_is_that_of_the_best_line_and_linear_in_the_gains(turns):
     centred = t - (turns + 1) / 2
     by_hand = [(centred * g).sum() / (centred**2).sum() for g in gains]
     assert by_hand == pytest.approx([np.polyfit(t, g, 1)[0] for g in gains])
-    assert dialogues.slope(gains) == pytest.approx(np.array(by_hand))
-    assert dialogues.slope(gains).mean() == pytest.approx(dialogues.slope(gains.mean(0)))
-
-
-@equation("eq-wilson")
-@pytest.mark.parametrize("wins, n", [(0, 20), (11.5, 20), (13, 20), (20, 20), (3, 7)])
-def test_wilsons_ends_are_where_the_share_is_just_z_of_their_own_errors_away(wins, n):
-    z, share = 1.959963984540054, wins / n
-    ends = blind.wilson(share, n)
-    for sign, end in zip((-1, 1), ends, strict=True):
-        by_formula = (share + z**2 / (2 * n) + sign * z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))) / (
-            1 + z**2 / n
-        )
-        assert end == pytest.approx(by_formula, abs=1e-12)
-        assert abs(share - end) == pytest.approx(z * np.sqrt(end * (1 - end) / n), abs=1e-9)
-    if wins == int(wins):
-        known = statistics.share(wins, n)
-        assert ends == pytest.approx((known.low, known.high), abs=1e-9)
+    assert creative.slope(gains) == pytest.approx(np.array(by_hand))
+    assert creative.slope(gains).mean() == pytest.approx(creative.slope(gains.mean(0)))
 
 
 # --- notebook 40 ---
@@ -704,10 +688,10 @@ def test_the_best_of_n_is_a_weighted_sum_of_what_was_drawn():
             len(list(itertools.combinations(range(i), n - 1))) / len(list(itertools.combinations(range(4), n)))
             for i in range(4)
         ]
-        assert rounds.best_of([values], n)[0] == pytest.approx(np.dot(share, values))
+        assert evaluation.best_of([values], n)[0] == pytest.approx(np.dot(share, values))
         samples = np.array(list(itertools.product([0, 1, 2], repeat=4)), dtype=float)
         best = np.mean([max(some) for some in itertools.product([0, 1, 2], repeat=n)])
-        assert rounds.best_of(samples, n).mean() == pytest.approx(best)
+        assert evaluation.best_of(samples, n).mean() == pytest.approx(best)
 
 
 @equation("eq-still-speaks")

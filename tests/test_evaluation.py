@@ -1,5 +1,6 @@
 """The views of personalization: preferences kept, text health, and telling contexts apart."""
 
+import itertools
 import math
 
 import numpy as np
@@ -305,3 +306,26 @@ def test_own_rows_for_others_hold_wishes_that_must_not_act():
     assert len(rows) == 70 and len(set(rows["user_id"])) == 60
     for row in rows:
         assert row["must_not"] and set(row["must_not"]) <= {p["kind"] for p in row["preferences"]}
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_the_best_of_n_draws_by_counting(n):
+    values = np.random.default_rng(n).integers(0, 3, size=(3, 5)) / 2
+    counted = [np.mean([max(some) for some in itertools.combinations(row, n)]) for row in values]
+    assert evaluation.best_of(values, n) == pytest.approx(counted)
+
+
+def test_the_best_of_all_is_the_best_and_of_one_the_mean():
+    values = np.random.default_rng(0).normal(size=(4, 64))
+    assert evaluation.best_of(values, 64) == pytest.approx(values.max(1))
+    assert evaluation.best_of(values, 1) == pytest.approx(values.mean(1))
+
+
+@pytest.mark.parametrize("n", [0, 6])
+def test_more_draws_than_there_are_cannot_be_had(n):
+    with pytest.raises(ValueError, match="from 5 draws"):
+        evaluation.best_of(np.zeros((2, 5)), n)
+
+
+def test_a_thousand_draws_are_not_too_many():
+    assert evaluation.best_of(np.ones((1, 1100)), 550) == pytest.approx([1.0])

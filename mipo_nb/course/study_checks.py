@@ -70,12 +70,33 @@ silent_from = checking.numbers(
     ((0.05, 0.1), 10 * np.log(19), "solve w = sigma(-beta m) for m: the log-odds of 1 - w, over beta"),
     ((0.05, 0.5), 2 * np.log(19), "a larger beta needs a smaller margin"),
 )
+solved_at_least_once = checking.numbers(
+    "Notebook 41, exercise 3: `function(rates, k)` is the expected share of problems that k draws solve at least once.",
+    (([0.2, 0.6], 1), 0.4, "with one draw it is the mean of the rates"),
+    (([0.5, 0.0], 2), 0.375, "a problem is missed where all draws miss it; then the mean over problems"),
+    (([0.9, 0.1], 8), 1 - (0.1**8 + 0.9**8) / 2, "draws are independent, problems differ"),
+)
+
 best_of_draws = checking.numbers(
-    "Notebook 41, exercise 3: `function(values, n)` is the expected best of n of the draws, without replacement.",
+    "Notebook 42, exercise 1: `function(values, n)` is the expected best of n of the draws, without replacement.",
     (([0.0, 1.0, 0.0, 0.0], 1), 0.25, "the best of one draw is a draw"),
     (([0.0, 1.0, 0.0, 0.0], 2), 0.5, "two of four, not put back: the one right draw is among them half of the time"),
     (([3.0, 1.0, 2.0], 3), 3.0, "the best of all is the largest"),
     (([0.5, 0.0, 1.0, 0.0, 0.5], 2), 0.65, "count the sets of two: in how many is each value the largest?"),
+)
+gain_at = checking.numbers(
+    "Notebook 42, exercise 2: `function(before, after, k)` is by how many points the share of wishes reached in k draws rises.",
+    (([0.4, 0.0], [0.5, 0.0], 1), 5.0, "in one draw the gain is that of the mean chance, in points"),
+    (([0.9], [0.99], 4), 100 * (0.1**4 - 0.01**4), "four draws had nearly all of it before"),
+    (([0.5, 0.0], [0.5, 0.5], 2), 37.5, "a wish that was never kept is now reached in three of four pairs of draws"),
+    (([0.5], [0.25], 2), -31.25, "what becomes rarer is reached less often"),
+)
+
+nats_of_best = checking.numbers(
+    "Notebook 42, exercise 2: `function(n)` is the divergence of the best of n draws from one draw, in nats.",
+    ((1,), 0.0, "the best of one is one draw"),
+    ((2,), np.log(2) - 0.5, "the mean of log(n u^(n-1)) under the density n u^(n-1)"),
+    ((64,), np.log(64) - 63 / 64, "the mean of log u under that density is -1/n"),
 )
 
 factor_part = checking.numbers(
@@ -106,15 +127,15 @@ slope_of = checking.numbers(
     (([10.0, 0.0, 0.0, 0.0, 0.0],), -2.0, "all turns count, not the first and the last alone"),
     (([0.0, 4.0],), 4.0, "with two turns it is their difference"),
 )
-lower_end = checking.numbers(
-    "Notebook 44, exercise 2: `function(wins, ties, losses)` is the lower end of Wilson's 95% interval, as a share.",
-    ((10, 0, 10), 0.2992980, "centre and reach are both divided by 1 + z^2 / n"),
-    ((20, 0, 0), 0.8388747, "where every pair was won the interval still has a width"),
-    ((11, 4, 5), 0.4328544, "a tie is half a win, and counts as a pair"),
+share_left = checking.numbers(
+    "Notebook 44, exercise 2: `function(untrained, trained)` is the share of the first turn's gain that is left at the last.",
+    (([12.0, 10.0, 8.0], [20.0, 17.0, 14.0]), 0.75, "a gain is trained minus untrained, at its own turn: 8, then 6"),
+    (([12.0, 7.0, 2.0], [20.0, 15.0, 10.0]), 1.0, "where both fall alike nothing of the gain is lost"),
+    (([3.0, 3.0], [7.0, 1.0]), -0.5, "a gain that turned into a loss has a negative share left"),
 )
-pairs_needed = checking.numbers(
-    "Notebook 44, exercise 3: `function(share)` is the smallest number of pairs that tells a share from a half.",
-    ((0.75,), 16, "a half is excluded where the share is z standard errors of a fair coin away"),
-    ((0.6,), 97, "a distance of a tenth needs about a hundred: solve for n and round up"),
-    ((1.0,), 4, "even a rater who never wavers needs some pairs"),
+largest_error = checking.numbers(
+    "Notebook 44, exercise 3: `function(change, margin)` is the largest standard error that still shows a change within it.",
+    ((0.5, 5.0), 4.5 / 1.645, "the interval's farther end, 1.645 standard errors on, has to stay inside"),
+    ((-2.0, 5.0), 3.0 / 1.645, "a change below zero is as far from its margin as one above"),
+    ((6.0, 5.0), 0.0, "what lies outside itself is shown within by no error"),
 )

@@ -4,7 +4,6 @@ A *walk* is one arm with one seed: rounds on the same few training rows, and aft
 the unit of every interval (`walks`). The two worlds, "people" and "sums", share all but the functions that come first here.
 """
 
-import math
 import random
 
 import numpy as np
@@ -89,18 +88,6 @@ def _sampling(world, s):
 # --- what is measured ---
 
 
-def best_of(values, n):
-    """Array [rows]: expected best of `n` draws without replacement, from all the draws `values` [rows, N] of each row.
-    Unbiased for the best of n fresh draws: E = sum_i v_(i) C(i-1, n-1) / C(N, n) over the values in rising order. For
-    values 0 and 1 it is pass@n (Chen et al. 2021, arXiv 2107.03374). Raises `ValueError` for n outside 1 to N."""
-    values = np.sort(np.asarray(values, dtype=float), axis=1)
-    size = values.shape[1]
-    if not 1 <= n <= size:
-        raise ValueError(f"The best of {n} cannot be had from {size} draws.")
-    weights = np.array([math.comb(i, n - 1) / math.comb(size, n) for i in range(size)])  # of whole numbers of any size
-    return values @ weights
-
-
 def weights(margins, beta):
     """Array: the weight of each pair in DPO's gradient, sigma(-beta margin), of margins in nats: a half where nothing was
     learned of it yet, near 0 where the policy tells the sides apart beyond its reference."""
@@ -122,7 +109,7 @@ def look(policy, tokenizer, world, rows, s, *, seed, step):
     right, few = credit(world, many, texts).reshape(-1, s.draws), rows[: s.n_scored]
     scored = (scoring.log_probabilities, policy, tokenizer, *_candidates(world, few, texts[:: s.draws], s))
     scores = step("own and other prompts", *scored, batch_size=s.scoring_batch).reshape(len(few), -1)
-    views = {"right in one": right.mean(1), "right in four": best_of(right, s.draws)}
+    views = {"right in one": right.mean(1), "right in four": evaluation.best_of(right, s.draws)}
     views["information"] = scores[:, 0] - information.log_marginal(scores)
     views["apart"] = scores[:, 0] - information.log_marginal(scores[:, 1:])
     plain = [row if world == "people" else {"context": text(row), "preferences": []} for row in many]

@@ -116,9 +116,9 @@ def test_a_fresh_run_computes_every_step_once_more(tmp_path, monkeypatch):
 
 
 def test_ratings_of_a_person_are_not_cleaned_away(tmp_path):
-    ratings = tmp_path / "44_creative_and_open_ended" / "blind_ratings.csv"
+    ratings = tmp_path / "15_your_model_your_users" / "blind_ratings.csv"
     ratings.parent.mkdir()
     ratings.write_text("pair,verdict\n")
     with pytest.raises(UserError, match="a person's ratings"):
-        state.clean(tmp_path, ["44_creative_and_open_ended"])
+        state.clean(tmp_path, ["15_your_model_your_users"])
     assert ratings.is_file()

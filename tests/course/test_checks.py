@@ -26,7 +26,7 @@ from mipo_nb.course import baseline_checks, checks, practice_checks, reproductio
 from mipo_nb.information import contrastive_bound, donsker_varadhan_bound
 from mipo_nb.objectives import sami_loss
 from mipo_nb.paper import win_rates
-from mipo_nb.studies import blind, dialogues, sweeps
+from mipo_nb.studies import creative, sweeps
 from mipo_nb.verifiable import decomposition
 
 # --- right answers ---
@@ -247,25 +247,34 @@ RIGHT = {
     "luck_of_many": [lambda k, n: k / n, lambda k, n: 1 - math.comb(n - 1, k) / math.comb(n, k)],
     "slope_of": [
         lambda g: np.polyfit(range(1, len(g) + 1), g, 1)[0],
-        lambda g: dialogues.slope(g),
+        lambda g: creative.slope(g),
     ],
-    "lower_end": [
-        lambda w, t, n: blind.wilson((w + t / 2) / (w + t + n), w + t + n)[0],
-        lambda w, t, n: blind.preferred([1.0] * w + [0.5] * t + [0.0] * n).low,
+    "share_left": [
+        lambda u, t: (t[-1] - u[-1]) / (t[0] - u[0]),
+        lambda u, t: np.subtract(t, u)[-1] / np.subtract(t, u)[0],
     ],
-    "pairs_needed": [
-        lambda p: math.ceil(0.9604 / (p - 0.5) ** 2 - 1e-9),
-        lambda p: next(n for n in range(1, 9999) if blind.wilson(p, n)[0] > 0.5),
+    "largest_error": [
+        lambda c, m: max(0.0, min(m - c, m + c)) / 1.645,
+        lambda c, m: max(0.0, m - abs(c)) / stats.norm.ppf(0.95),
     ],
     "exponent_after": [
         lambda k, a, renewed: (1 + a) ** k if renewed else sum(a**i for i in range(k + 1)),
         lambda k, a, renewed: reduce(lambda e, _: (e if renewed else 1) + a * e, range(k), 1),
+    ],
+    "solved_at_least_once": [
+        lambda rates, k: np.mean([1 - math.prod([1 - p] * k) for p in rates]),
+        lambda rates, k: sum(sum(p * (1 - p) ** i for i in range(k)) for p in rates) / len(rates),
     ],
     "silent_from": [lambda w, beta: np.log((1 - w) / w) / beta, lambda w, beta: -logit(w) / beta],
     "best_of_draws": [
         lambda v, n: np.mean([max(some) for some in itertools.combinations(v, n)]),
         lambda v, n: sum(x * math.comb(i, n - 1) for i, x in enumerate(sorted(v))) / math.comb(len(v), n),
     ],
+    "gain_at": [
+        lambda b, a, k: 100 * np.mean((1 - np.array(b)) ** k - (1 - np.array(a)) ** k),
+        lambda b, a, k: 100 * sum((1 - (1 - y) ** k) - (1 - (1 - x) ** k) for x, y in zip(b, a, strict=True)) / len(b),
+    ],
+    "nats_of_best": [lambda n: math.log(n) - (n - 1) / n, lambda n: np.log(n) - 1 + 1 / n],
 }
 
 # --- wrong answers, by what is wrong with them ---
@@ -686,24 +695,20 @@ WRONG = {
         "turns not centred": lambda g: np.dot(np.arange(1, len(g) + 1), g) / np.dot(*[np.arange(1, len(g) + 1)] * 2),
         "correlation": lambda g: np.corrcoef(range(len(g)), g)[0, 1] if np.std(g) else 0.0,
     },
-    "lower_end": {
-        "ties left out": lambda w, t, n: blind.wilson(w / (w + n), w + n)[0],
-        "ties lose": lambda w, t, n: blind.wilson(w / (w + t + n), w + t + n)[0],
-        "ties win": lambda w, t, n: blind.wilson((w + t) / (w + t + n), w + t + n)[0],
-        "upper end": lambda w, t, n: blind.wilson((w + t / 2) / (w + t + n), w + t + n)[1],
-        "symmetric": lambda w, t, n: (
-            (w + t / 2) / (w + t + n) - 1.96 * math.sqrt((w + t / 2) * (n + t / 2) / (w + t + n) ** 3)
-        ),
-        "the share": lambda w, t, n: (w + t / 2) / (w + t + n),
-        "per cent": lambda w, t, n: 100 * blind.wilson((w + t / 2) / (w + t + n), w + t + n)[0],
+    "share_left": {
+        "the level": lambda u, t: t[-1] / t[0],
+        "the untrained level": lambda u, t: u[-1] / u[0],
+        "what was lost": lambda u, t: 1 - (t[-1] - u[-1]) / (t[0] - u[0]),
+        "mean gain": lambda u, t: np.mean(np.subtract(t, u)) / (t[0] - u[0]),
+        "never below none": lambda u, t: max(0.0, (t[-1] - u[-1]) / (t[0] - u[0])),
+        "per cent": lambda u, t: 100 * (t[-1] - u[-1]) / (t[0] - u[0]),
     },
-    "pairs_needed": {
-        "the share's own error": lambda p: math.ceil(3.8416 * p * (1 - p) / (p - 0.5) ** 2),
-        "a fraction": lambda p: 0.9604 / (p - 0.5) ** 2,
-        "rounded down": lambda p: int(0.9604 / (p - 0.5) ** 2),
-        "one standard error": lambda p: math.ceil(0.25 / (p - 0.5) ** 2),
-        "one-sided": lambda p: math.ceil((1.645 * 0.5 / (p - 0.5)) ** 2),
-        "always twenty": lambda p: 20,
+    "largest_error": {
+        "two-sided": lambda c, m: max(0.0, m - abs(c)) / 1.96,
+        "the sign": lambda c, m: max(0.0, m - c) / 1.645,
+        "below zero": lambda c, m: (m - abs(c)) / 1.645,
+        "the reach": lambda c, m: max(0.0, m - abs(c)),
+        "the change left out": lambda c, m: m / 1.645,
     },
     "exponent_after": {
         "always renewed": lambda k, a, renewed: (1 + a) ** k,
@@ -711,6 +716,13 @@ WRONG = {
         "simple interest": lambda k, a, renewed: 1 + k * a,
         "one round too many": lambda k, a, renewed: (1 + a) ** (k + 1) if renewed else sum(a**i for i in range(k + 2)),
         "the ratio alone": lambda k, a, renewed: a**k,
+    },
+    "solved_at_least_once": {
+        "one draw": lambda rates, k: np.mean(rates),
+        "of the mean rate": lambda rates, k: 1 - (1 - np.mean(rates)) ** k,
+        "every draw": lambda rates, k: np.mean(np.asarray(rates) ** k),
+        "the sum": lambda rates, k: sum(1 - (1 - p) ** k for p in rates),
+        "missed": lambda rates, k: np.mean((1 - np.asarray(rates)) ** k),
     },
     "silent_from": {
         "beta multiplies": lambda w, beta: np.log((1 - w) / w) * beta,
@@ -725,6 +737,19 @@ WRONG = {
         "the first n": lambda v, n: max(v[:n]),
         "the largest": lambda v, n: max(v),
         "the worst": lambda v, n: np.mean([min(some) for some in itertools.combinations(v, n)]),
+    },
+    "gain_at": {
+        "of one draw": lambda b, a, k: 100 * (np.mean(a) - np.mean(b)),
+        "a share": lambda b, a, k: np.mean((1 - np.array(b)) ** k - (1 - np.array(a)) ** k),
+        "k times as much": lambda b, a, k: 100 * k * (np.mean(a) - np.mean(b)),
+        "the mean chance": lambda b, a, k: 100 * ((1 - np.mean(b)) ** k - (1 - np.mean(a)) ** k),
+        "all of k": lambda b, a, k: 100 * np.mean(np.array(a) ** k - np.array(b) ** k),
+    },
+    "nats_of_best": {
+        "the bound alone": lambda n: math.log(n),
+        "bits": lambda n: (math.log(n) - (n - 1) / n) / math.log(2),
+        "the other way round": lambda n: (n - 1) - math.log(n),
+        "a sign": lambda n: math.log(n) + (n - 1) / n,
     },
 }
 

@@ -1,6 +1,5 @@
 """Rounds in two worlds: what a walk learns from and is tested on, what is silent, and what several walks say."""
 
-import itertools
 import json
 
 import numpy as np
@@ -84,7 +83,7 @@ def test_of_sums_the_right_answer_counts(s):
     assert rounds.credit("sums", rows, texts).tolist() == [1.0] * (len(rows) - 1) + [0.0]
 
 
-# --- what is silent, and the best of several draws ---
+# --- what is silent ---
 
 
 def test_a_pair_of_which_nothing_was_learned_weighs_a_half_and_a_learned_one_falls_silent():
@@ -94,29 +93,6 @@ def test_a_pair_of_which_nothing_was_learned_weighs_a_half_and_a_learned_one_fal
     assert rounds.silent([0.0, margin - 0.1, margin + 0.1, 1e6], 0.1) == 0.5
     assert rounds.silent([-1e6, -margin], 0.1) == 0.0  # what is told apart the wrong way round teaches most
     assert rounds.silent([margin - 0.1], 0.2) == 1.0
-
-
-@pytest.mark.parametrize("n", [1, 2, 4])
-def test_the_best_of_n_draws_by_counting(n):
-    values = np.random.default_rng(n).integers(0, 3, size=(3, 5)) / 2
-    counted = [np.mean([max(some) for some in itertools.combinations(row, n)]) for row in values]
-    assert rounds.best_of(values, n) == pytest.approx(counted)
-
-
-def test_the_best_of_all_is_the_best_and_of_one_the_mean():
-    values = np.random.default_rng(0).normal(size=(4, 64))
-    assert rounds.best_of(values, 64) == pytest.approx(values.max(1))
-    assert rounds.best_of(values, 1) == pytest.approx(values.mean(1))
-
-
-@pytest.mark.parametrize("n", [0, 6])
-def test_more_draws_than_there_are_cannot_be_had(n):
-    with pytest.raises(ValueError, match="from 5 draws"):
-        rounds.best_of(np.zeros((2, 5)), n)
-
-
-def test_a_thousand_draws_are_not_too_many():
-    assert rounds.best_of(np.ones((1, 1100)), 550) == pytest.approx([1.0])
 
 
 # --- a walk ---
