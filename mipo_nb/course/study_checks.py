@@ -93,7 +93,7 @@ gain_at = checking.numbers(
 )
 
 nats_of_best = checking.numbers(
-    "Notebook 42, exercise 2: `function(n)` is the divergence of the best of n draws from one draw, in nats.",
+    "Notebook 42, exercise 3: `function(n)` is the divergence of the best of n draws from one draw, in nats.",
     ((1,), 0.0, "the best of one is one draw"),
     ((2,), np.log(2) - 0.5, "the mean of log(n u^(n-1)) under the density n u^(n-1)"),
     ((64,), np.log(64) - 63 / 64, "the mean of log u under that density is -1/n"),
