@@ -163,7 +163,8 @@ def _history():
         pytest.skip("needs the whole history")
 
 
-KEPT = {("12", "kept"): "main_job.jsonl", ("20", "MIPO"): "baselines.jsonl"}  # which trainings a result stands on
+# Which trainings a result stands on.
+KEPT = {("12", "kept"): "main_job.jsonl", ("20", "MIPO"): "baselines.jsonl", ("41", "kept"): "rounds.jsonl"}
 
 
 def measured_at(notebook, name):
@@ -171,8 +172,11 @@ def measured_at(notebook, name):
     runs = [NOTEBOOKS[notebook].stamp["manifest"]["git"]["commit"]]
     if file := KEPT.get((notebook[:2], name.partition(" ")[0])):
         text = (project_root() / "results" / file).read_text(encoding="utf-8")
-        lines = map(json.loads, text.splitlines())
-        runs += sorted({line["commit"] for line in lines if line["key"]["split"] == "test" and line["key"]["negative"]})
+        lines = [json.loads(line) for line in text.splitlines()]
+        tested = [
+            line for line in lines if line["key"].get("split", "test") == "test" and line["key"].get("negative", True)
+        ]
+        runs += sorted({line["commit"] for line in tested})
     return runs
 
 
