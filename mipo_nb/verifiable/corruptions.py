@@ -17,7 +17,8 @@ _INSTEAD = {"+": "x-/", "-": "+x/", "x": "+-/", "/": "-x+"}  # the first that gi
 
 
 def broken(rows):
-    """[{"right", *LINKS}], texts for each of the problems: the solution as an exemplar shows it, and with a link broken.
+    """[dictionaries with "right" and each of LINKS], texts for each problem: its solution as an exemplar shows it, and with a
+    link broken.
 
     "topic" is another problem's solution, of the same operations but other numbers as far as there is one. "form" lacks
     the closing phrase. In "arithmetic" the last sum comes out wrong by as little as leaves its length, "7 + 5 = 13"; in
