@@ -44,7 +44,7 @@ def test_every_recorded_number_has_its_line():
     text = (project_root() / "results" / "recorded.csv").read_text(encoding="utf-8")
     lines = list(csv.DictReader(text.splitlines()))
     recorded = [(name[:2], result) for name, notebook in collection().items() for result in notebook.results]
-    assert len(lines) == len(recorded) > 700
+    assert len(lines) == len(recorded) > 600
     for line, (number, result) in zip(lines, recorded, strict=True):
         assert (line["notebook"], line["name"], line["unit"]) == (number, result["name"], result["unit"])
         assert float(line["value"]) == pytest.approx(result["value"], rel=1e-5)
