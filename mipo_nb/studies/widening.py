@@ -26,10 +26,10 @@ def sizes(draws):
     return [2**power for power in range(draws.bit_length())]
 
 
-def reached(rows, draws):
+def reached(rows, draws, few):
     """{view: array [n]} of one model's responses to `rows`: for each k of `sizes` the VIEWS of the recital-proof wishes of
-    which at least one of k draws keeps one, as "kept, best of 4"; "distinct", the different two-word sequences among all
-    of a row's draws; and HEALTH, means over draws. `draws` are what `generation.sample` returned, one after the other."""
+    which at least one of k draws keeps one, as "kept, best of 4"; "distinct", the different two-word sequences among a
+    row's first `few` draws, for more draws repeat more; and HEALTH, means over draws. `draws` are what `generation.sample` returned, one after the other."""
     matrices = [evaluation.kept_matrix(rows, list(draw["text"])) for draw in draws]
     kinds = matrices[0][0]
     proof = np.array([preferences.proven(kind, rows) for kind in kinds])
@@ -39,7 +39,7 @@ def reached(rows, draws):
     for k in sizes(len(draws)):
         best = evaluation.best_of(kept.reshape(-1, len(draws)), k).reshape(asked.shape)
         views |= {f"{view}, best of {k}": v for view, v in evaluation.for_the_user(asked, best).items()}
-    texts = zip(*(list(draw["text"]) for draw in draws), strict=True)
+    texts = zip(*(list(draw["text"]) for draw in draws[:few]), strict=True)
     views["distinct"] = np.array([evaluation.distinct(of_row) for of_row in texts])
     health = [evaluation.text_health(rows, list(draw["text"])) for draw in draws]
     return views | {name: np.mean([table[name] for table in health], axis=0) for name in HEALTH}
@@ -58,5 +58,5 @@ def measured_training(model, tokenizer, arm, s, *, seed, draws, step, train):
         policy = models.with_adapter(model, adapter, s.model)
     put = (generation.sample, policy, tokenizer, pairs.positive_conversations(rows), Sampling.of(s))
     drawn, users = [step(f"responses, draw {k}", *put, seed=21 + k) for k in range(draws)], list(rows["user_id"])
-    views = {view: of_users(values, users) for view, values in reached(rows, drawn).items()}
+    views = {view: of_users(values, users) for view, values in reached(rows, drawn, s.draws).items()}
     return {"views": {"users": sorted(set(users)), **views}}

@@ -31,14 +31,14 @@ def draws(rows):
 
 
 def test_one_draw_reaches_what_the_draws_keep_on_average(rows, draws):
-    found, views = widening.reached(rows, draws), evaluation.measured(rows, draws)
+    found, views = widening.reached(rows, draws, 8), evaluation.measured(rows, draws)
     for what in widening.VIEWS:
         assert found[f"{what}, best of 1"] == pytest.approx(views[f"{what}, recital-proof"])
     assert found["kept, best of 1"].any()
 
 
 def test_more_draws_reach_more_and_all_of_them_reach_what_any_keeps(rows, draws):
-    found = widening.reached(rows, draws)
+    found = widening.reached(rows, draws, 8)
     for what in ("kept", "for everyone"):
         by_size = np.stack([found[f"{what}, best of {k}"] for k in (1, 2, 4, 8)])
         assert (np.diff(by_size, axis=0) >= -1e-12).all() and (by_size[-1] > by_size[0]).any()
@@ -51,9 +51,14 @@ def test_more_draws_reach_more_and_all_of_them_reach_what_any_keeps(rows, draws)
 
 
 def test_draws_that_are_all_alike_reach_what_one_reaches(rows, draws):
-    alike, twice = widening.reached(rows, [draws[0]] * 4), widening.reached(rows, draws[:1])
+    alike, twice = widening.reached(rows, [draws[0]] * 4, 4), widening.reached(rows, draws[:1], 4)
     assert alike["kept, best of 4"] == pytest.approx(alike["kept, best of 1"]) == twice["kept, best of 1"]
     assert (alike["distinct"] <= twice["distinct"]).all() and alike["distinct"].mean() < twice["distinct"].mean()
+
+
+def test_word_pairs_are_compared_among_as_many_draws(rows, draws):
+    some, all_of_them = widening.reached(rows, draws[:4], 4), widening.reached(rows, draws, 4)
+    assert (some["distinct"] == all_of_them["distinct"]).all()
 
 
 @pytest.mark.parametrize(("draws", "sizes"), [(1, [1]), (2, [1, 2]), (7, [1, 2, 4]), (16, [1, 2, 4, 8, 16])])
