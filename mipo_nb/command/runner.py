@@ -69,11 +69,12 @@ class Call:
 
     @cached_property
     def key(self):
-        """Hash of what a finished notebook depends on: its code, the package, libraries, data, profile and parameters.
+        """Hash of what a finished notebook depends on: code, package, libraries, data, kept results, profile, parameters.
 
         None where a parameter names a folder, whose content is not read: this notebook never counts as finished.
         """
-        files = [*sorted((project_root() / "data").glob("*.jsonl")), settings.profile_file(self.profile)]
+        files = [f for folder in ("data", "results") for f in sorted((project_root() / folder).glob("*.jsonl"))]
+        files.append(settings.profile_file(self.profile))
         numbers = settings.profile_numbers(self.profile, self.notebook.name)
         named = [*self.parameters.values(), numbers.get("data"), numbers.get("rules_file")]
         for text in (value for value in named if isinstance(value, str) and value):

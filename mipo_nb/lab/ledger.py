@@ -8,6 +8,7 @@ profile shows those that are there. Texts are not kept, so other rules cannot ju
 
 import json
 import time
+from operator import itemgetter
 
 import numpy as np
 
@@ -87,6 +88,12 @@ def of_users(values, users):
     values, users = np.asarray(values, dtype=float), np.asarray(users)
     means = [values[users == user] for user in sorted(set(users.tolist()))]
     return [None if np.isnan(some).all() else round(float(np.nanmean(some)), 5) for some in means]
+
+
+def same_seeds(ours, theirs):
+    """Those of two arms' trainings, [views] each, whose seeds both have, so that they can be compared one by one."""
+    both = {each["seed"] for each in ours} & {each["seed"] for each in theirs}
+    return [sorted((e for e in some if e["seed"] in both), key=itemgetter("seed")) for some in (ours, theirs)]
 
 
 def gains(base, trainings, view):

@@ -206,15 +206,22 @@ def put_stamp(file, folder, modules):
 
 
 def publish(notebook, folder):
-    """Copy an executed notebook and its figures from a run's folder into the collection. Raises `UserError` for a run
-    of another profile than laptop or with other parameters, and where its code was changed while it ran."""
+    """Put the outputs of an executed notebook into that of the collection, whose text may have changed since, and copy its
+    figures. Raises `UserError` for a run of another profile than laptop or with other parameters, and where the code was
+    changed while it ran."""
+    import nbformat
+
     executed = Notebook(folder / notebook.path.name)
     if executed.stamp["manifest"]["profile"] != "laptop":
         raise UserError("Committed outputs come from the laptop profile; run with --profile laptop to publish.")
     if any(_is_injected(cell) for cell in executed.code_cells):
         raise UserError("Committed outputs come from the notebook's own parameters; publish without -p.")
-    if Notebook(notebook.path).code != executed.code:
+    now = Notebook(notebook.path)
+    if now.code != executed.code:
         raise UserError(f"{notebook.name} was changed while it ran, and is left as it is; run it again to publish it.")
     for file in sorted((folder / "figures").glob("*")):
         write_atomically(project_root() / "figures" / f"{notebook.name[:2]}_{file.name}", file.read_bytes())
-    write_atomically(notebook.path, executed.path.read_bytes())
+    for cell, ran in zip(now.code_cells, executed.code_cells, strict=True):
+        cell.update(outputs=ran.outputs, execution_count=ran.execution_count)
+    now.content.metadata = executed.content.metadata
+    write_atomically(notebook.path, nbformat.writes(now.content) + "\n")

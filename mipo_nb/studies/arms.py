@@ -6,6 +6,7 @@ with one seed, which sets the samples of its pairs, the adapter's start and the 
 
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from operator import itemgetter
 
 import numpy as np
 
@@ -79,10 +80,14 @@ def key(arm, s, *, seed, split, draws):
     return {**made, "seed": seed, "split": split, "draws measured": draws, **numbers}
 
 
-def kept(shelf, model, tokenizer, wanted, s, split, *, step, methods=None):
-    """(views of the untrained model, {Arm: [views of each training, by seed]}) of a `lab.ledger.Ledger`, as `of_lines` has
-    them; first what it lacks of `wanted`, [(arm, seed)], is computed and added (`Ledger.complete`): trainings drawn
-    twice, the untrained model four times, and anew where the rules are new. `methods` as in `measured_training`."""
+def arm_of(key):
+    """The arm of a training's `key`."""
+    return Arm(**(_LATER | {n: key[k] for n in (f.name for f in fields(Arm)) if (k := _IN_KEY.get(n, n)) in key}))
+
+
+def kept(shelf, model, tokenizer, wanted, s, split, *, step, methods=None, among=None):
+    """`of_ledger`, after what the ledger lacks of `wanted`, [(arm, seed)], is computed and added (`Ledger.complete`): trainings
+    drawn twice, the untrained model four times, and anew where the rules are new. `methods` as in `measured_training`."""
     lines = []
     for arm, seed in [(None, 0), *wanted] if wanted and s.data == sources.OWN else ():
         draws = 2 if arm else 4
@@ -90,17 +95,28 @@ def kept(shelf, model, tokenizer, wanted, s, split, *, step, methods=None):
         lines.append((place, {"arm": arm, "seed": seed, "draws": list(range(draws))}))
     how = {"model": model, "tokenizer": tokenizer, "s": s, "split": split, "step": step, "methods": methods}
     shelf.complete(lines, measured_training, **how)
-    return of_ledger(shelf, s, split)
+    return of_ledger(shelf, s, split, among=among)
 
 
-def of_ledger(shelf, s, split):
-    """`of_lines` of those lines that were measured under this run's numbers; (None, {}) for users that are not the
-    project's own. Says how many of them were measured by other rules than today's."""
+def of_ledger(shelf, s, split, *, among=None):
+    """(views of the untrained model, {Arm: [views of each training, with its "seed", in their order]}) of a ledger's lines
+    under this run's numbers and on the same users, of the arms `among` alone where they are given; (None, {}) where there
+    are none, or where users are not the project's own. A training gains over the untrained model that was measured by
+    the same rules (`lab.ledger.moved`). Says how many were measured by other rules than today's."""
     alike = {"split": split, **{name: getattr(s, name) for name in _ALIKE}}
     lines = [line for line in shelf.lines if line["key"].items() >= alike.items()] if s.data == sources.OWN else []
-    if told := by_other_rules(lines):
+    bases = [line for line in lines if line["key"]["negative"] is None]
+    trainings = [line for line in lines if line not in bases and (among is None or arm_of(line["key"]) in among)]
+    if told := by_other_rules(trainings):
         print(told)
-    return of_lines(lines, split)
+    untrained, found = {line.get("rules"): line["value"]["views"] for line in bases}, {}
+    base = next(reversed(untrained.values()), None)
+    for line in trainings if base else ():
+        views, key = line["value"]["views"], line["key"]
+        if views["users"] == base["users"]:
+            own = moved(views, untrained.get(line.get("rules"), base), base)
+            found.setdefault(arm_of(key), []).append({"seed": key["seed"], **own})
+    return base, {arm: sorted(some, key=itemgetter("seed")) for arm, some in found.items()}
 
 
 def preferred(model, tokenizer, arm, s, *, seed, step):
@@ -232,18 +248,3 @@ def on_held_out_pairs(model, policy, tokenizer, arm, s, *, seed, step):
         for m in (model, policy)
     )
     return (after - before) @ np.array([1.0, -1.0]), list(data["user_id"])
-
-
-def of_lines(lines, split):
-    """(views of the untrained model, {Arm: [views of each training, by seed]}) of the lines of a ledger that were measured
-    on `split` and on the same users; (None, {}) where there are none. Each gains over the untrained model that was measured
-    by the same rules (`lab.ledger.moved`)."""
-    names, found = [f.name for f in fields(Arm)], {}
-    there = [line for line in lines if line["key"]["split"] == split]
-    bases = {line.get("rules"): line["value"]["views"] for line in there if line["key"]["negative"] is None}
-    base = next(reversed(bases.values()), None)
-    for key, views, by in ((line["key"], line["value"]["views"], line.get("rules")) for line in there if base):
-        if key["negative"] is not None and views["users"] == base["users"]:
-            arm = Arm(**(_LATER | {n: key[k] for n in names if (k := _IN_KEY.get(n, n)) in key}))
-            found.setdefault(arm, []).append((key["seed"], moved(views, bases.get(by, base), base)))
-    return base, {arm: [views for _, views in sorted(some, key=lambda one: one[0])] for arm, some in found.items()}

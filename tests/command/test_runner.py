@@ -344,6 +344,22 @@ def test_publishing_copies_notebook_and_figures(checkout):
     assert [p.name for p in (folder.parent / "figures").iterdir()] == ["01_curve.svg"]
 
 
+def test_text_that_was_edited_after_the_run_is_kept_with_its_outputs(checkout):
+    path, folder = checkout
+    executed(path, folder, "laptop")
+    ran = Notebook(folder / path.name).content
+    ran.cells[-1].outputs = [nbformat.v4.new_output("stream", text="2")]
+    nbformat.write(ran, folder / path.name)
+    edited = Notebook(path).content
+    edited.cells.insert(0, nbformat.v4.new_markdown_cell("What it means, said better."))
+    nbformat.write(edited, path)
+    notebooks.publish(Notebook(path), folder)
+    after = Notebook(path)
+    assert after.content.cells[0].source == "What it means, said better."
+    assert after.code_cells[-1].outputs[0].text == "2" and after.stamp["manifest"]["profile"] == "laptop"
+    nbformat.validate(after.content)
+
+
 def test_a_notebook_that_was_changed_while_it_ran_is_left_as_it_is(checkout):
     path, folder = checkout
     executed(path, folder, "laptop")

@@ -70,6 +70,11 @@ def test_whatever_a_notebook_stands_on_changes_its_key(tmp_path, monkeypatch, ke
     ]
     data.write_text("{} ")
     others.append(key(**given))
+    monkeypatch.setattr(runner, "project_root", lambda: tmp_path)
+    for folder in ("data", "results"):  # of the checkout: users, and trainings that were kept
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "some.jsonl").write_text("{}")
+        others.append(key(**given))
     monkeypatch.setattr(runner, "package_version", lambda: "another")
     others.append(key(**given))
     monkeypatch.setattr(runner, "library_versions", lambda: {"torch": "another"})

@@ -98,3 +98,13 @@ def test_kinds_are_those_that_users_wished_in_the_order_of_their_ids():
     np.testing.assert_array_equal(ledger.wished_kinds(rows), [[0, 1], [1, 0], [0, 1], [0, 0]])
     assert ledger.wished_kinds(rows[:2]) is None  # two users and two kinds: nothing left to tell chance by
     assert ledger.wished_kinds([{"user_id": "a", "preferences": []}]) is None
+
+
+def test_trainings_are_compared_seed_by_seed_whatever_seeds_an_arm_lacks():
+    ours, theirs = [
+        [{"seed": k, "of": (arm, k)} for k in seeds] for arm, seeds in (("a", (0, 1, 3, 4)), ("b", (4, 2, 1)))
+    ]
+    first, second = ledger.same_seeds(ours, theirs)
+    assert [each["of"] for each in first] == [("a", 1), ("a", 4)]
+    assert [each["of"] for each in second] == [("b", 1), ("b", 4)]
+    assert ledger.same_seeds(ours, []) == [[], []]

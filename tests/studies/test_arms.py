@@ -20,6 +20,21 @@ def s():
     return settings.resolve("smoke", "14_choosing_the_dose", max_new_tokens=16)
 
 
+class Shelf:
+    """A ledger in memory."""
+
+    def __init__(self, lines=()):
+        self.lines = list(lines)
+
+    def find(self, key):
+        return next((line["value"] for line in self.lines if line["key"] == key), None)
+
+    def add(self, key, value):
+        self.lines.append({"key": key, "value": value})
+
+    complete = ledger.Ledger.complete
+
+
 def test_labels_say_what_an_arm_is():
     assert ARM.label == "random_context 4e-04, 8 pairs x 1"
     everything = replace(ARM, restraint=0.25, draws=4, at_limit="drop", shuffled=True, method="ipo", beta=0.5)
@@ -49,10 +64,7 @@ def test_arms_of_later_fields_leave_the_committed_keys_as_they_are():
     for line in ledger.Ledger("main_job").lines:
         key, sizes = line["key"], {name: line["key"][name] for name in ("n_measured", "n_others")}
         s = settings.resolve("laptop", "12_measuring_personalization", **sizes)
-        users = {"users": []}
-        base = {"key": {"negative": None, "split": key["split"]}, "value": {"views": users}}
-        _, found = arms.of_lines([base, {"key": key, "value": {"views": users}}], key["split"])
-        [arm] = found or [None]
+        arm = None if key["negative"] is None else arms.arm_of(key)
         today = arms.key(arm, s, seed=key["seed"], split=key["split"], draws=key["draws measured"])
         assert today == {name: value for name, value in key.items() if name != "rules"}
 
@@ -68,7 +80,7 @@ def test_a_training_gains_over_the_untrained_model_that_the_same_rules_measured(
         line(None, 0, 0.125, "new"),
         line(ARM, 1, 0.5, "new"),
     ]
-    base, found = arms.of_lines(lines, "dev")
+    base, found = arms.of_ledger(Shelf(lines), s, "dev")
     assert base["for the user"] == [0.125, None]
     gains = ledger.gains(base, found[ARM], "for the user")
     assert gains[:, 0].tolist() == [0.25, 0.375] and np.isnan(gains[:, 1]).all()
@@ -76,24 +88,7 @@ def test_a_training_gains_over_the_untrained_model_that_the_same_rules_measured(
 
 def test_methods_and_betas_are_found_again(s):
     arms_of = [ARM, replace(ARM, method="ipo", beta=0.5), replace(ARM, pairs=0, method="steering", beta=2.0)]
-    views = {"views": {"users": ["a"]}}
-    lines = [{"key": arms.key(arm, s, seed=0, split="dev", draws=2), "value": views} for arm in (None, *arms_of)]
-    assert list(arms.of_lines(lines, "dev")[1]) == arms_of
-
-
-class Shelf:
-    """A ledger in memory."""
-
-    def __init__(self, lines=()):
-        self.lines = list(lines)
-
-    def find(self, key):
-        return next((line["value"] for line in self.lines if line["key"] == key), None)
-
-    def add(self, key, value):
-        self.lines.append({"key": key, "value": value})
-
-    complete = ledger.Ledger.complete
+    assert [arms.arm_of(arms.key(arm, s, seed=0, split="dev", draws=2)) for arm in arms_of] == arms_of
 
 
 def test_kept_trainings_of_this_run_are_found_by_arm_and_in_the_order_of_their_seeds(s):
@@ -105,6 +100,7 @@ def test_kept_trainings_of_this_run_are_found_by_arm_and_in_the_order_of_their_s
     base, kept = arms.kept(shelf, None, None, [], s, "test", step=None)
     assert base["of"][2] == "test" and set(kept) == {ARM, arms.control_of(ARM)}
     assert [views["of"] for views in kept[ARM]] == [(ARM, 0, "test"), (ARM, 1, "test")]  # of the same users
+    assert [views["seed"] for views in kept[ARM]] == [0, 1]
     changes = {"max_new_tokens": 17, "temperature": 0.5, "lora_rank": 8, "data": str(__file__), "system": "Be brief."}
     for change in ({name: value} for name, value in changes.items()):
         other = settings.resolve("smoke", "14_choosing_the_dose", **{"max_new_tokens": 16, **change})
@@ -118,7 +114,7 @@ def test_what_a_ledger_lacks_is_computed_once_the_untrained_model_first(model_an
     asked = (shelf, *model_and_tokenizer, [(ARM, 3), (ARM, 3)], s, "dev")
     base, kept = arms.kept(*asked, step=step)
     assert [line["key"]["negative"] for line in shelf.lines] == [None, "random_context"]
-    assert set(base) == set(kept[ARM][0]) and len(kept[ARM]) == 1
+    assert {"seed", *base} == set(kept[ARM][0]) and len(kept[ARM]) == 1
     names = [taken["name"] for taken in step.taken]
     assert names.count("training") == 1 and names.count("kept training") == 2
     assert arms.kept(*asked, step=step) == (base, kept) and len(step.taken) == len(names)
