@@ -43,7 +43,7 @@ MODULES = {
     # paper: the paper's data and protocols
     "published": "paper.personal", "data_files": "paper.data_files", "published_reasoning": "paper.reasoning",
     "diversity": "paper.diversity", "judges": "paper.judges", "win_rates": "paper.win_rates",
-    "several_gpus": "paper.several_gpus",
+    "several_gpus": "paper.several_gpus", "trainings": "paper.trainings",
     # studies: each serves a notebook or two
     "steering": "studies.steering", "contrastive": "studies.contrastive", "arms": "studies.arms", "distillation": "studies.distillation", "sweeps": "studies.sweeps", "recognition": "studies.recognition", "swaps": "studies.swaps", "widening": "studies.widening", "without_labels": "studies.without_labels", "rewarded": "studies.rewarded",
     "rounds": "studies.rounds", "walks": "studies.walks", "creative": "studies.creative",

@@ -11,16 +11,23 @@ from pathlib import Path
 from mipo_nb import sources
 from mipo_nb.base.errors import UserError
 
-# data set: (hub id, commit, the files that are read). None: no commit could be verified when this was written; the newest
-# is then taken, and `files` says which that was.
+# data set: (hub id, commit, the files that are read)
 HUB = {
-    "prism": ("HannahRoseKirk/prism-alignment", None, ("survey.jsonl", "conversations.jsonl")),
+    "prism": (
+        "HannahRoseKirk/prism-alignment",
+        "18ab5cfb37456f4ec8cbc00212ce54cf7b1239f6",
+        ("survey.jsonl", "conversations.jsonl"),
+    ),
     "community_alignment": (
         "facebook/community-alignment-dataset",
         "97343c7f6399fcbea430ed0f37c1768281a78d56",
         ("community_alignment.csv",),
     ),
-    "multifaceted_bench": ("kaist-ai/Multifaceted-Bench", None, ("data/train-*.parquet",)),
+    "multifaceted_bench": (
+        "kaist-ai/Multifaceted-Bench",
+        "b25a0a32eb080230aaff2df8651b680a009bb3a6",
+        ("data/train-*.parquet",),
+    ),
 }
 _BLOCK = 1024**2  # bytes of a CSV read at a time, in which a row must fit; some 30 blocks are read ahead
 

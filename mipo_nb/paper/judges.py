@@ -22,7 +22,7 @@ _POINTWISE = (
     "ignores the wish, 5 that it meets the wish fully. Reply with one digit from 1 to 5 and nothing else."
 )
 _PAIRWISE = (
-    f"Somebody asked a question, and two assistants answered. {_FENCED}About this person: {{context}}\n{{fence}}\n"
+    f"Somebody asked a question, and two assistants answered. {_FENCED}What the assistants were told: {{context}}\n{{fence}}\n"
     "Question: {prompt}\n{fence}\nAnswer A: {a}\n{fence}\nAnswer B: {b}\n{fence}\n\nWhich answer suits this person "
     "better? Reply with the letter A or B and nothing else."
 )

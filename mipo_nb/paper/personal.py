@@ -7,10 +7,13 @@ How the paper made contexts and pairs of these fields is known for PRISM only in
 here is our own: short statements about "this person", which a judge can be asked about one by one.
 """
 
+import functools
 import hashlib
 import random
 import re
 from collections import defaultdict
+
+import numpy as np
 
 from mipo_nb import sources
 from mipo_nb.base import splits
@@ -21,8 +24,10 @@ CUT = 600  # characters of each text that a user wrote of themselves; longer one
 FEEDBACK_CUT = 300  # characters of a piece of feedback
 KINDS = ("unguided", "values guided", "controversy guided")
 LANGUAGES = ("en", "fr", "it", "hi", "pt")
-STRONG, WEAK = 75, 25  # a slider of 0 to 100 says that something matters, or that it does not
-AT_MOST = 3  # sliders that become wishes: most people call most things important
+STRONG = 0.75  # standard deviations above the survey's mean from which a slider is a wish: most lie near 100
+AT_MOST = 3  # wishes by sliders
+OWN, WEAK = 75, 25  # marks of 0 to 100: from here on a wish of one's own counts, up to here a slider means little
+FRAMES = {"multifaceted_bench": "{context}"}  # `with_context` where a context tells the assistant what to be
 
 # A slider of PRISM's survey: (what a high one means, said after "This person"; what a low one means little of).
 SLIDERS = {
@@ -37,15 +42,14 @@ SLIDERS = {
 }
 ATTRIBUTES = ("country", "age", "gender", "education_level", "political", "ethnicity")
 _TURNS = ("first", "second", "third", "fourth")
+_LETTERED = re.compile(r"\b(?i:response|option|answer|choice|reply)s?\s+\W?[A-D]\b|^\W?[B-D]\b")
 
 
 def personal_prompts(data, split, *, n, seed=0):
     """Rows of a data set by its name: "prism", "community_alignment" or "multifaceted_bench" as the functions below give
     them, anything else as `sources.personal_prompts` takes it ("own", or a file)."""
     named = {"prism": prism, "community_alignment": community_alignment, "multifaceted_bench": multifaceted_bench}
-    if data in named:
-        return named[data](split, n=n, seed=seed)
-    return sources.personal_prompts(split, n=n, data=data, seed=seed)
+    return named.get(data, functools.partial(sources.personal_prompts, data=data))(split, n=n, seed=seed)
 
 
 def prism(split, *, n=None, seed=0, kinds=KINDS):
@@ -54,8 +58,8 @@ def prism(split, *, n=None, seed=0, kinds=KINDS):
     A row is a conversation: `prompt` is its opening prompt and `reference_response` the model response that the user
     chose in the first turn, None where it is empty. The context is what the user wrote of themselves
     (`self_description`) and asks of an assistant (`system_string`), each cut to CUT characters, and what their sliders
-    say: at most AT_MOST of those at STRONG or above, the highest first, and all at WEAK or below. The request and the
-    high sliders are the `preferences`. `kinds` chooses among the conversation types KINDS.
+    say: a wish of their own, then those at STRONG or above, the farthest first, AT_MOST in all, and all marks at WEAK or
+    below. The request and these wishes are the `preferences`. `kinds` chooses among the conversation types KINDS.
 
     Left out: empty opening prompts, and users who said nothing. Raises `UserError` for an unknown split or kind, and
     where the files cannot be had or are of another form.
@@ -64,7 +68,9 @@ def prism(split, *, n=None, seed=0, kinds=KINDS):
     kinds = _chosen("kind of conversation", kinds, KINDS)
     (survey, conversations), origin = data_files.files("prism")
     columns = ("user_id", "self_description", "system_string", "stated_prefs")
-    users = {row["user_id"]: _prism_user(row) for row in data_files.lines(survey, columns)}
+    people = list(data_files.lines(survey, columns))
+    usual = _usual_marks(people)
+    users = {row["user_id"]: _prism_user(row, usual) for row in people}
     rows, trained = [], set()
     columns = ("user_id", "opening_prompt", "conversation_type", "conversation_history")
     for row in data_files.lines(conversations, columns):
@@ -77,17 +83,28 @@ def prism(split, *, n=None, seed=0, kinds=KINDS):
     return _drawn("prism", rows, trained, split, n, seed, origin)
 
 
-def _prism_user(row):
+def _marks(row):
+    """{slider: mark} of a row of the survey, those that were moved."""
+    marks = row["stated_prefs"] or {}
+    return {key: mark for key, mark in marks.items() if isinstance(mark, int | float) and mark >= 0}
+
+
+def _usual_marks(people):
+    """{slider: (mean, standard deviation)} over the survey, of those that were moved."""
+    moved = {key: [marks[key] for marks in map(_marks, people) if key in marks] for key in SLIDERS}
+    return {key: (np.mean(found), np.std(found)) for key, found in moved.items() if found}
+
+
+def _prism_user(row, usual):
     """(context, wishes) of a row of the survey."""
     description, request = (_cut(_text(row[column]), CUT) for column in ("self_description", "system_string"))
-    sliders = row["stated_prefs"] or {}
-    marks = {key: mark for key in (*SLIDERS, "other") if isinstance(mark := sliders.get(key), int | float)}
-    other = _cut(_text(sliders.get("other_text")), CUT)
-    strong = [key for key, mark in marks.items() if mark >= STRONG and (key in SLIDERS or other)]
-    strong.sort(key=lambda key: -marks[key])
-    wants = [SLIDERS[key][0] if key in SLIDERS else f'has a wish of their own: "{other}"' for key in strong[:AT_MOST]]
+    marks, other = _marks(row), _cut(_text((row["stated_prefs"] or {}).get("other_text")), CUT)
+    above = {key: (marks[key] - mean) / sd for key, (mean, sd) in usual.items() if key in marks and sd > 0}
+    strong = sorted((key for key in above if above[key] >= STRONG), key=lambda key: -above[key])
+    own = [f'has a wish of their own: "{other}"'] if other and marks.get("other", 0) >= OWN else []
+    wants = [*own, *(SLIDERS[key][0] for key in strong)][:AT_MOST]
     wishes = [f'asks this of an assistant: "{request}"', *wants] if request else wants
-    little = [SLIDERS[key][1] for key in SLIDERS if marks.get(key, STRONG) <= WEAK]
+    little = [SLIDERS[key][1] for key in SLIDERS if marks.get(key, OWN) <= WEAK]
     facts = [f'says of themselves: "{description}"'] if description else []
     facts += wishes + ([f"cares little for {', '.join(little)}"] if little else [])
     return " ".join(map(_sentence, facts)), wishes
@@ -98,9 +115,9 @@ def community_alignment(split, *, n=None, seed=0, languages=("en",), attributes=
 
     A row is a conversation: `prompt` is its first prompt and `reference_response` the response preferred in the first
     turn. The context holds the annotator's `attributes` (of ATTRIBUTES) and at most `feedback` remarks, which are also
-    the `preferences`: what they said of responses in *other* conversations that began with another prompt, for remarks
-    on the row's own would give the reference away. Which remarks, `seed` decides; each is cut to FEEDBACK_CUT
-    characters. `languages` are those the annotators were assigned (of LANGUAGES); some wrote in another.
+    the `preferences`: on responses in *other* conversations that began with another prompt, for remarks on the row's own
+    would give the reference away; none that names a response by its letter. `seed` decides which; each is cut to
+    FEEDBACK_CUT characters. `languages` are those the annotators were assigned (of LANGUAGES); some wrote in another.
 
     Most first prompts were put to many annotators, so test rows with a prompt that nobody in training had are mostly
     ones that annotators thought of themselves. Raises `UserError` as `prism` does.
@@ -114,7 +131,8 @@ def community_alignment(split, *, n=None, seed=0, languages=("en",), attributes=
         if prompt and part == "train":
             trained.add(_plain(prompt))
         for turn in _TURNS if part == split else ():
-            if remark := _cut(_text(row[f"{turn}_turn_feedback"]), FEEDBACK_CUT):
+            remark = _cut(_text(row[f"{turn}_turn_feedback"]), FEEDBACK_CUT)
+            if remark and not _LETTERED.search(remark):
                 order = hashlib.sha256(f"{seed}-{row['conversation_id']}-{turn}".encode()).digest()
                 remarks[user].append((order, _plain(prompt), remark))
     remarks = {user: sorted(theirs) for user, theirs in remarks.items()}
@@ -152,21 +170,21 @@ def multifaceted_bench(split, *, n=None, seed=0):
     """A `datasets.Dataset` of at most `n` of Multifaceted-Bench's 921 rows (arXiv 2405.17977), in an order drawn from `seed`.
 
     There are no users: each row's `system` message is the context of a user of its own (`user_id` is a hash of both
-    texts), the four preferences are its `preferences`, and `reference_response` is by a stronger model. One column more,
-    `rubrics`, is a list of `{"criteria", "score_descriptions"}` with a text for each score "1" to "5", for the data
-    set's own protocol. The hub has one part; a hash of the *prompt* divides it here, so that a prompt with several
-    system messages stays in one split. Raises `UserError` as `prism` does.
+    texts), and stays a system message in a run with FRAMES. The four preferences are its `preferences`, and
+    `reference_response` is by a stronger model. One column more, `rubrics`, is a list of `{"criteria",
+    "score_descriptions"}` with a text for each score "1" to "5", for the data set's own protocol. The hub has one part; a
+    hash of the *prompt* divides it here, so that a prompt with several system messages stays in one split. Raises
+    `UserError` as `prism` does.
     """
     _chosen("split", split, sources.SPLITS)
-    files, origin = data_files.files("multifaceted_bench")
+    (files, origin), rows, trained = data_files.files("multifaceted_bench"), [], set()
     columns = ("system", "prompt", "reference_answer", "preference_set", "rubrics")
-    rows, trained = [], set()
     for row in (row for file in files for row in data_files.batched(file, columns)):
-        prompt, context = _text(row["prompt"]), _cut(_text(row["system"]), 4 * CUT)
+        prompt, context = _text(row["prompt"]), _text(row["system"])
         if not prompt or not context:
             continue
         user = f"mb-{hashlib.sha256(f'{context}|{prompt}'.encode()).hexdigest()[:12]}"
-        wishes = [f"wants {p['preference']} ({_text(p['description']).rstrip('.')})" for p in row["preference_set"]]
+        wishes = [f"prefers: {p['preference']} ({_text(p['description']).rstrip('.')})" for p in row["preference_set"]]
         prompt_row = _row(prompt, context, user, wishes, _text(row["reference_answer"]))
         _keep(rows, trained, split, _plain(prompt), {**prompt_row, "rubrics": row["rubrics"]})
     return _drawn("multifaceted_bench", rows, trained, split, n, seed, origin)

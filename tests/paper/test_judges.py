@@ -189,7 +189,9 @@ def test_the_better_response_wins_in_both_orders(judge):
     # Requests go out together and come in any order.
     shown = [tuple(part(t, f"Answer {k}: ", "\n") for k in "AB") for t in judge.local.seen]
     assert sorted(shown) == sorted([(soup, bread), (bread, soup)] * 2)
-    assert all("About this person: Ada keeps bees." in t and "What should I cook?" in t for t in judge.local.seen)
+    assert all(
+        "What the assistants were told: Ada keeps bees." in t and "What should I cook?" in t for t in judge.local.seen
+    )
 
 
 @pytest.mark.parametrize("letter", ["A", "B"])

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from mipo_nb import pairs, sources
+from mipo_nb import pairs, prompts, sources
 from mipo_nb.base import splits
 from mipo_nb.base.errors import UserError
 from mipo_nb.paper import data_files, personal
@@ -111,10 +111,13 @@ def test_the_survey_meets_the_conversations(folder):
     assert row["preferences"] == [{"text": 'asks this of an assistant: "Be brief."', "kind": None, "value": None}]
 
 
-def test_high_sliders_are_wishes_highest_first_and_low_ones_only_context(folder):
-    marks = {"values": 80, "creativity": 100, "fluency": 75, "factuality": 99, "diversity": 74, "safety": 25}
-    survey, talks = [surveyed(BO, sliders={"safety": 75, "values": 74.9})], [talk(2, BO, "When?")]
-    write_prism(folder, [surveyed(ADA, said="", asked="", sliders=marks), *survey], [talk(1, ADA, "Why?"), *talks])
+def test_sliders_far_above_the_surveys_mean_are_wishes_and_low_marks_only_context(folder):
+    # Of 20 others half mark 40 and half 60; helpfulness is 90 or 100, so that 96 is nothing of one's own.
+    marks = {"values": 60, "creativity": 90, "fluency": 57, "factuality": 70, "helpfulness": 96, "safety": 25}
+    others = [dict.fromkeys(personal.SLIDERS, 50 + k) | {"helpfulness": 95 + k / 2} for k in (10, -10) * 10]
+    survey = [surveyed(f"other{k}", sliders=each) for k, each in enumerate(others)]
+    survey += [surveyed(ADA, said="", asked="", sliders=marks), surveyed(BO, sliders={"safety": 75})]
+    write_prism(folder, survey, [talk(1, ADA, "Why?"), talk(2, BO, "When?")])
     row, other = sorted(personal.prism("train").to_list(), key=lambda row: row["user_id"] != ADA)
     assert [p["text"] for p in other["preferences"]][1:] == [personal.SLIDERS["safety"][0]]
     wants = [personal.SLIDERS[key][0] for key in ("creativity", "factuality", "values")]
@@ -310,10 +313,20 @@ def test_remarks_are_few_short_and_drawn_by_the_seed(folder):
     assert len(text) < personal.FEEDBACK_CUT + 30
 
 
+@pytest.mark.parametrize(
+    "remark", ["Response B was too long.", "I prefer option (C).", "B is shorter", "Answers A and D are the same."]
+)
+def test_a_remark_that_names_a_response_by_its_letter_is_left_out(folder, remark):
+    rows = [chat(1, ADA, "A?", remarks=[remark, "A good answer, plan B included."]), chat(2, ADA, "B?")]
+    write_community(folder, rows)
+    found = {row["prompt"]: row["preferences"] for row in personal.community_alignment("train").to_list()}
+    assert [p["text"] for p in found["B?"]] == ['said of another answer: "A good answer, plan B included."']
+
+
 def test_languages_are_those_the_annotators_were_assigned(folder):
-    prompts = {"en": "Why?", "fr": "Pourquoi ?", "it": "Perché?", "hi": "क्यों?", "pt": "Por quê?"}
-    remarks = {lang: [f"said in {lang}"] for lang in prompts}
-    rows = [chat(k, ADA, p, lang=lang, remarks=remarks[lang]) for k, (lang, p) in enumerate(prompts.items())]
+    asked = {"en": "Why?", "fr": "Pourquoi ?", "it": "Perché?", "hi": "क्यों?", "pt": "Por quê?"}
+    remarks = {lang: [f"said in {lang}"] for lang in asked}
+    rows = [chat(k, ADA, p, lang=lang, remarks=remarks[lang]) for k, (lang, p) in enumerate(asked.items())]
     write_community(folder, rows)
     assert personal.community_alignment("train")["prompt"] == ["Why?"]
     assert personal.community_alignment("train", languages="fr")["prompt"] == ["Pourquoi ?"]
@@ -407,10 +420,12 @@ def test_system_messages_preferences_answers_and_rubrics_are_read(folder):
     [row] = sum(every_split(personal.multifaceted_bench).values(), [])
     assert list(row) == [*COLUMNS, "rubrics"]
     assert row["context"] == made["system"] and row["prompt"] == made["prompt"]
+    told = prompts.Frame(with_context=personal.FRAMES["multifaceted_bench"]).put(row["prompt"], row["context"])
+    assert told == (made["system"], made["prompt"])  # an instruction to the assistant, and nothing is added to it
     assert row["reference_response"] == made["reference_answer"] and row["rubrics"] == made["rubrics"]
     assert [p["text"] for p in row["preferences"]][:2] == [
-        "wants short words (An answer with short words)",
-        "wants sea images (An answer with sea images)",
+        "prefers: short words (An answer with short words)",
+        "prefers: sea images (An answer with sea images)",
     ]
 
 
@@ -419,8 +434,44 @@ def test_a_prompt_with_several_system_messages_stays_in_one_split(folder):
     found = every_split(personal.multifaceted_bench)
     rows = sum(found.values(), [])
     assert len(rows) == len({row["user_id"] for row in rows}) == 180 and all(found.values())
-    prompts = [{row["prompt"] for row in part} for part in found.values()]
-    assert len(set.union(*prompts)) == sum(map(len, prompts)) == 60
+    asked = [{row["prompt"] for row in part} for part in found.values()]
+    assert len(set.union(*asked)) == sum(map(len, asked)) == 60
+
+
+# --- ten rows of each with every column that the real files have; the texts are our own ---
+
+REAL_FORM = json.loads((Path(__file__).parent / "ten_rows.json").read_text(encoding="utf-8"))
+
+
+def test_ten_rows_of_prism_in_their_real_form(folder):
+    made = REAL_FORM["prism"]
+    write_prism(folder, made["survey"], made["conversations"])
+    found = {row["user_id"]: row for row in sum(every_split(personal.prism).values(), [])}
+    assert len(made["survey"]) == len(made["conversations"]) == 10
+    assert len(found) == 9  # one user only filled in the survey, one said nothing of themselves
+    wishes = [tuple(p["text"] for p in row["preferences"]) for row in found.values()]
+    assert len(set(wishes)) >= 8  # though nearly all marks lie near 100
+    assert sum(any("exactly what was asked" in text for text in own) for own in wishes) <= 3
+    assert found["user9"]["reference_response"] is None and not any("EMPTY" in row["context"] for row in found.values())
+
+
+def test_ten_rows_of_community_alignment_in_their_real_form(folder):
+    write_community(folder, REAL_FORM["community_alignment"])
+    rows = sum(every_split(personal.community_alignment).values(), [])
+    assert len(rows) == 9  # one was asked in French
+    assert all(row["reference_response"] and END not in row["reference_response"] for row in rows)
+    said = " ".join(row["context"] for row in rows)
+    assert "fewer bullet points" in said and "Response C" not in said and "prefer not" not in said.lower()
+
+
+def test_ten_rows_of_multifaceted_bench_in_their_real_form(folder):
+    made = {row["system"]: row for row in REAL_FORM["multifaceted_bench"]}
+    write_bench(folder, list(made.values()))
+    rows = sum(every_split(personal.multifaceted_bench).values(), [])
+    assert len(rows) == len(made) == 10 and max(map(len, made)) > 600
+    for row in rows:
+        assert row["rubrics"] == made[row["context"]]["rubrics"] and len(row["preferences"]) == 4
+        assert all(p["text"].startswith("prefers: ") for p in row["preferences"])
 
 
 # --- all of them ---
@@ -457,6 +508,10 @@ def test_what_cannot_be_had_is_explained(folder, monkeypatch, name):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: (_ for _ in ()).throw(OSError("no")))
     with pytest.raises(UserError, match=rf"could not be loaded \(OSError\).*MIPO_NB_DATA.*{name}/"):
         load("test")
+
+
+def test_every_data_set_is_pinned():
+    assert all(re.fullmatch("[0-9a-f]{40}", commit) for _, commit, _ in data_files.HUB.values())
 
 
 def test_the_hub_is_asked_for_the_pinned_commit_and_the_needed_files_only(tmp_path, monkeypatch):
