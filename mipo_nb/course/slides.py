@@ -54,6 +54,7 @@ _PAGE = """
 .reveal .jp-RenderedHTMLCommon blockquote { width: auto; margin: 10px 0; font-style: normal; box-shadow: none; }
 .reveal .jp-RenderedHTMLCommon :is(p, details) { margin: 0 0 0.6em; }
 .reveal details { color: #555; }
+.reveal math { font-family: "Cambria Math", "STIX Two Math", "Latin Modern Math", "DejaVu Math TeX Gyre", math; }
 .reveal .jp-OutputArea-output pre { font-size: calc(21px * var(--size, 1)); line-height: 1.25; width: 100%;
   box-shadow: none; white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere; }
 .reveal .slide-number { right: auto; left: 8px; }
