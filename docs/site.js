@@ -12,6 +12,13 @@ function compare(a, b) {
 }
 
 document.addEventListener("DOMContentLoaded", () => {
+  for (const cell of document.querySelectorAll("article td")) {
+    // On a phone a column of sentences is not squeezed, and names of files break after an underscore.
+    if (cell.textContent.length > 40 && cell.parentElement.cells.length > 2) cell.classList.add("long");
+    for (const name of cell.querySelectorAll("a, a *")) {
+      if (!name.children.length) name.innerHTML = name.innerHTML.replaceAll("_", "_<wbr>");
+    }
+  }
   for (const table of document.querySelectorAll("article table")) {
     const [body] = table.tBodies;
     const heads = table.tHead?.rows[0]?.cells ?? [];

@@ -27,6 +27,12 @@ REVEAL = "reveal.js@5.2.1"
 _REVEAL_SHA256 = "359b575dd51bbda32f89b2fd4c7dc46ad7389a805572158916c29252f7a27333"
 KEPT = f"{REVEAL.replace('@', '-')}-{_REVEAL_SHA256[:12]}"  # its folder in the cache
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
+_BRACED = re.compile(r"(\\underbrace\{(?:[^{}]|\{[^{}]*\})*\})_")
+_UNDER = re.compile(r'<munder movablelimits="false">\s*<mrow>(.*?)</mrow>\s*<mo>⏟</mo>\s*</munder>', re.DOTALL)
+_ACCENTED = re.compile(
+    r'<munderover>(\s*<mi>[^<]*</mi>)((?:(?!munderover).)*)(<mo stretchy="false">[ˆˉ˜˙]</mo>\s*)</munderover>',
+    re.DOTALL,
+)
 _TO_A_FILE = re.compile(r'<a href="[^"]*\.(?:ipynb|md)[^"]*">(.*?)</a>', re.DOTALL)
 _FOLDED = re.compile(r"(<details><summary>[^<]*</summary>)\s*</details>\s*(<p>.*?</p>)", re.DOTALL)
 _FOR_READERS = re.compile(r"^\*(?:Minutes: |\[00\]|\*\*00).*$", re.MULTILINE)  # of a header: route, cost, needs
@@ -38,14 +44,20 @@ _PAGE = """
 {%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_css -%}
 <style>
-:root { --jp-content-font-size1: 29px; --jp-code-font-size: 21px; }
-.reveal .slides section { text-align: left; }
+.reveal .slides section { text-align: left; --jp-content-font-size1: calc(29px * var(--size, 1));
+  --jp-code-font-size: calc(21px * var(--size, 1)); }
 .reveal .slides section section { max-height: 790px; overflow-y: auto; }
 .reveal h1, .reveal h2, .reveal h3 { text-transform: none !important; }
-.reveal img { display: block; margin: 10px auto; width: 94%; max-height: 560px; object-fit: contain; }
-.reveal .jp-RenderedHTMLCommon, .reveal summary { font-size: 29px; }
-.reveal .jp-RenderedHTMLCommon table { font-size: 24px; }
-.reveal .jp-OutputArea-output pre { font-size: 21px; white-space: pre-wrap; box-shadow: none; width: 100%; }
+.reveal .slides section img { display: block; margin: 10px auto; width: 94%; max-height: 560px; object-fit: contain; }
+.reveal .jp-RenderedHTMLCommon, .reveal summary { font-size: calc(29px * var(--size, 1)); }
+.reveal .jp-RenderedHTMLCommon table { font-size: calc(24px * var(--size, 1)); }
+.reveal .jp-RenderedHTMLCommon blockquote { width: auto; margin: 10px 0; font-style: normal; box-shadow: none; }
+.reveal .jp-RenderedHTMLCommon :is(p, details) { margin: 0 0 0.6em; }
+.reveal details { color: #555; }
+.reveal math { font-family: "Cambria Math", "STIX Two Math", "Latin Modern Math", "DejaVu Math TeX Gyre", math; }
+.reveal .jp-OutputArea-output pre { font-size: calc(21px * var(--size, 1)); line-height: 1.25; width: 100%;
+  box-shadow: none; white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere; }
+.reveal .slide-number { right: auto; left: 8px; }
 </style>
 {%- endblock -%}
 {%- block data_png scoped -%}
@@ -54,7 +66,17 @@ alt="{{ output | get_metadata('alt', 'image/png') | default('', true) | e }}"></
 {%- endblock -%}
 {%- block footer_js -%}
 <script src="reveal.js/dist/reveal.js"></script>
-<script>Reveal.initialize({width: 1280, height: 800, center: false, hash: true, slideNumber: "c/t"});</script>
+<script>
+function fit({currentSlide: slide}) {  // letters of a full slide become smaller, down to a half
+  for (let size = 1; size >= 0.5; size -= 0.05) {
+    slide.style.setProperty("--size", size);
+    if (slide.scrollHeight <= slide.clientHeight + 1) break;
+  }
+}
+Reveal.on("ready", fit);
+Reveal.on("slidechanged", fit);
+Reveal.initialize({width: 1280, height: 800, center: false, hash: true, slideNumber: "c/t"});
+</script>
 {%- endblock -%}
 """
 
@@ -111,7 +133,14 @@ def mathml(formula, *, block=False):
     # docutils knows \left, \right and \ldots, not \big, \Big and \dots; and it sets "log N" without the space.
     formula = re.sub(r"\\[bB]ig([(\[])", r"\\left\1", formula)
     formula = re.sub(r"\\[bB]ig([)\]])", r"\\right\1", formula).replace(r"\dots", r"\ldots")
+    formula = _BRACED.sub(r"\1\\limits_", formula)
     made = latex2mathml.tex2mathml(formula, as_block=block)
+    made = _UNDER.sub(
+        r'<mrow style="border-bottom: 1px solid">\1</mrow>', made
+    )  # few fonts have a brace that stretches
+    made = _ACCENTED.sub(
+        r'<msub><mover accent="true">\1\3</mover>\2</msub>', made
+    )  # an index beside a letter with a hat
     return made.replace("<mo>&ApplyFunction;</mo>", '<mspace width="0.17em"/>')
 
 

@@ -256,6 +256,14 @@ def test_every_formula_of_the_notebooks_is_drawn():
         assert slides.mathml(block or inline, block=bool(block)).startswith("<math")
 
 
+def test_an_index_stands_beside_a_hat_and_words_under_what_they_name():
+    hat = "".join(slides.mathml(r"\hat\pi_K(y)").split())
+    assert '<msub><moveraccent="true"><mi>π</mi>' in hat and "munderover" not in hat
+    named = "".join(slides.mathml(r"\underbrace{-\log p(y)}_{\text{surprise}} - x").split())
+    assert "</mrow><mtext>surprise</mtext></munder>" in named and "⏟" not in named
+    assert "".join(slides.mathml(r"\sum_{k=1}^K x_k").split()).count("<munderover>") == 1
+
+
 def test_slides_load_nothing_from_elsewhere(tmp_path):
     folder = tmp_path / "cache" / slides.KEPT
     for file in ("dist/reveal.js", "dist/reveal.css", "dist/theme/white.css"):
