@@ -160,7 +160,7 @@ def train(start, pairs, reference, *, folder, held_out=None, report_to="none", m
     recipe = recipe if held_out else replace(recipe, evaluate_every=0, patience=0)
     lineage = start if isinstance(start, models.Lineage) else models.Lineage(start)
     require_a_batch(pairs, recipe.pairs_per_step)
-    model, tokenizer = lineage.start(**recipe.weights)
+    model, tokenizer = lineage.start(frozen=recipe.rank > 0, **recipe.weights)
     stopping = [early_stopping.EarlyStopping(folder, recipe.patience)] if recipe.patience else []
     arguments = dpo_arguments(folder / "checkpoints", **vars(recipe))
     arguments.report_to, arguments.project, arguments.run_name = reports(report_to), "mipo-nb", folder.name
