@@ -8,6 +8,7 @@ needed. No code that comes with a model is ever run, and weights are read from s
 import copy
 import functools
 import hashlib
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from mipo_nb.base.embedded import embedded_folder
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import content_hash, stamps
 from mipo_nb.engine import checkpoints, templates
-from mipo_nb.engine.process import keep_freed_memory, keep_to_quota, quieten, settle_imports
+from mipo_nb.engine.process import keep_freed_memory, keep_to_quota, quieten, return_freed_memory, settle_imports
 
 
 def resolve(name):
@@ -78,10 +79,37 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, template_optio
     model = _from_hub(AutoModelForCausalLM, name, None if lora else adapter, **options)
     if not four_bit:
         model = model.to(device)
+    elif device == "cpu":  # what stays in 16 bits is a part of the file, which would lie in memory as a whole for it
+        for tensor in filter(torch.is_floating_point, model.parameters()):
+            tensor.data = tensor.data.clone()
     model.as_loaded = _held(model)
     if lora:
         model = checkpoints.attach(model, adapter, name)
+    elif adapter is None and not four_bit:
+        _LOADED[_way(name, device, dtype, template_options)] = weakref.ref(model)
+    return_freed_memory()
     return model.eval(), tokenizer
+
+
+_LOADED = {}  # a weak reference to what was last loaded in each way
+
+
+def _way(name, device, dtype, template_options):
+    return name, device, dtype, *sorted(dict(template_options).items())
+
+
+def load_frozen(name, *, device, dtype, four_bit, template_options):
+    """What `load` gives, for a training that leaves the weights as they are: those of a model that was loaded in the same
+    way, is still there and as it was, so that they lie in memory once; without one it is loaded."""
+    held = _LOADED.get(_way(name, device, dtype, template_options), lambda: None)()
+    if four_bit or held is None or hasattr(held, "peft_config") or _held(held) != held.as_loaded:
+        return load(name, device=device, dtype=dtype, four_bit=four_bit, template_options=template_options)
+    return _sharing(held).eval(), load_tokenizer(name, template_options)
+
+
+def _sharing(model):
+    """A copy of a model that has the same weights, not copied."""
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
 
 def with_adapter(model, adapter, name):
@@ -95,8 +123,7 @@ def with_adapter(model, adapter, name):
     if not (Path(adapter) / "adapter_config.json").exists() or (four_bit and model.device.type == "cpu"):
         how = {"device": model.device.type, "dtype": str(model.dtype).removeprefix("torch."), "four_bit": four_bit}
         return load(name, adapter=adapter, **how)[0]
-    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    return checkpoints.attach(copy.deepcopy(model, shared), adapter, name).eval()
+    return checkpoints.attach(_sharing(model), adapter, name).eval()
 
 
 def nf4(dtype="bfloat16"):
@@ -184,9 +211,11 @@ class Lineage:
             model = checkpoints.attach(model, self.adapters[-1], self.name)
         return model.eval(), tokenizer
 
-    def start(self, **how):
-        """(model, tokenizer) to train from: without an adapter, and where `merged` with all added to the weights."""
-        return _with_merged(self.name, self.adapters if self.merged else (), how)
+    def start(self, frozen=False, **how):
+        """(model, tokenizer) to train from: without an adapter, and where `merged` with all added to the weights. `frozen`
+        is for a training that leaves these weights as they are (`load_frozen`)."""
+        added = self.adapters if self.merged else ()
+        return load_frozen(self.name, **how) if frozen and not added else _with_merged(self.name, added, how)
 
     def put_adapter_into(self, policy):
         """Give a PEFT model's new adapter the weights of this lineage's last one, so that training goes on from there.

@@ -160,10 +160,10 @@ def train(start, pairs, reference, *, folder, held_out=None, report_to="none", m
     recipe = recipe if held_out else replace(recipe, evaluate_every=0, patience=0)
     lineage = start if isinstance(start, models.Lineage) else models.Lineage(start)
     require_a_batch(pairs, recipe.pairs_per_step)
-    model, tokenizer = lineage.start(**recipe.weights)
+    model, tokenizer = lineage.start(frozen=recipe.rank > 0, **recipe.weights)
     stopping = [early_stopping.EarlyStopping(folder, recipe.patience)] if recipe.patience else []
     arguments = dpo_arguments(folder / "checkpoints", **vars(recipe))
-    arguments.report_to = reports(report_to)
+    arguments.report_to, arguments.project, arguments.run_name = reports(report_to), "mipo-nb", folder.name
     arguments.manifest = manifest and {**manifest, "revision": models.revision_of(model)}
     trainer = trainers.DPO[recipe.route](
         model=model,
@@ -186,7 +186,8 @@ def train(start, pairs, reference, *, folder, held_out=None, report_to="none", m
 def _stand_alone(model_folder, folder, tokenizer):
     """Add the tokenizer to a whole model; remove its checkpoints, which are three times as large."""
     tokenizer.save_pretrained(model_folder)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for checkpoint in folder.glob("checkpoints/checkpoint-*"):  # a tracker's files lie beside them
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def _as_trained(pairs, reference, tokenizer):

@@ -34,6 +34,23 @@ def model_and_tokenizer():
     return model, tokenizer
 
 
+@pytest.fixture
+def model_of(tmp_path):
+    """Writes a tiny random model of a family to a folder, whose path it returns."""
+    from mipo_nb.command import random_models
+
+    size = {
+        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "vocab_size": 259,
+    }  # fmt: skip
+    own = {  # windows shorter than the sequences, normed queries and keys, a head of its own
+        "gemma3_text": {"head_dim": 16, "sliding_window": 48, "tie_word_embeddings": True},
+        "qwen3": {"head_dim": 16, "tie_word_embeddings": False},
+        "phi3": {"sliding_window": 24, "tie_word_embeddings": False},
+    }
+    return lambda name: random_models.write(tmp_path / name, {"model_type": name, **size, **own[name]})
+
+
 @pytest.fixture(scope="session")
 def some_pairs(tokenizer):
     """Six short pairs."""

@@ -165,23 +165,55 @@ class Tracker(TrainerCallback):
         Tracker.told = json.loads(args.to_json_string())
 
 
-def test_a_tracker_is_told_the_manifest_of_the_run(tmp_path, monkeypatch):
-    from transformers.integrations import integration_utils
-
-    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "tracker", Tracker)
-    monkeypatch.setattr("transformers.integrations.get_available_reporting_integrations", lambda: ["tracker"])
+def reporting_to(tracker, tmp_path):
+    """(a run, `training.train` of a tiny model as one of its steps, to be called)"""
     model, data = random_models.write(tmp_path / "tiny", "tiny"), tmp_path / "users.jsonl"
     data.write_text('{"prompt": "What now?", "context": "Ana keeps bees.", "user_id": "a"}\n')
     run = runs.start("train", "smoke", seed=3, model=model, output_dir=str(tmp_path), data=str(data), n_pairs=5)
     said = lambda role, text: [{"role": role, "content": text}]  # noqa: E731
     pair = {"prompt": said("user", "Now?"), "chosen": said("assistant", "Rest."), "rejected": said("assistant", "No")}
     call = (model, Dataset.from_list([pair] * 2), np.zeros((2, 2)))
-    numbers = {**vars(RECIPE), "report_to": "tracker"}
-    first = run.step("training", training.train, *call, **numbers)
+    numbers = {**vars(RECIPE), "report_to": tracker}
+    return run, lambda: run.step("training", training.train, *call, **numbers)
+
+
+def test_a_tracker_is_told_the_manifest_of_the_run(tmp_path, monkeypatch):
+    from transformers.integrations import integration_utils
+
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "tracker", Tracker)
+    monkeypatch.setattr("transformers.integrations.get_available_reporting_integrations", lambda: ["tracker"])
+    run, train = reporting_to("tracker", tmp_path)
+    first = train()
     told, manifest = Tracker.told["manifest"], run.manifest()
     assert Tracker.told["learning_rate"] == 1e-3 and told["seed"] == 3 and told["model"] == "tiny"
     for name in ("numbers", "data", "git", "libraries"):
         assert told[name] == manifest[name], name
-    assert told["numbers"]["n_pairs"] == 5 and told["data"] == {"name": "users.jsonl", "content": content_hash([data])}
-    assert told["revision"] == models.revision_of(models.load(model)[0])
-    assert run.step("training", training.train, *call, **numbers) == first and run.steps[-1]["found"]
+    assert told["numbers"]["n_pairs"] == 5 and told["data"] == {
+        "name": "users.jsonl",
+        "content": content_hash([tmp_path / "users.jsonl"]),
+    }
+    assert told["revision"] == models.revision_of(models.load(str(tmp_path / "tiny"))[0])
+    assert train() == first and run.steps[-1]["found"]
+
+
+def test_tensorboard_has_the_manifest_and_every_step(tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run, train = reporting_to("tensorboard", tmp_path)
+    log = train()["log"]
+    [file] = tmp_path.rglob("events.out.tfevents.*")
+    found = events.EventAccumulator(str(file)).Reload()
+    told = json.loads(found.Tensors("args/text_summary")[0].tensor_proto.string_val[0])["manifest"]
+    assert told["seed"] == 3 and told["numbers"] == run.manifest()["numbers"]
+    assert [event.value for event in found.Scalars("train/loss")] == pytest.approx([entry["loss"] for entry in log])
+
+
+def test_trackio_has_the_manifest_and_every_step(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when it is imported
+    storage = pytest.importorskip("trackio.sqlite_storage").SQLiteStorage
+    run, train = reporting_to("trackio", tmp_path)
+    result = train()
+    name = result["adapter"].parent.name
+    told = storage.get_run_config("mipo-nb", name)["manifest"]
+    assert told["seed"] == 3 and told["numbers"] == run.manifest()["numbers"]
+    losses = [entry["train/loss"] for entry in storage.get_logs("mipo-nb", name) if "train/loss" in entry]
+    assert losses == pytest.approx([entry["loss"] for entry in result["log"]])

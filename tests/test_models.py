@@ -668,6 +668,33 @@ def test_similar_sentences_are_closer_than_others(encoder):
 
 
 @pytest.mark.model
+def test_a_training_shares_the_weights_of_a_model_that_is_there_and_as_it_was(tiny, tmp_path):
+    """Not those of one that was loaded in another way, changed, given an adapter, replaced on the disk or let go."""
+    how = {"device": "cpu", "dtype": "float32", "four_bit": False, "template_options": ()}
+    places = lambda model: {tensor.data_ptr() for tensor in model.parameters()}  # noqa: E731
+    held = models.load(str(tiny), **how)[0]
+    start = models.Lineage(str(tiny)).start
+    policy, tokenizer = start(frozen=True, **how)
+    assert policy is not held and places(policy) == places(held) and tokenizer.chat_template
+    get_peft_model(policy, training.lora(2))
+    assert not any("lora" in name for name, _ in held.named_parameters())
+    assert not places(start(**how)[0]) & places(held)
+    assert not places(start(frozen=True, **{**how, "dtype": "bfloat16"})[0]) & places(held)
+    for change in (lambda model: next(model.parameters()).data.add_(1), lambda model: change_a_weight(tiny, 0)):
+        held = models.load(str(tiny), **how)[0]
+        assert places(start(frozen=True, **how)[0]) == places(held)
+        change(held)
+        assert not places(start(frozen=True, **how)[0]) & places(held)
+    held = models.load(str(tiny), **how)[0]
+    get_peft_model(held, training.lora(2))
+    assert not places(start(frozen=True, **how)[0]) & places(held)
+    gone = weakref.ref(held)
+    del held
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.model
 @pytest.mark.parametrize("four_bit", [False, True])
 def test_adapters_share_the_weights_of_one_base(tmp_path, four_bit):
     """Each says what it says when it is loaded by itself, the base goes on as it was, and no weight is held twice."""

@@ -6,6 +6,7 @@ and two thin ones added to it, instead of five layers with a copy between each.
 """
 
 import contextlib
+import functools
 
 import torch
 
@@ -13,12 +14,12 @@ from mipo_nb.engine.process import return_freed_memory
 
 
 class PackedWeight:
-    """A frozen weight [out, in] laid out for x W^T and, when a gradient is first asked for, for g W."""
+    """A frozen weight [out, in] laid out for x W^T and, where gradients are on, for g W: both at once, because what comes
+    to lie between the activations of a first batch leaves gaps that those of the next do not fit into."""
 
     def __init__(self, weight):
-        self.weight = weight.detach()
-        self.forward = _packed(self.weight)
-        self._backward = None
+        self.forward = _packed(weight.detach())
+        self.backward = _packed(weight.detach().T.contiguous()) if torch.is_grad_enabled() else None
 
     def multiply(self, x):
         """x W^T: [T, in] to [T, out]."""
@@ -26,9 +27,27 @@ class PackedWeight:
 
     def multiply_back(self, gradient):
         """g W: [T, out] to [T, in], what a gradient becomes on its way back."""
-        if self._backward is None:
-            self._backward = _packed(self.weight.T.contiguous())
-        return _product(gradient, self._backward)
+        return _product(gradient, self.backward)
+
+
+class FourBitWeight:
+    """A frozen weight [out, in] of bitsandbytes in 4 bits, as it is, for the same two products. bitsandbytes' own layer
+    lays it out anew at its first use in evaluation mode, and gradients are wrong from then on."""
+
+    def __init__(self, weight):
+        self.weight = weight
+
+    def multiply(self, x):
+        """x W^T: [T, in] to [T, out]."""
+        from bitsandbytes import matmul_4bit
+
+        return matmul_4bit(x, self.weight, self.weight.quant_state)
+
+    def multiply_back(self, gradient):
+        """g W: [T, out] to [T, in]; all of W is expanded for it."""
+        from bitsandbytes.functional import dequantize_4bit
+
+        return gradient @ dequantize_4bit(self.weight.view(-1, 1), self.weight.quant_state).to(gradient.dtype)
 
 
 def _packed(weight):
@@ -96,14 +115,14 @@ def _through(x, packed, a=None, b=None, scale=1.0):
 def packed_weights(model):
     """While it lasts, the frozen linear layers of a model on a CPU run through `FrozenLinear`; nothing else changes.
 
-    The weights must stay as they are meanwhile. Layers of other kinds (4-bit weights, biases, dropout before an
-    adapter, several adapters at once) run as they did, and so does everything where oneDNN is missing. Inside another
-    `packed_weights` block the layers that it has packed are left to it.
+    The weights must stay as they are meanwhile. Layers of other kinds (biases, dropout before an adapter, several
+    adapters at once, 4-bit weights without gradients) run as they did, and so does everything where oneDNN is missing.
+    Inside another `packed_weights` block the layers that it has packed are left to it.
     """
     changed = []
     try:
-        for layer in _frozen_linear(model):
-            layer.packed = PackedWeight(layer.weight)
+        for layer, kind in _frozen_linear(model):
+            layer.packed = kind(layer.weight)
             layer.forward = lambda x, packed=layer.packed: _through(x, packed)
             changed.append(layer)
         for layer in _with_one_adapter(model):
@@ -119,9 +138,15 @@ def packed_weights(model):
 
 
 class PackedTraining:
-    """For a trainer: the frozen weights of its model are packed while it trains."""
+    """For a trainer: while it trains, the frozen weights of its model are packed, and an adapter's gradients stay where
+    they are. Made anew at each step they come to lie all over the memory of the activations that are just freed, and in
+    what is left between them those of the next batch find no room."""
 
     def train(self, *args, **kwargs):
+        if hasattr(self.model, "peft_config"):
+            for parameter in self.model.parameters():
+                parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+            self.model.zero_grad = functools.partial(self.model.zero_grad, set_to_none=False)
         with packed_weights(self.model):
             return super().train(*args, **kwargs)
 
@@ -141,20 +166,26 @@ def _adapted(layer, x, fixed):
 
 
 def _frozen_linear(model):
+    """(layer, kind of its packed weight) of each that can be packed."""
     for name, layer in model.named_modules():
         # The two matrices of an adapter are left out: its LoRA layer multiplies with them.
-        plain = type(layer) is torch.nn.Linear and ".lora_" not in name and layer.bias is None
-        if plain and layer.weight.device.type == "cpu" and "packed" not in vars(layer):
-            learns = torch.is_grad_enabled() and layer.weight.requires_grad
-            if not learns and _can_pack(layer.weight.dtype):
-                yield layer
+        plain = type(layer) is torch.nn.Linear and ".lora_" not in name
+        four_bit = type(layer).__name__ == "Linear4bit" and not hasattr(layer, "base_layer")
+        if (plain or four_bit) and layer.bias is None and "packed" not in vars(layer):
+            if layer.weight.device.type != "cpu" or (torch.is_grad_enabled() and layer.weight.requires_grad):
+                continue
+            if plain and _can_pack(layer.weight.dtype):
+                yield layer, PackedWeight
+            elif four_bit and torch.is_grad_enabled() and hasattr(layer.weight, "quant_state"):
+                yield layer, FourBitWeight
 
 
 def _with_one_adapter(model):
-    from peft.tuners.lora.layer import Linear
+    from peft.tuners import lora
 
+    kinds = (lora.Linear, getattr(lora, "Linear4bit", lora.Linear))
     for layer in model.modules():
-        free = type(layer) is Linear and "forward" not in vars(layer)
+        free = type(layer) in kinds and "forward" not in vars(layer)
         if free and "packed" in vars(layer.base_layer) and len(layer.active_adapters) == 1:
             (name,) = layer.active_adapters
             plain = name in layer.lora_A and name not in layer.lora_variant and layer.lora_A[name].bias is None

@@ -24,7 +24,11 @@ def settle_imports():
 @functools.cache
 def keep_freed_memory():
     """Have glibc hand freed blocks out again instead of returning them to the system, where it is the C library. A
-    layer's results are as large as the last layer's, and new pages cost more than the arithmetic done in them."""
+    layer's results are as large as the last layer's, and new pages cost more than the arithmetic done in them.
+
+    And have oneDNN keep fewer products. It makes a program for each shape and keeps the last 1024, of half a megabyte each:
+    hundreds of megabytes, since hardly two batches have one length. A batch needs about 70."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")  # read at the first product
     if library := _glibc():
         trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # names in malloc.h
         library.mallopt(mmap_threshold, 2**25)  # the most it takes

@@ -52,8 +52,8 @@ def memory_budget(
 ):  # fmt: skip
     """Bytes by part that one training step needs at its peak: a table worked out before anything is loaded.
 
-    `completion_tokens` is the length of one response; a pair has two after one prompt. `beside` copies of the base model
-    are held meanwhile, besides the one in training. With `checkpointing` a layer keeps its input alone and is computed
+    `completion_tokens` is the length of one response; a pair has two after one prompt. `beside` models are held meanwhile
+    besides the one in training, which shares its weights with them where it can (`models.load_frozen`). With `checkpointing` a layer keeps its input alone and is computed
     anew on the way back; None takes what `training.trainer_arguments` does: on CUDA, not on a CPU. `rank=0` is full
     fine-tuning as `training.train` does it, all in float32.
 
@@ -63,7 +63,7 @@ def memory_budget(
     shape, size = _shape(config), 2 if rank and dtype in ("bfloat16", "float16") else 4
     on_cpu, scored = device == "cpu", 2 * pairs_per_batch * completion_tokens
     checkpointing = not on_cpu if checkpointing is None else checkpointing
-    packed = on_cpu and rank and not four_bit  # see `linear.PackedTraining`
+    packed = on_cpu and rank  # see `linear.PackedTraining`
     stored = _stored(shape, size, pairs_per_batch, prompt_tokens, completion_tokens, rank, packed)
     inputs = (pairs_per_batch * prompt_tokens + scored) * shape.h * size
     base = math.ceil(shape.linear * (NF4_BYTES if four_bit else size)) + shape.embeddings * size
@@ -73,12 +73,10 @@ def memory_budget(
         "activations": shape.layers * inputs + stored if checkpointing else shape.layers * stored,
         "logits": _logits(shape, size, scored, rank),
     }
-    if beside:
+    if beside and (four_bit or not rank):
         budget["base model, held beside"] = beside * base
     if on_cpu and rank:  # once for the way forward, once for the way back
-        budget["weights, laid out twice"] = 2 * (packed * shape.linear + shape.vocab * shape.h) * size
-    if on_cpu and four_bit:  # the file stays mapped, and counts as resident, while its embedding is in use
-        budget["16-bit weights, in their file"] = (1 + beside) * shape.linear * 2
+        budget["weights, laid out twice"] = 2 * ((not four_bit) * shape.linear + shape.vocab * shape.h) * size
     name, constant = CONSTANT[device]
     return {**budget, name: math.ceil(constant + on_cpu * FREED * budget["activations"])}
 

@@ -157,7 +157,7 @@ def train(model_name, pairs, reference, *, objective, folder, **numbers: trainin
     from peft import get_peft_model
     from transformers import set_seed
 
-    model, tokenizer = models.load(model_name, **recipe.weights)
+    model, tokenizer = models.load_frozen(model_name, **recipe.weights)
     tokenizer.chat_template = PLAIN.get(objective, tokenizer.chat_template)
     arguments = training.dpo_arguments(Path(folder) / "checkpoints", **vars(recipe))
     columns = [texts(pairs, side) for side in SIDES] + [reference.tolist()]

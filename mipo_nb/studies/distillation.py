@@ -44,7 +44,7 @@ def train(model_name, prompts, *, max_new_tokens, folder, **numbers: training.Re
 
     recipe, folder = training.Recipe(**numbers), Path(folder)
     training.require_a_batch(prompts, recipe.pairs_per_step)
-    model, tokenizer = models.load(model_name, **recipe.weights)
+    model, tokenizer = models.load_frozen(model_name, **recipe.weights)
     common = training.trainer_arguments(folder / "checkpoints", recipe)
     written = {"max_completion_length": max_new_tokens, "teacher_prompt_template": TEMPLATE}
     trainer = engine.SelfDistillation(

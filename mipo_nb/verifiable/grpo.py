@@ -36,7 +36,7 @@ def train(
     from mipo_nb.engine.trainers import SharedPrefixGRPOTrainer
 
     lineage = start if isinstance(start, models.Lineage) else models.Lineage(start)
-    model, tokenizer = lineage.start(**recipe.weights)
+    model, tokenizer = lineage.start(frozen=True, **recipe.weights)
     problems = {"train": (list(rows), list(conversations)), "held out": (list(held_out), list(held_out_conversations))}
     policy = []  # filled below: rewards need the model that the trainer wraps
     data = {part: _prompts(part, asked) for part, (_, asked) in problems.items() if asked}

@@ -44,6 +44,34 @@ def test_products_and_gradients_are_those_of_peft(dtype, tolerance):
         assert torch.allclose(one.float(), other.float(), rtol=tolerance, atol=tolerance * other.abs().max().item())
 
 
+def four_bit():
+    from bitsandbytes.nn import Linear4bit
+
+    torch.manual_seed(0)
+    kind = {"bias": False, "compute_dtype": torch.bfloat16, "quant_type": "nf4"}
+    base = torch.nn.Sequential(Linear4bit(128, 256, **kind), torch.nn.SiLU(), Linear4bit(256, 64, **kind)).to("cpu")
+    model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules=["0", "2"], init_lora_weights=False))
+    return model, torch.randn(3, 5, 128).bfloat16()
+
+
+def test_products_and_gradients_of_four_bits_are_those_of_peft_also_after_a_look():
+    """bitsandbytes' own gradients are others once a model was run in evaluation mode."""
+    pytest.importorskip("bitsandbytes")
+    model, x = four_bit()
+    plain = results(model, x)
+    with linear.packed_weights(model):
+        packed = results(model, x)
+        with torch.no_grad():
+            model.eval()(x)
+        again = results(model.train(), x)
+    assert len(plain) == 2 + 4 and all(map(torch.equal, again, packed))
+    for one, other in zip(packed, plain, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.allclose(one.float(), other.float(), rtol=3e-2, atol=3e-2 * other.abs().max().item())
+    with torch.no_grad(), linear.packed_weights(model):
+        assert not any("forward" in vars(module) for module in model.modules())
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_products_without_gradients_are_those_of_peft_also_with_another_adapter(dtype, tolerance):
     model, x = adapted(dtype), torch.randn(3, 5, 24).to(dtype)
@@ -85,6 +113,34 @@ def test_every_frozen_layer_is_packed_and_every_one_given_back():
         assert sum("packed" in vars(module) for module in model.modules()) == 2
         assert sum("forward" in vars(module) for module in model.modules()) == 4
     assert {name: vars(module).keys() for name, module in model.named_modules()} == before
+
+
+def test_gradients_of_an_adapter_stay_where_they_are_from_step_to_step():
+    class Trainer(linear.PackedTraining, Steps):
+        pass
+
+    trainer = Trainer(adapted())
+    gradients, places = trainer.train()
+    assert len(set(places)) == 1 and len(places) == 2
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other) and one.abs().max() > 0
+
+
+class Steps:
+    """Two steps on the same rows, as a trainer makes them: the gradients of each, and where they lay."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def train(self):
+        gradients, places, x = [], [], torch.ones(2, 24)
+        learning = [p for p in self.model.parameters() if p.requires_grad]
+        for _ in range(2):
+            self.model(x).square().sum().backward()
+            gradients.append([p.grad.clone() for p in learning])
+            places.append(tuple(p.grad.data_ptr() for p in learning))
+            self.model.zero_grad()
+        return gradients, places
 
 
 def test_a_block_within_a_block_leaves_the_outer_one_whole():

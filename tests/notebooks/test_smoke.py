@@ -120,6 +120,18 @@ def test_other_users_need_no_code(output_dir, tmp_path):
     }
 
 
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [("12_measuring_personalization", "gemma3_text"), ("12_measuring_personalization", "qwen3"), ("15_your_model_your_users", "phi3")],
+)  # fmt: skip
+def test_a_folder_with_a_model_of_another_family_is_measured_and_served(name, family, model_of, tmp_path):
+    # It writes noise, in which no sentence ends, and its tokens are bytes.
+    numbers = {"AT_LIMIT": "whole", "TEMPERATURE": 1.0, "MAX_LENGTH": 1024, "MAX_NEW_TOKENS": 12}
+    state = run(name, tmp_path / "runs", MODEL=model_of(family), **numbers)
+    assert state.error is None and results_of(state.call.folder)
+
+
 def test_a_mistake_ends_in_one_sentence(tmp_path):
     """Through a kernel; which mistakes there are, and their sentences: see `test_settings` and `test_sources`."""
     ended = run("11_qlora_mipo", tmp_path, MODEL="embedded:smollm3")
