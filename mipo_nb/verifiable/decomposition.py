@@ -8,7 +8,7 @@ from math import factorial
 import numpy as np
 
 from mipo_nb.base.errors import UserError
-from mipo_nb.statistics import Estimate, resampled
+from mipo_nb.statistics import over_seeds
 from mipo_nb.verifiable import answers
 
 # The links of the chain, in order, and the kinds of `answers.KINDS` that fail there. What fails nowhere is right.
@@ -65,20 +65,26 @@ def split(before, after):
     return parts
 
 
-def change(after, before, *, seed=0, resamples=2000):
+def change(after, before):
     """{stage: `Estimate`} of the parts of accuracy after - before, as shares, and "all", their sum.
 
     `after` are kinds of errors [training seeds, problems]; `before` is the same, row by row, or [problems] where it is
-    one model. Intervals hold 95% and resample problems and training seeds together (`statistics.resampled`).
+    one model. Intervals hold 95%, problems and trainings at random (`statistics.over_seeds`): a part is a smooth function
+    of the shares that get through, so that its error is that of its tangent, a mean over problems and trainings.
     """
     after, before = passed(after), passed(before)
-    n, links = after.shape[1:]
-    both = np.concatenate([np.broadcast_to(before, after.shape), after], axis=-1)
-    old, new = np.split(resampled(both, seed=seed, resamples=resamples) / n, [links], axis=1)
-    parts = np.column_stack([split(factors(old), factors(new)), (new - old)[:, -1]])
-    low, high = np.quantile(parts[1:], [0.025, 0.975], axis=0)
-    columns = zip([*STAGES, "all"], parts[0].tolist(), low.tolist(), high.tolist(), strict=True)
-    return {stage: Estimate(*numbers, n) for stage, *numbers in columns}
+    both = np.concatenate([np.broadcast_to(before, after.shape), after], axis=-1)  # [seeds, problems, 8]
+    middle = both.mean((0, 1))
+    step = 1e-6 * np.eye(len(middle))
+    tangent = (_parts(middle + step) - _parts(middle - step)) / 2e-6  # [8, 5]
+    linear = np.round(_parts(middle) + (both - middle) @ tangent, 8)  # what differs by less is the tangent's own error
+    return {stage: over_seeds(linear[..., k]) for k, stage in enumerate([*STAGES, "all"])}
+
+
+def _parts(levels):
+    """[..., 5]: the parts of the change, and the change, of shares [..., 8] that get through before and after."""
+    old, new = np.split(levels, 2, axis=-1)
+    return np.concatenate([split(factors(old), factors(new)), (new - old)[..., -1:]], axis=-1)
 
 
 def mentions(response, gold):
