@@ -199,7 +199,8 @@ def test_what_is_called_registered_was_expected_before_it_was_recorded():
             "e536e58",
             "recorded there already",
         ),
-        ("43_what_improves_in_math", "right chosen minus wrong chosen, right", "above 0", "f16b7c3", "not before "),
+        ("43_what_improves_in_math", "right chosen minus wrong chosen, right", "above 0", "f16b7c3", "recorded there"),
+        ("43_what_improves_in_math", "right chosen minus wrong chosen, right", "above 0", "HEAD", "not before "),
         (
             "13_reasoning_without_labels",
             "change in right, stories-1, MIPO",
