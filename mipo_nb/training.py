@@ -1,5 +1,6 @@
 """DPO through TRL, of an adapter (LoRA, QLoRA) or of all weights: the recipe, the reference's log-probs, the training."""
 
+import contextlib
 import math
 import shutil
 from dataclasses import dataclass, fields, replace
@@ -188,6 +189,8 @@ def _stand_alone(model_folder, folder, tokenizer):
     tokenizer.save_pretrained(model_folder)
     for checkpoint in folder.glob("checkpoints/checkpoint-*"):  # a tracker's files lie beside them
         shutil.rmtree(checkpoint, ignore_errors=True)
+    with contextlib.suppress(OSError):  # they are there
+        (folder / "checkpoints").rmdir()
 
 
 def _as_trained(pairs, reference, tokenizer):

@@ -716,7 +716,7 @@ def test_adapters_share_the_weights_of_one_base(tmp_path, four_bit):
         for seed in (0, 1)
     ]
     np.testing.assert_allclose(found, apart, rtol=1e-5)
-    assert np.abs(found[0] - found[1]).max() > 0.1 and np.abs(found[0] - before).max() > 0.1
+    assert np.abs(found[0] - found[1]).max() > 0.02 and np.abs(found[0] - before).max() > 0.02
     np.testing.assert_array_equal(scoring.log_probabilities(base, tokenizer, *SCORED), before)
     held = {tensor.data_ptr() for tensor in base.parameters()}
     others = [p for policy in policies for n, p in policy.named_parameters() if "lora_" not in n]

@@ -18,11 +18,10 @@ class EarlyStopping(TrainerCallback):
         self.folder, self.file, self.patience = folder / "best", folder / "best.json", patience
 
     def on_train_begin(self, args, state, control, **kwargs):
-        seen = self.seen()  # of a training that was killed
-        control.should_training_stop |= seen is not None and len(seen["worse"]) >= self.patience
+        control.should_training_stop |= self.over()
 
     def on_evaluate(self, args, state, control, metrics=None, model=None, **kwargs):
-        if _MARGIN not in metrics:
+        if _MARGIN not in metrics or self.over():  # the trainer makes one step more before it stops again
             return
         seen = self.seen()
         if seen is None or metrics[_MARGIN] > seen["margin"]:
@@ -32,7 +31,12 @@ class EarlyStopping(TrainerCallback):
         elif state.global_step > seen["step"]:  # a look that a killed training had is had again
             seen["worse"] = sorted({*seen["worse"], state.global_step})
         write_atomically(self.file, json.dumps(seen))
-        control.should_training_stop |= len(seen["worse"]) >= self.patience
+        control.should_training_stop |= self.over()
+
+    def over(self):
+        """Whether there were enough looks without a larger margin, perhaps before the training was killed."""
+        seen = self.seen()
+        return seen is not None and len(seen["worse"]) >= self.patience
 
     def seen(self):
         """{"step", "margin" (beta times nats), "worse": steps of the looks since}; None before the first look."""

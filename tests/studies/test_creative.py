@@ -264,7 +264,7 @@ def test_kept_lines_come_back_as_they_were(s, measured, monkeypatch, tmp_path):
         ledger.Ledger("creative").add(place | {"dialogues": s.n_dialogues, "turns": s.n_turns}, measured(arm, seed))
     base, kept = arms.of_ledger(ledger.Ledger("creative"), s, "test")
     assert base == measured(None)["views"] and set(kept) == {FLOOR, ARM, control}
-    assert kept[ARM] == [measured(ARM, seed)["views"] for seed in (0, 1)]
+    assert kept[ARM] == [{"seed": seed, **measured(ARM, seed)["views"]} for seed in (0, 1)]
     assert ledger.gains(base, kept[ARM], creative.BY_TURN).shape == (2, s.n_turns, s.n_measured)
 
 

@@ -142,8 +142,8 @@ def test_a_kept_line_comes_back_as_it_was(s, noted, monkeypatch, tmp_path):
         ledger.Ledger("swaps").add(arms.key(arm, s, seed=seed, split="test", draws=1), values[arm])
     levels, kept = arms.of_ledger(ledger.Ledger("swaps"), s, "test")
     assert levels == values[None]["views"] and kept == {
-        ARM: [values[ARM]["views"]] * 2,
-        control: [values[control]["views"]],
+        ARM: [{"seed": seed, **values[ARM]["views"]} for seed in (0, 1)],
+        control: [{"seed": 0, **values[control]["views"]}],
     }
     assert all(json.loads(line) for line in (tmp_path / "results" / "swaps.jsonl").read_text().splitlines())
     unlike = settings.resolve("smoke", "40_what_the_pair_swaps", max_new_tokens=9)
