@@ -187,9 +187,9 @@ def train(start, pairs, reference, *, folder, held_out=None, report_to="none", m
 def _stand_alone(model_folder, folder, tokenizer):
     """Add the tokenizer to a whole model; remove its checkpoints, which are three times as large."""
     tokenizer.save_pretrained(model_folder)
-    for checkpoint in folder.glob("checkpoints/checkpoint-*"):  # a tracker's files lie beside them
+    for checkpoint in folder.glob("checkpoints/checkpoint-*"):
         shutil.rmtree(checkpoint, ignore_errors=True)
-    with contextlib.suppress(OSError):  # they are there
+    with contextlib.suppress(OSError):  # it holds a tracker's files
         (folder / "checkpoints").rmdir()
 
 

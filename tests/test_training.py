@@ -1,5 +1,6 @@
 """DPO training: the shared-prefix route against TRL's own, with and without 4-bit weights; resume; bad input."""
 
+import json
 import math
 from types import SimpleNamespace
 
@@ -7,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from peft import get_peft_model
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState
 from trl.trainer import dpo_trainer
 
 from mipo_nb import models, objectives, pairs, scoring, training
 from mipo_nb.base.errors import UserError
-from mipo_nb.engine import checkpoints, packing, trainers
+from mipo_nb.engine import checkpoints, early_stopping, packing, trainers
 from mipo_nb.lab import settings
 
 NAME = "embedded:smollm2-135m"
@@ -442,6 +443,18 @@ def test_a_training_reports_to_what_is_there_only(some_pairs, tmp_path):
 def test_patience_needs_looks_and_an_adapter(numbers):
     with pytest.raises(UserError):
         training.Recipe(**{**NUMBERS, **numbers})
+
+
+def test_a_look_after_the_stop_changes_nothing(tmp_path):
+    """A trainer that begins anew makes one step before it stops again."""
+    seen = {"step": 3, "margin": 0.5, "worse": [4, 5]}
+    (tmp_path / "best.json").write_text(json.dumps(seen))
+    stopping, control = early_stopping.EarlyStopping(tmp_path, 2), TrainerControl()
+    stopping.on_train_begin(None, TrainerState(), control)
+    assert control.should_training_stop
+    better = {"eval_rewards/margins": 9.0}  # would be saved, were it the look of a training that goes on
+    stopping.on_evaluate(None, TrainerState(global_step=6), control, metrics=better)
+    assert stopping.seen() == seen and control.should_training_stop
 
 
 @pytest.mark.model

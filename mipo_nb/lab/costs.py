@@ -53,9 +53,9 @@ def memory_budget(
     """Bytes by part that one training step needs at its peak: a table worked out before anything is loaded.
 
     `completion_tokens` is the length of one response; a pair has two after one prompt. `beside` models are held meanwhile
-    besides the one in training, which shares its weights with them where it can (`models.load_frozen`). With `checkpointing` a layer keeps its input alone and is computed
-    anew on the way back; None takes what `training.trainer_arguments` does: on CUDA, not on a CPU. `rank=0` is full
-    fine-tuning as `training.train` does it, all in float32.
+    besides the one in training, which shares its weights with them where it can (`models.load_frozen`). With
+    `checkpointing` a layer keeps its input alone and is computed anew on the way back; None takes what
+    `training.trainer_arguments` does: on CUDA, not on a CPU. `rank=0` is full fine-tuning as `training.train` does it, all in float32.
 
     The sum is within 25% of the resident memory that was measured on a CPU (`tests/lab/test_costs.py`). Nothing was
     measured with CUDA.

@@ -99,14 +99,14 @@ def kept(shelf, model, tokenizer, wanted, s, split, *, step, methods=None, among
 
 
 def of_ledger(shelf, s, split, *, among=None):
-    """(views of the untrained model, {Arm: [views of each training, with its "seed", in their order]}) of a ledger's lines
-    under this run's numbers and on the same users, of the arms `among` alone where they are given; (None, {}) where there
-    are none, or where users are not the project's own. A training gains over the untrained model that was measured by
-    the same rules (`lab.ledger.moved`). Says how many were measured by other rules than today's."""
+    """(views of the untrained model, {Arm: [views of each training and its "seed", in their order]}) of a ledger's lines under
+    this run's numbers and on the same users, of the arms `among` alone where given; (None, {}) without any, or for users not
+    the project's own. Gains are over the untrained model by the same rules (`lab.ledger.moved`); other rules are told of."""
     alike = {"split": split, **{name: getattr(s, name) for name in _ALIKE}}
     lines = [line for line in shelf.lines if line["key"].items() >= alike.items()] if s.data == sources.OWN else []
     bases = [line for line in lines if line["key"]["negative"] is None]
-    trainings = [line for line in lines if line not in bases and (among is None or arm_of(line["key"]) in among)]
+    trainings = [line for line in lines if line["key"]["negative"]]
+    trainings = [line for line in trainings if among is None or arm_of(line["key"]) in among]
     if told := by_other_rules(trainings):
         print(told)
     untrained, found = {line.get("rules"): line["value"]["views"] for line in bases}, {}
