@@ -445,6 +445,14 @@ def test_patience_needs_looks_and_an_adapter(numbers):
         training.Recipe(**{**NUMBERS, **numbers})
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_several_processes_call_the_model_that_averages_their_gradients(monkeypatch, processes):
+    monkeypatch.setattr(packing, "enable_packing", lambda model: True)
+    around, asked = object(), SimpleNamespace(num_processes=processes, unwrap_model=lambda model: "inside")
+    called = trainers.SharedPrefixDPOTrainer._forward(SimpleNamespace(accelerator=asked), around)
+    assert (called is around) == (processes > 1)
+
+
 def test_a_look_after_the_stop_changes_nothing(tmp_path):
     """A trainer that begins anew makes one step before it stops again."""
     seen = {"step": 3, "margin": 0.5, "worse": [4, 5]}

@@ -5,6 +5,7 @@ of them, [G, A, R]. The forward pass runs a batch as one tree (see `packing`): a
 scored once per context, with gradients, and whatever conversations share is computed once.
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -185,5 +186,7 @@ def prefer(start, reference_model, tokenizer, preferred, recipe, *, scoring_batc
 def _check(pairs, objective, recipe):
     require_known("objective", objective, OBJECTIVES)
     training.require_a_batch(pairs, recipe.pairs_per_step)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # games go around the model that averages gradients over processes
+        raise UserError(f"'{objective}' is trained by one process; start it without accelerate or torchrun.")
     if OBJECTIVES[objective][0] is own_and_other and "other" not in pairs.column_names:
         raise UserError(f"'{objective}' needs to know whom the rejected side was written for; add the column 'other'.")

@@ -35,7 +35,8 @@ MODELS = {
 FAST = {"llama", "qwen2", "qwen3", "gemma", "smollm3", "olmo2"}  # those that packed sequences must not be lost to
 CASES = Path(os.environ.get("MIPO_NB_SHARED", "../shared")) / "cases" / "architectures.json"
 if CASES.is_file():
-    MODELS |= json.loads(CASES.read_text(encoding="utf-8"))["models"]
+    given = json.loads(CASES.read_text(encoding="utf-8"))["models"]
+    MODELS |= {name: {**numbers, **MODELS.get(name, {})} for name, numbers in given.items()}  # no window is lost
 
 
 @pytest.fixture(scope="module", params=MODELS)

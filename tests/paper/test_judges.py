@@ -1,9 +1,11 @@
 """Judges: how replies are read, against a local server whose verdict depends on what it reads, and the embedded model."""
 
 import json
+import os
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,6 +89,11 @@ LETTERS = [
         "A: short.\nB: long.", "<think>A is better", "I cannot decide.", "Answer B doesn't suit this person.",
     )],
 ]  # fmt: skip
+
+
+CASES = Path(os.environ.get("MIPO_NB_SHARED", "../shared")) / "cases" / "judge_replies.jsonl"
+for case in map(json.loads, CASES.read_text(encoding="utf-8").splitlines() if CASES.is_file() else ()):
+    {"rate": GRADES, "compare": LETTERS}[case["task"]].append((case["reply"], case["wanted"]))
 
 
 @pytest.mark.parametrize("reply, wanted", GRADES)

@@ -342,3 +342,8 @@ def test_bad_input_is_refused_before_anything_is_loaded(some_pairs, tmp_path, ch
     with pytest.raises(UserError, match=message):
         contrastive.train("embedded:nothing", some_pairs, np.zeros((6, 2)), folder=tmp_path, **call)
     assert not list(tmp_path.iterdir())
+
+
+def test_several_processes_are_refused_whose_gradients_nobody_would_average(some_pairs, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as accelerate and torchrun set it
+    test_bad_input_is_refused_before_anything_is_loaded(some_pairs, tmp_path, {}, "by one process")
