@@ -20,6 +20,7 @@ MODULES = {
     # base: what everything stands on
     "errors": "base.errors", "files": "base.files", "jsonl": "base.jsonl", "rows": "base.rows", "progress": "base.progress", "hardware": "base.hardware",
     "embedded": "base.embedded", "splits": "base.splits", "own_data": "base.own_data", "frame": "base.frame", "crossed": "base.crossed",
+    "resampling": "base.resampling",
     # wishes: whether a response does what a user wished
     "sentences": "wishes.sentences", "refusals": "wishes.refusals", "recital": "wishes.recital",
     "languages": "wishes.languages", "grammar": "wishes.grammar", "response": "wishes.response", "kind": "wishes.kind",

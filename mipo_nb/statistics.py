@@ -5,9 +5,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.special import bdtr, nctdtrinc, stdtr, stdtrit
 
-from mipo_nb.base import crossed
+from mipo_nb.base import crossed, resampling
 
-_RESAMPLES = 4000
 _Z = 1.959963984540054  # 97.5% of a standard normal lie below
 
 
@@ -35,35 +34,20 @@ class Estimate:
         return Estimate(self.value * factor, low, high, self.n, self.se * abs(factor), self.df)
 
 
-def resampled(tables, clusters=None, *, seed=0, resamples=_RESAMPLES):
-    """Array [1 + resamples, k]: column sums of `tables` [trainings, n, k], averaged over trainings; first as they are,
-    then with whole clusters (users), the same in all trainings, and the trainings drawn with replacement. `clusters`
-    [n] are labels, or None for independent rows. With few trainings such intervals may be much too short."""
-    sums, rng = _sums(np.asarray(tables, dtype=float), clusters), np.random.default_rng(seed)
-    k, n, _ = sums.shape
-    users = rng.multinomial(n, np.full(n, 1 / n), size=resamples)  # how often each is drawn
-    trainings = rng.multinomial(k, np.full(k, 1 / k), size=resamples) / k
-    drawn = np.einsum("bs,suk,bu->bk", trainings, sums, users, optimize=True)
-    return np.concatenate([sums.sum(1).mean(0, keepdims=True), drawn])
-
-
-def _sums(tables, clusters):
-    """[trainings, users, ...]: `tables` [trainings, n, ...] summed over the rows of each user."""
-    labels = _labels(tables.shape[1], clusters)
-    sums = np.zeros((len(tables), labels.max(initial=-1) + 1, *tables.shape[2:]))
-    np.add.at(sums, (slice(None), labels), tables)
-    return sums
-
-
-def _labels(n, clusters):
-    return np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
-
-
-def _interval(values, n):
-    """`Estimate` of `values`: the first as the data are, the others resampled; NaNs (one user n times) are left out."""
-    drawn = values[1:][~np.isnan(values[1:])]
+def _interval(values, n, users, within=(-np.inf, np.inf)):
+    """`Estimate` of `values`: the first as the data are, the others resampled; NaNs (one user n times) are left out.
+    Where every resample is the same, its ends are as far as a user not seen may move them, `within` what can be."""
+    value, drawn = float(values[0]), values[1:][~np.isnan(values[1:])]
     low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
-    return Estimate(float(values[0]), float(low), float(high), n)
+    if high - low <= 1e-9 * max(1.0, abs(value)):
+        low, high = np.clip([value - _unseen(value, users), value + _unseen(value, users)], *within)
+    return Estimate(value, float(low), float(high), n)
+
+
+def _unseen(value, users, unit=1.0):
+    """How far a mean of `users` who do not differ may lie off: Wilson's upper limit for none of them, times how far from
+    the mean one who was not seen may lie, `|value| + max(|value|, unit)`: 1 for shares that did not change."""
+    return (abs(value) + max(unit, abs(value))) * wilson(0, users)[1]
 
 
 def _complete(table, *columns):
@@ -77,7 +61,7 @@ def _complete(table, *columns):
 
 def mean(values, clusters=None, *, seed=0):
     """Mean of `values` [n] with a percentile-bootstrap interval that resamples whole clusters (users: labels [n], None
-    for independent rows), as rows of a user go together. Leaves out NaNs. Raises `ValueError` when nothing is left."""
+    for independent rows), as rows of a user go together; where no user differs, see `over_seeds`. Leaves out NaNs. Raises `ValueError` when nothing is left."""
     kept, clusters = _complete(values, clusters)
     return ratio(kept, np.ones_like(kept), clusters, seed=seed)
 
@@ -85,26 +69,25 @@ def mean(values, clusters=None, *, seed=0):
 def proportion(values, clusters=None, *, seed=0):
     """`mean` of shares [n], 0 to 1; where all are 0, or all 1, with Wilson's interval for a trial per cluster."""
     found, missing = mean(values, clusters, seed=seed), np.isnan(np.asarray(values, dtype=float))
-    trials = len(np.unique(_labels(len(missing), clusters)[~missing]))
+    trials = len(np.unique(resampling.labels_of(len(missing), clusters)[~missing]))
     return Estimate(found.value, *wilson(found.value, trials), found.n) if found.value in (0, 1) else found
 
 
 def paired_difference(after, before, clusters=None, *, seed=0):
-    """`mean` of after - before, row by row, both [n]; where no user differs from another, by `over_seeds`."""
-    difference = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
-    found = mean(difference, clusters, seed=seed)
-    return found if found.high - found.low > 1e-12 * abs(found.value) else over_seeds(difference, clusters)
+    """`mean` of after - before, row by row, both [n]."""
+    return mean(np.asarray(after, dtype=float) - np.asarray(before, dtype=float), clusters, seed=seed)
 
 
 change_in_share = paired_difference  # of arrays of right or wrong, 1 or 0 (or shared credit), one row a problem
 
 
 def ratio(parts, wholes, clusters=None, *, seed=0):
-    """Sum of `parts` over that of `wholes`, both [n] or [trainings, n]; see `resampled`. Nothing may be NaN."""
+    """Sum of `parts` over that of `wholes`, both [n] or [trainings, n]; see `base.resampling`. Nothing may be NaN."""
     columns = np.stack([np.atleast_2d(np.asarray(column, dtype=float)) for column in (parts, wholes)], axis=-1)
-    above, below = resampled(columns, clusters, seed=seed).T
+    above, below = resampling.resampled(columns, clusters, seed=seed).T
     with np.errstate(divide="ignore", invalid="ignore"):
-        return _interval(np.where(below > 0, above / below, np.nan), columns.shape[1])
+        found = np.where(below > 0, above / below, np.nan)
+    return _interval(found, n := columns.shape[1], len(np.unique(resampling.labels_of(n, clusters))))
 
 
 def relative_gain(after, before, *, seed=0):
@@ -119,9 +102,10 @@ def correlation(x, y, clusters=None, *, seed=0):
     """Pearson's correlation of x and y [n], resampling whole clusters (users). Nothing may be NaN."""
     x, y = (np.asarray(v, dtype=float) - np.mean(v) for v in (x, y))  # differences of large squares lose digits
     columns = np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y], axis=-1)
-    n, a, b, aa, bb, ab = resampled(columns[None], clusters, seed=seed).T
+    n, a, b, aa, bb, ab = resampling.resampled(columns[None], clusters, seed=seed).T
     with np.errstate(divide="ignore", invalid="ignore"):
-        return _interval((ab - a * b / n) / np.sqrt((aa - a**2 / n) * (bb - b**2 / n)), len(x))
+        found = (ab - a * b / n) / np.sqrt((aa - a**2 / n) * (bb - b**2 / n))
+    return _interval(found, len(x), len(np.unique(resampling.labels_of(len(x), clusters))), (-1, 1))
 
 
 def over_seeds(differences, clusters=None, *, strata=None, unit=1.0):
@@ -133,15 +117,15 @@ def over_seeds(differences, clusters=None, *, strata=None, unit=1.0):
     no user differs from another, each end reaches further by Wilson's upper limit for none of the users, times how far
     from the mean one not seen may lie: `|mean| + max(|mean|, unit)`, 1 for shares; give that of other scales."""
     table, clusters, strata = _complete(differences, clusters, strata)
-    value, sums = float(table.mean()), _sums(table - table.mean(), clusters)
+    value, sums = float(table.mean()), resampling.sums_of(table - table.mean(), clusters)
     n, users = table.shape[1], sums.shape[1]
     if strata is not None:
-        labels = _labels(n, clusters)
+        labels = resampling.labels_of(n, clusters)
         strata = np.stack([np.bincount(labels, column) for column in strata.T.astype(float)], axis=1)
     squares, free = crossed.mean_squares(sums * users / n, strata)
     se, df = crossed.error(squares, len(sums), users, free)
     if users == 1 or se <= 1e-12 * np.abs(table).max():
-        se += (abs(value) + max(unit, abs(value))) * wilson(0, users)[1] / stdtrit(df, 0.975)
+        se += _unseen(value, users, unit) / stdtrit(df, 0.975)
     reach = float(se * stdtrit(df, 0.975))
     return Estimate(value, value - reach, value + reach, n, float(se), float(df))
 
@@ -186,12 +170,13 @@ def change_over_seeds(after, before):
     return Estimate(found.value, found.low - low, found.high + high, found.n) if low or high else found
 
 
-def bootstrap(estimator, n, clusters=None, *, seed=0, resamples=1000):
+def bootstrap(estimator, n, clusters=None, *, within=(-np.inf, np.inf), seed=0, resamples=1000):
     """Any number with a percentile-bootstrap interval that resamples whole clusters (users). `estimator` takes weights
-    [resamples, n], how often each row was drawn (all 1 are the data), and gives [resamples]; its NaNs are left out."""
-    labels, users = _labels(n, clusters), n if clusters is None else len(np.unique(clusters))
+    [resamples, n], how often each row was drawn (all 1 are the data), and gives [resamples], all `within` two bounds;
+    its NaNs are left out."""
+    labels, users = resampling.labels_of(n, clusters), n if clusters is None else len(np.unique(clusters))
     drawn = np.random.default_rng(seed).multinomial(users, np.full(users, 1 / users), size=resamples)
-    return _interval(estimator(np.concatenate([np.ones((1, n)), drawn[:, labels]])), n)
+    return _interval(estimator(np.concatenate([np.ones((1, n)), drawn[:, labels]])), n, users, within)
 
 
 def share(successes, n):
@@ -218,10 +203,10 @@ def paired_p_value(after, before, clusters=None, *, trainings_given=False, seed=
         found = over_seeds(difference, clusters)
         return float(2 * stdtr(found.df, -abs(found.value) / found.se))
     difference, clusters = _complete(difference, clusters)
-    sums = _sums(difference.mean(axis=0, keepdims=True), clusters)[0]
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(_RESAMPLES, len(sums)))
+    sums = resampling.sums_of(difference.mean(axis=0, keepdims=True), clusters)[0]
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(resampling.RESAMPLES, len(sums)))
     extreme = np.abs(signs @ sums) >= abs(sums.sum()) * (1 - 1e-9)  # rounding parts no ties
-    return float((extreme.sum() + 1) / (_RESAMPLES + 1))
+    return float((extreme.sum() + 1) / (resampling.RESAMPLES + 1))
 
 
 def mcnemar(after, before):

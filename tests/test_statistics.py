@@ -28,12 +28,23 @@ def test_mean_is_the_average_inside_its_interval_inside_the_range(values):
     found = statistics.mean(values)
     assert found.value == pytest.approx(sum(values) / len(values))
     assert found.n == len(values)
-    assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
+    if min(values) < max(values):
+        assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
+    assert found.low < found.value + 1e-9 and found.value - 1e-9 < found.high and found.low < found.high
 
 
 @given(numbers, st.integers(1, 20))
-def test_equal_values_have_an_interval_of_no_width(value, n):
-    assert triple(statistics.mean([value] * n)) == pytest.approx((value, value, value))
+def test_equal_values_are_not_certain_of_a_user_who_was_not_seen(value, n):
+    """Every function that gives an interval: none of no width, whatever does not vary."""
+    unseen = (abs(value) + max(1, abs(value))) * statistics.wilson(0, n)[1]
+    around = pytest.approx((value, value - unseen, value + unseen))
+    same = [value] * n
+    assert triple(statistics.mean(same)) == triple(statistics.ratio(same, [1] * n)) == around
+    assert triple(statistics.mean([value] * (3 * n), np.repeat(np.arange(n), 3))) == around  # by users, not rows
+    assert triple(statistics.bootstrap(lambda weights: np.full(len(weights), value), n)) == around
+    assert triple(statistics.over_seeds([same, same])) == around
+    certain = statistics.bootstrap(lambda weights: np.ones(len(weights)), n, within=(-1, 1))
+    assert certain.low < certain.value == certain.high == 1
 
 
 def test_width_agrees_with_the_normal_approximation():
@@ -60,7 +71,8 @@ def test_mean_follows_a_change_of_unit(values, factor, shift):
     before = statistics.mean(values)
     after = statistics.mean([factor * v + shift for v in values])
     scaled = before * factor
-    assert triple(after) == pytest.approx((scaled.value + shift, scaled.low + shift, scaled.high + shift), abs=1e-8)
+    if min(values) < max(values):  # else the width is that of a share, whatever the unit
+        assert triple(after) == pytest.approx((scaled.value + shift, scaled.low + shift, scaled.high + shift), abs=1e-8)
 
 
 @given(samples, st.integers(1, 5))
@@ -506,7 +518,9 @@ def test_ratio_and_correlation_resample_whole_users(clusters):
 def test_a_straight_line_is_a_correlation_of_one(seed, slope, height):
     x = np.random.default_rng(seed).normal(size=9)
     found = statistics.correlation(x, slope * x + height, np.arange(9) // 2)
-    assert triple(found) == pytest.approx([math.copysign(1, slope)] * 3, abs=1e-6)
+    sure, other = sorted((found.low, found.high), key=lambda end: abs(end - found.value))
+    assert (found.value, sure) == pytest.approx([math.copysign(1, slope)] * 2, abs=1e-6)
+    assert abs(found.value - other) == pytest.approx(2 * statistics.wilson(0, 5)[1])  # of five users
 
 
 def test_what_did_not_change_is_not_certain_not_to():
@@ -523,8 +537,11 @@ def test_relative_gain_is_the_ratio_of_sums_less_one():
     found = statistics.relative_gain(after, before)
     assert found.value == pytest.approx(after.sum() / before.sum() - 1) and found.n == 8
     assert 0 <= found.low < found.value < found.high
-    assert triple(statistics.relative_gain(before, before)) == (0, 0, 0)
-    assert triple(statistics.relative_gain(2 * before, before)) == pytest.approx((1, 1, 1))
+    for times in (1, 2):
+        found = statistics.relative_gain(times * before, before)
+        assert found.value == times - 1 and found.high - times + 1 == pytest.approx(
+            2 * times * statistics.wilson(0, 8)[1]
+        )
 
 
 def test_relative_gain_over_one_seed_is_the_ratio_of_shares():

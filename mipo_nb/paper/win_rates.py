@@ -123,4 +123,5 @@ def agreement(first, second, users=None, *, quadratic=False, seed=0):
         expected = np.einsum("mi,ij,mj->m", weights @ one_hot[first], cost, weights @ one_hot[second]) / total**2
         return 1 - np.divide(observed, expected, out=np.full(len(total), np.nan), where=expected > 0)
 
-    return statistics.bootstrap(kappa, int(keep.sum()), None if users is None else np.asarray(users)[keep], seed=seed)
+    users = None if users is None else np.asarray(users)[keep]
+    return statistics.bootstrap(kappa, int(keep.sum()), users, within=(-1, 1), seed=seed)
