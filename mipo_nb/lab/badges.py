@@ -121,7 +121,19 @@ def line(row):
         return said
     words = {True: "met", False: "failed", None: "undecided", SMALL: f"no larger than {row.get('smallest', 0):g}"}
     if row["answer"] is None and result["low"] is not None:
-        could = detectable(Estimate(result["value"], result["low"], result["high"], result["n"] or 0))
-        words[None] += f", {could:.1f} could have been seen"
+        words[None] = undecided(Estimate(result["value"], result["low"], result["high"], result["n"] or 0))
     when = f", registered in {row['registered']}" if "registered" in row else ""
     return f"{said}; {'' if row['core'] else 'guard, '}expected {expects}{when}: {words[row['answer']]}"
+
+
+def undecided(found, unit=""):
+    """ "undecided", and the smallest effect that a test with the error of `found`, an `Estimate`, sees in four of five cases."""
+    could = detectable(found)
+    return (
+        f"undecided, {could:.{0 if could >= 10 else 1 if could >= 1 else 2}f} {unit}".rstrip() + " could have been seen"
+    )
+
+
+def verb(change, unit="", *, up="rose", down="fell", still="did not move measurably"):
+    """The verb that the interval of `change`, an `Estimate`, allows; beside `still` the effect that could have been seen."""
+    return up if change.low > 0 else down if change.high < 0 else undecided(change, unit).replace("undecided", still)

@@ -70,6 +70,18 @@ class Run:
         for name, value in results.items():
             self.record(name, value, unit=unit)
 
+    def cut_share(self):
+        """A sentence: how many responses were sampled in this run's steps so far, and the share that reached the limit of
+        their tokens, in all and from sample to sample. The share is recorded."""
+        samples = self.step.samples()
+        if not (n := sum(drawn for drawn, _ in samples)):
+            return "No response was sampled for this page."
+        share = 100 * sum(cut for _, cut in samples) / n
+        self.record("responses cut at the limit", share, unit="%", n=n)
+        least, most = (f(100 * cut / drawn for drawn, cut in samples) for f in (min, max))
+        apart = f": from {least:.0f} to {most:.0f}% of one of the {len(samples)} samples" * (len(samples) > 1)
+        return f"Of {n:,} responses that were sampled for this page, {share:.0f}% were cut at the limit of their tokens{apart}."
+
     def manifest(self):
         """What is needed to know where this run's numbers come from; `seconds`, and `peak_memory` in bytes, so far."""
         fields = ("notebook", "profile", "seed", "model", "device", "dtype", "numbers")

@@ -73,6 +73,13 @@ class Steps:
         self.places += [place.with_name(inner) for inner in entry.get("steps", ())]
         return entry, True
 
+    def samples(self):
+        """[(how many responses, how many of them were cut at the limit of their tokens)] of each sample among `places`. A
+        step that took others is left out: what it returns was sampled in these."""
+        entries = filter(None, map(result_in, dict.fromkeys(self.places)))
+        drawn = [rows for e in entries if "steps" not in e for rows in _rows_in(e["value"]) if "finished" in rows[0]]
+        return [(len(rows), sum(not row["finished"] for row in rows)) for rows in drawn]
+
     def _computed(self, place, function, args, kwargs):
         """Compute a step, whose lock is held, and write its result.json. What is from before `_moment` is removed first."""
         file, removed = place / "result.json", place.with_name(f".{place.name}.removed")
@@ -102,6 +109,14 @@ def result_in(place):
     except (OSError, ValueError, AttributeError):  # none, half of one, or something else
         return None
     return entry if counts else None
+
+
+def _rows_in(value):
+    """Each list of rows in what `steps.encode` made of a result; empty ones are left out."""
+    if isinstance(value, dict) and "__rows__" in value:
+        return [value["__rows__"]] if value["__rows__"] else []
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [rows for one in inner for rows in _rows_in(one)]
 
 
 def _moment():

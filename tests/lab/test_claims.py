@@ -16,6 +16,7 @@ from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import project_root
 from mipo_nb.lab import badges, claims, forest, pages, settings, tables
 from mipo_nb.lab.notebooks import collection
+from mipo_nb.statistics import Estimate
 
 CLAIMS = claims.read()
 TOLD_BESIDE = claims.texts()
@@ -626,3 +627,14 @@ def test_the_head_of_the_file_explains_every_field():
     head = (project_root() / "mipo_nb" / "lab" / "claims.toml").read_text(encoding="utf-8").partition("summary = [")[0]
     names = {field.name for field in fields(claims.Claim)} | set(claims._KEYS)
     assert all(re.search(rf"\b{name}\b", head) for name in names)
+
+
+@pytest.mark.parametrize(("spread", "said"), [(0.1, "0.14"), (1, "1.4"), (10, "14")])
+def test_beside_undecided_stands_the_effect_that_four_of_five_would_have_shown(spread, said):
+    """1.96 + 0.84 standard errors, for a normal of half-width `spread`."""
+    found = Estimate(0.0, -spread, spread, 50)
+    assert badges.undecided(found, "nats") == f"undecided, {said} nats could have been seen"
+    assert badges.undecided(found) == f"undecided, {said} could have been seen"
+    assert float(badges.undecided(found * 1000, "points").split()[1]) == pytest.approx(
+        1000 * spread / 1.96 * 2.8, rel=0.01
+    )

@@ -44,6 +44,31 @@ def twice(x, offset=0):
     return 2 * x + offset
 
 
+def drawn(finished):
+    return Dataset.from_list([{"text": "a", "finished": done} for done in finished])
+
+
+def several(first, second, step):
+    return [step("one", drawn, first), {"of": step("other", drawn, second)}, 3]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["computed", "found"])
+def test_the_share_of_cut_responses_counts_every_sample_once_however_it_was_found(run, tmp_path, again):
+    assert run.cut_share() == "No response was sampled for this page."
+    if again:
+        run.step("several", several, [True, False], [True] * 5 + [False], step=run.step)
+        run = runs.start("02_other", "laptop", output_dir=str(tmp_path))
+    for name in ("several", "the same by another name"):
+        run.step(name, several, [True, False], [True] * 5 + [False], step=run.step)
+    run.step("found by itself too", drawn, [True, False])
+    run.step("all", drawn, [True] * 4)
+    run.step("no sample", twice, 3)
+    told = "Of 12 responses that were sampled for this page, 17% were cut at the limit of their tokens"
+    assert run.cut_share() == f"{told}: from 0 to 50% of one of the 3 samples."
+    found = run.results[-1]
+    assert (found["value"], found["n"], found["unit"]) == (pytest.approx(100 / 6), 12, "%")
+
+
 def test_a_step_is_computed_once_and_found_again(run, tmp_path):
     assert run.step("double", twice, 3) == 6
     assert run.step("double", twice, 3) == 6
