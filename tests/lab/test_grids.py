@@ -73,8 +73,10 @@ class Loopback:
         self.folder = tempfile.mkdtemp(prefix="ray")  # short: the sockets in it may have a hundred characters
         self.address = f"127.0.0.1:{free_port()}"
         head = ["--head", "--port", self.address.rpartition(":")[2], "--num-cpus", cpus, "--temp-dir", self.folder]
+        self.clients = None
         if importlib.util.find_spec("grpc"):  # then it serves clients too, each head at a port of its own
-            head += ["--ray-client-server-port", free_port()]
+            self.clients = f"127.0.0.1:{free_port()}"
+            head += ["--ray-client-server-port", self.clients.rpartition(":")[2]]
         self.machines = [Machine(*head, "--include-dashboard", "false")]
 
     def add(self, **how):
@@ -82,6 +84,10 @@ class Loopback:
         gpus = how.pop("gpus", 0)
         self.machines.append(Machine("--address", self.address, "--num-cpus", 1, "--num-gpus", gpus, **how))
         return self.machines[-1]
+
+    def is_up(self):
+        """Whether the head answers, clients too: they come last."""
+        return self.machines[0].process.poll() is None and answers(self.clients or self.address)
 
     def stop(self):
         for machine in reversed(self.machines):
@@ -102,16 +108,34 @@ def answers(address):
         return not opened.connect_ex(("127.0.0.1", int(address.rpartition(":")[2])))
 
 
+def started(**how):
+    """A `Loopback` whose head has started. Ray ends a head, or a machine, that takes 30 seconds to; busy, it may."""
+    for _ in range(4):
+        cluster = Loopback(**how)
+        time.sleep(1)
+        wait_for(lambda cluster=cluster: cluster.machines[0].process.poll() is not None or cluster.is_up())
+        if cluster.is_up():
+            return cluster
+        cluster.stop()
+    raise AssertionError("no head has started")
+
+
+def joined(cluster, n, how):
+    """Whether the cluster has more than n machines; a machine that has ended starts again."""
+    if len(cluster.machines) < n + 2 or cluster.machines[-1].process.poll() is not None:
+        del cluster.machines[n + 1 :]
+        cluster.add(**how)
+    return ray.cluster_resources().get("CPU", 0) > n
+
+
 @contextlib.contextmanager
 def loopback(**machines):
     """A head without a core of its own and its machines, all of which have joined."""
-    cluster = Loopback()
+    cluster = started()
     try:
-        wait_for(lambda: answers(cluster.address))
         ray.init(cluster.address, log_to_driver=False, logging_level=logging.CRITICAL)
         for n, how in enumerate(machines.values()):  # one by one: two that start at once may take the same ports
-            cluster.add(**how)
-            wait_for(lambda n=n: ray.cluster_resources().get("CPU", 0) > n)
+            wait_for(lambda n=n, how=how: joined(cluster, n, how))
         yield cluster
     finally:
         ray.shutdown()
@@ -336,11 +360,10 @@ except UserError as e:
 
 
 def test_with_the_head_lost_what_was_finished_is_found(tmp_path):
-    alone = Loopback(cpus=1)
+    alone = started(cpus=1)
     environment = {**os.environ, "RAY_ADDRESS": alone.address, "MIPO_NB_WORKERS": "ray", "PYTHONWARNINGS": "ignore"}
     environment["PYTHONPATH"] = f"{project_root()}{os.pathsep}{HERE}"
     try:
-        wait_for(lambda: answers(alone.address))
         command = [sys.executable, "-c", DRIVER, tmp_path / "out", tmp_path]
         driver = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         (tmp_path / "go-0").touch()
@@ -357,6 +380,41 @@ def test_with_the_head_lost_what_was_finished_is_found(tmp_path):
     run = runs.start("01_test", "smoke", output_dir=tmp_path / "out")
     found = run.map("waits", waits, [{"n": 0}, {"n": 1}], place=str(tmp_path))
     assert [n for n, _ in found] == [0, 2] and [step["found"] for step in run.steps] == [True, False]
+
+
+OUTSIDE = """
+import sys
+import test_grids
+from mipo_nb.base.errors import UserError
+run, found = test_grids.untrained(sys.argv[1], sys.argv[2])
+print([array.tolist() for array in found])
+try:
+    run.map("mistaken", test_grids.mistaken, [{"n": 1}], place=sys.argv[1])
+except UserError as e:
+    print(e)
+"""
+
+
+def untrained(folder, tiny):
+    """(run, likelihoods of two sets of pairs)."""
+    run, (_, tokenizer) = runs.start("01_test", "smoke", model=tiny, output_dir=folder), models.load(tiny)
+    grid = [{"rows": pairs()}, {"rows": pairs().select(range(3))}]
+    return run, run.map("likely", likelihoods, grid, start=tiny, adapter=None, tokenizer=tokenizer)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("grpc") is None, reason="Ray's client needs grpc")
+def test_from_outside_of_a_cluster_its_head_is_named_and_gives_the_same(cluster, tiny, tmp_path, monkeypatch):
+    environment = {**os.environ, "MIPO_NB_WORKERS": f"ray://{cluster.clients}", "PYTHONWARNINGS": "ignore"}
+    environment["PYTHONPATH"] = f"{project_root()}{os.pathsep}{HERE}"
+    environment.pop("RAY_ADDRESS")
+    command = [sys.executable, "-c", OUTSIDE, tmp_path / "there", tiny]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    monkeypatch.delenv("MIPO_NB_WORKERS")
+    here, found = untrained(tmp_path / "here", tiny)
+    told = done.stdout.splitlines()
+    assert told[-2:] == [str([array.tolist() for array in found]), "Say which bird."], done.stdout + done.stderr
+    there = {file.parent.name for file in tmp_path.glob("there/smoke/steps/*/result.json")}
+    assert there == steps_in(here) and len(there) == 2
 
 
 NOBODY = """
