@@ -69,12 +69,14 @@ class Call:
 
     @cached_property
     def key(self):
-        """Hash of what a finished notebook depends on: code, package, libraries, data, kept results, profile, parameters.
+        """Hash of what a finished notebook depends on: code, package, libraries, data, profile, parameters, and of the kept
+        results those that it names.
 
         None where a parameter names a folder, whose content is not read: this notebook never counts as finished.
         """
-        files = [f for folder in ("data", "results") for f in sorted((project_root() / folder).glob("*.jsonl"))]
-        files.append(settings.profile_file(self.profile))
+        sources = "".join(cell.source for cell in self.notebook.code_cells)
+        kept = [f for f in sorted((project_root() / "results").glob("*.jsonl")) if f'"{f.stem}"' in sources]
+        files = [*sorted((project_root() / "data").glob("*.jsonl")), *kept, settings.profile_file(self.profile)]
         numbers = settings.profile_numbers(self.profile, self.notebook.name)
         named = [*self.parameters.values(), numbers.get("data"), numbers.get("rules_file")]
         for text in (value for value in named if isinstance(value, str) and value):

@@ -28,6 +28,8 @@ _MAY_BE_ZERO = (
     "patience",
     "gpus_per_training",
 )
+# Probabilities and shares, and more than the width of the layers of any model that one GPU holds.
+_AT_MOST = {"top_p": 1, "warmup": 1, "final_rate": 1, "lora_rank": 4096}
 # What a parameter in capitals does not name: what a run takes by other means, and what is no number of an experiment.
 _NOT_IN_CAPITALS = ("model", "data", "needs_gb", "time_out")
 # What DATA takes by name: a file that happens to be called so is not meant (`paper.personal` reads all but the first).
@@ -214,6 +216,6 @@ def _checked(name, value, default):
         )
     if kind is dict and not all(isinstance(key, str) for key in value):
         raise UserError(f"{name} must have text as its keys, not {value!r}.")
-    if name == "top_p" and value > 1:
-        raise UserError(f"top_p is a probability and cannot be {value!r}; use a number up to 1.")
+    if value > _AT_MOST.get(name, value):
+        raise UserError(f"{name} cannot be {value!r}; use a number up to {_AT_MOST[name]}.")
     return value

@@ -71,10 +71,14 @@ def test_whatever_a_notebook_stands_on_changes_its_key(tmp_path, monkeypatch, ke
     data.write_text("{} ")
     others.append(key(**given))
     monkeypatch.setattr(runner, "project_root", lambda: tmp_path)
-    for folder in ("data", "results"):  # of the checkout: users, and trainings that were kept
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "some.jsonl").write_text("{}")
-        others.append(key(**given))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "some.jsonl").write_text("{}")  # users of the checkout
+    others.append(key(**given))
+    (tmp_path / "results").mkdir()
+    for content in ("{}", "{} "):  # trainings that were kept, for the notebooks that read them
+        (tmp_path / "results" / "some.jsonl").write_text(content)
+        assert key(**given) == others[6]
+        others.append(key('ledger.Ledger("some")', **given))
     monkeypatch.setattr(runner, "package_version", lambda: "another")
     others.append(key(**given))
     monkeypatch.setattr(runner, "library_versions", lambda: {"torch": "another"})

@@ -178,6 +178,14 @@ def test_zero_is_refused_where_nothing_would_be_left(name):
         resolve(**{name: 0})
 
 
+@pytest.mark.parametrize("name", ["top_p", "warmup", "final_rate", "lora_rank"])
+def test_what_has_an_upper_end_keeps_below_it(name):
+    most = settings._AT_MOST[name]
+    assert resolve(**{name: most}).numbers[name] == most
+    with pytest.raises(UserError, match=f"^{name} cannot be .*; use a number up to {most}"):
+        resolve(**{name: most + 1})
+
+
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     """(project's root, working folder), which lies beside it as JupyterLab's may."""
