@@ -216,6 +216,6 @@ def _checked(name, value, default):
         )
     if kind is dict and not all(isinstance(key, str) for key in value):
         raise UserError(f"{name} must have text as its keys, not {value!r}.")
-    if value > _AT_MOST.get(name, value):
+    if name in _AT_MOST and value > _AT_MOST[name]:
         raise UserError(f"{name} cannot be {value!r}; use a number up to {_AT_MOST[name]}.")
     return value
