@@ -14,11 +14,12 @@ _KEPT = "kept trainings: "
 _MAIN = "12_measuring_personalization"  # others record results of the same names
 _GLANCE = {  # what stands in the README's table: its words, and what `_MAIN` recorded
     "kept for the user who wished it": f"{_KEPT}for the user, recital-proof",
-    "where one more training is expected": f"{_KEPT}where the next one is expected",
-    "the control, whose pairs had their sides shuffled": "kept trainings, control: for the user, recital-proof",
+    "range for one more training": f"{_KEPT}where the next one is expected",
+    "the control, sides shuffled, {controls} trainings": "kept trainings, control: for the user, recital-proof",
     "MIPO minus control, seed by seed": f"{_KEPT}MIPO minus control",
     "a style for everyone": f"{_KEPT}for everyone, recital-proof",
     "the price: a wish acts where it must not": f"{_KEPT}misapplied",
+    "the price: repeated phrases": f"{_KEPT}repetition",
 }
 
 _RUNS = """
@@ -110,8 +111,12 @@ def _parts(notebooks):
 def _glance(notebooks):
     """The main result in two sentences and a table, from what notebook 12 recorded."""
     recorded = {result["name"]: result for result in notebooks[_MAIN].results}
+    counts = {"controls": f"{recorded.get('kept trainings, control: how many', {}).get('value', 0):.0f}"}
     rows = [
-        {"what": what, "change, points": "{value:+.1f} [{low:+.1f}, {high:+.1f}]".format(**recorded[name])}
+        {
+            "what": what.format(**counts),
+            "change, points": "{value:+.1f} [{low:+.1f}, {high:+.1f}]".format(**recorded[name]),
+        }
         for what, name in _GLANCE.items()
         if name in recorded
     ]

@@ -170,12 +170,14 @@ KEPT = {("12", "kept"): "main_job.jsonl", ("20", "MIPO"): "baselines.jsonl", ("4
 
 def measured_at(notebook, name):
     """The commits that a result was measured at: of its run, and of the kept trainings that it stands on."""
-    runs = [NOTEBOOKS[notebook].stamp["manifest"]["git"]["commit"]]
+    manifest = NOTEBOOKS[notebook].stamp["manifest"]
+    runs, dose = [manifest["git"]["commit"]], manifest["numbers"].get("n_pairs")
     if file := KEPT.get((notebook[:2], name.partition(" ")[0])):
         text = (project_root() / "results" / file).read_text(encoding="utf-8")
         lines = [json.loads(line) for line in text.splitlines()]
+        tested = [line for line in lines if line["key"].get("split", "test") == "test"]
         tested = [
-            line for line in lines if line["key"].get("split", "test") == "test" and line["key"].get("negative", True)
+            line for line in tested if line["key"].get("negative", True) and line["key"].get("pairs", dose) == dose
         ]
         runs += sorted({line["commit"] for line in tested})
     return runs
