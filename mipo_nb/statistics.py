@@ -8,6 +8,7 @@ from scipy.special import bdtr, nctdtrinc, stdtr, stdtrit
 from mipo_nb.base import crossed, resampling
 
 _Z = 1.959963984540054  # 97.5% of a standard normal lie below
+_FEW = 20  # users: resampling fewer gives too narrow an interval, of six by a fifth
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,20 @@ def _complete(table, *columns):
 
 def mean(values, clusters=None, *, seed=0):
     """Mean of `values` [n] with a percentile-bootstrap interval that resamples whole clusters (users: labels [n], None
-    for independent rows), as rows of a user go together; where no user differs, see `over_seeds`. Leaves out NaNs. Raises `ValueError` when nothing is left."""
+    for independent rows), as rows of a user go together; of few clusters by `over_seeds`. Leaves out NaNs. Raises
+    `ValueError` when nothing is left."""
     kept, clusters = _complete(values, clusters)
-    return ratio(kept, np.ones_like(kept), clusters, seed=seed)
+    few = len(np.unique(resampling.labels_of(kept.shape[1], clusters))) < _FEW
+    return over_seeds(kept, clusters) if few else ratio(kept, np.ones_like(kept), clusters, seed=seed)
 
 
 def proportion(values, clusters=None, *, seed=0):
-    """`mean` of shares [n], 0 to 1; where all are 0, or all 1, with Wilson's interval for a trial per cluster."""
+    """`mean` of shares [n], its ends from 0 to 1; where all are 0, or all 1, Wilson's interval for a trial per cluster."""
     found, missing = mean(values, clusters, seed=seed), np.isnan(np.asarray(values, dtype=float))
     trials = len(np.unique(resampling.labels_of(len(missing), clusters)[~missing]))
-    return Estimate(found.value, *wilson(found.value, trials), found.n) if found.value in (0, 1) else found
+    if found.value in (0, 1):
+        return Estimate(found.value, *wilson(found.value, trials), found.n)
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def paired_difference(after, before, clusters=None, *, seed=0):
