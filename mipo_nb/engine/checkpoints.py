@@ -17,6 +17,7 @@ from mipo_nb.base.progress import report_progress
 
 EVERY = 10.0  # seconds at least from one checkpoint to the next: a training that is over by then needs none
 PATIENCE = 15  # saving costs at most one part in so many
+TEMPLATE = "chat_template.jinja"  # where transformers too keeps it
 FEW = 20  # steps: where there are no more, none is given to a warm-up, whose rate begins at 0
 _PACKED = {}  # {hash of 4-bit weights as they were loaded: as they lie after their first use}
 
@@ -85,9 +86,9 @@ def carry_through(trainer, folder):
     trainer.train(resume_from_checkpoint=last(folder / "checkpoints"))
     final = adapter_hash(trainer.model)
     trained = folder / ("adapter" if hasattr(trainer.model, "peft_config") else "model")
-    trainer.model.save_pretrained(trained)
-    for written in (trained, *folder.glob("checkpoints/checkpoint-*")):
-        name_base(written)
+    save(trainer.model, trained, trainer.processing_class)
+    for checkpoint in folder.glob("checkpoints/checkpoint-*"):
+        name_base(checkpoint)
     history = trainer.state.log_history
     log, held_out = ([entry for entry in history if key in entry] for key in ("loss", "eval_runtime"))
     trainer.accelerator.free_memory()
@@ -96,6 +97,15 @@ def carry_through(trainer, folder):
     gc.collect()
     hashes = {"initial_adapter": initial, "final_adapter": final}
     return {"adapter": trained, "log": log, "held_out": held_out, **hashes}
+
+
+def save(policy, folder, tokenizer):
+    """Save what was trained, an adapter or a whole model, and the chat template that it was trained with: options that a
+    run gave are in it (`templates.settle`), and not in the base's own."""
+    policy.save_pretrained(folder)
+    name_base(folder)
+    if template := getattr(tokenizer, "chat_template", None):
+        write_atomically(folder / TEMPLATE, template)
 
 
 def hold_in_float32(policy):

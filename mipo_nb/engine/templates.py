@@ -7,10 +7,12 @@ whoever renders it: sampling, scoring, and TRL, which takes the template from th
 
 DATE = "01 Jan 2026"  # for templates that write the day on which they are rendered
 _SETTLED = "{#- settled -#}"
+_BEGINS = "{{ '' }}"  # before the model's own template: a line break that it begins with stays one
 
 
 def settle(tokenizer, **options):
-    """Put lines before the tokenizer's chat template; only those that it needs, and only once.
+    """Put lines before the tokenizer's chat template; only those that it needs, and only once: a template that comes
+    settled, with an exported model, stays so, and is settled anew where `options` are given.
 
     `options` are variables that the template reads, `enable_thinking` and `date_string` unless given otherwise. Control
     tokens in the contents of messages get a blank after their first character, and so are plain text. Where the template
@@ -19,12 +21,14 @@ def settle(tokenizer, **options):
     template = tokenizer.chat_template
     template = template.get("default", next(iter(template.values()))) if isinstance(template, dict) else template
     if template.startswith(_SETTLED):
-        return
+        if not options:
+            return
+        template = template.partition(_BEGINS)[2]
     options = variables(options)
     lines = [f"{{% set {name} = {_literal(value)} %}}" for name, value in options.items() if name in template]
     if "strftime_now" in template:
         lines.append(f"{{% macro strftime_now(format) %}}{options['date_string']}{{% endmacro %}}")
-    template = "{{ '' }}" + template  # a line break that it begins with stays one
+    template = _BEGINS + template
     tokenizer.chat_template = "".join([_SETTLED, *lines, template])
     if not _shows_system(tokenizer):
         lines.append(_FOLDED)

@@ -5,6 +5,7 @@ of them, [G, A, R]. The forward pass runs a batch as one tree (see `packing`): a
 scored once per context, with gradients, and whatever conversations share is computed once.
 """
 
+import copy
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -159,7 +160,8 @@ def train(model_name, pairs, reference, *, objective, folder, **numbers: trainin
     from transformers import set_seed
 
     model, tokenizer = models.load_frozen(model_name, **recipe.weights)
-    tokenizer.chat_template = PLAIN.get(objective, tokenizer.chat_template)
+    reader = copy.copy(tokenizer)
+    reader.chat_template = PLAIN.get(objective, tokenizer.chat_template)
     arguments = training.dpo_arguments(Path(folder) / "checkpoints", **vars(recipe))
     columns = [texts(pairs, side) for side in SIDES] + [reference.tolist()]
     rows = [
@@ -170,7 +172,8 @@ def train(model_name, pairs, reference, *, objective, folder, **numbers: trainin
     policy = get_peft_model(model, training.lora(recipe.rank))
     if arguments.gradient_checkpointing:
         policy.enable_input_require_grads()
-    trainer = _trainer(policy, arguments, rows, tokenizer, objective, recipe.beta)
+    trainer = _trainer(policy, arguments, rows, reader, objective, recipe.beta)
+    trainer.processing_class = tokenizer  # whose template is kept with the adapter
     del model, policy  # the trainer alone holds them
     return training.carry_through(trainer, Path(folder))
 

@@ -95,3 +95,16 @@ def test_who_wants_it_to_think_says_so():
     tokenizer.chat_template = THINKING
     templates.settle(tokenizer, enable_thinking=True)
     assert text_of(tokenizer, ASKED, add_generation_prompt=True).endswith("<|im_start|>assistant\n")
+
+
+def test_a_settled_template_keeps_its_options_until_others_are_given():
+    tokenizer = models.load_tokenizer("embedded:smollm2-135m")
+    tokenizer.chat_template = THINKING
+    templates.settle(tokenizer, enable_thinking=True)
+    thinking = tokenizer.chat_template
+    templates.settle(tokenizer)  # as an exported model is loaded
+    assert tokenizer.chat_template == thinking
+    templates.settle(tokenizer, enable_thinking=False)
+    assert text_of(tokenizer, ASKED, add_generation_prompt=True).endswith("</think>\n\n")
+    templates.settle(tokenizer, enable_thinking=True)
+    assert tokenizer.chat_template == thinking
