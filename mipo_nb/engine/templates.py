@@ -5,6 +5,8 @@ and all of them turn `<|im_end|>` in a person's text into the end of a turn. The
 whoever renders it: sampling, scoring, and TRL, which takes the template from the tokenizer.
 """
 
+import re
+
 DATE = "01 Jan 2026"  # for templates that write the day on which they are rendered
 _SETTLED = "{#- settled -#}"
 _BEGINS = "{{ '' }}"  # before the model's own template: a line break that it begins with stays one
@@ -45,6 +47,18 @@ def control_tokens(tokenizer):
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     texts = {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
     return sorted((text for text in texts if len(text.strip()) > 1), key=lambda text: (-len(text), text))
+
+
+# How models mark the beginning or end of what they think: Qwen, DeepSeek and others; Mistral; Cohere; Kimi; gpt-oss.
+_THOUGHT = re.compile(
+    r"</?(?:\w+:)?think(?:ing)?>|</?thought>|\[/?THINK\]|<\|(?:START|END)_THINKING\|>|◁/?think▷|<\|channel\|>analysis"
+)
+
+
+def thinks_aloud(tokenizer, response):
+    """Whether a response has a mark of a think block in it: of text, or of token ids, where a mark counts too that its text
+    would leave out, as the tokenizer's special tokens."""
+    return bool(_THOUGHT.search(response if isinstance(response, str) else tokenizer.decode(response)))
 
 
 def _literal(value):

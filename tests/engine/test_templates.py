@@ -108,3 +108,34 @@ def test_a_settled_template_keeps_its_options_until_others_are_given():
     assert text_of(tokenizer, ASKED, add_generation_prompt=True).endswith("</think>\n\n")
     templates.settle(tokenizer, enable_thinking=True)
     assert tokenizer.chat_template == thinking
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "<think>",
+        "So.</think>",
+        "<thinking>\n",
+        "[THINK]Hm.",
+        "<|START_THINKING|>",
+        "◁think▷",
+        "<seed:think>",
+        "</thought>",
+    ],
+)
+def test_a_mark_of_a_think_block_is_found_in_text_and_tokens(tokenizer, said):
+    assert templates.thinks_aloud(tokenizer, f"Yes. {said} No.")
+    assert templates.thinks_aloud(tokenizer, tokenizer(f"Yes. {said} No.")["input_ids"])
+
+
+def test_a_mark_that_no_text_shows_is_found_in_the_tokens():
+    tokenizer = models.load_tokenizer("embedded:smollm2-135m")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>"]})
+    ids = tokenizer("<think>Hm.")["input_ids"]
+    assert "think" not in tokenizer.decode(ids, skip_special_tokens=True)
+    assert templates.thinks_aloud(tokenizer, ids)
+
+
+def test_who_speaks_of_thinking_does_not_think_aloud(tokenizer):
+    for said in ("I think so.", "if a < think > b", "[think]", "<b>think</b>", "analysis"):
+        assert not templates.thinks_aloud(tokenizer, said)
