@@ -43,10 +43,21 @@ def variables(options):
 
 
 def control_tokens(tokenizer):
-    """The texts of a tokenizer's control tokens, the longest first."""
-    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    """The texts of a tokenizer's control tokens, the longest first: the special ones, and of the other added tokens those in
+    brackets of whatever kind (`<think>`, `<tool_call>`, `[INST]`; families mark few of them as special, and some that are
+    plain HTML are among them) and those that the chat template writes. A word that somebody added, with letters and digits
+    alone, is none, even if the template has it."""
+    added = [token for token in getattr(tokenizer, "added_tokens_decoder", {}).values() if str(token).strip()]
+    template = tokenizer.chat_template or ""
     texts = {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
+    for text in map(str, added):
+        written = text in template and not text.strip().replace("_", "").isalnum()
+        if written or _BRACKETED.fullmatch(text.strip()):
+            texts.add(text)
     return sorted((text for text in texts if len(text.strip()) > 1), key=lambda text: (-len(text), text))
+
+
+_BRACKETED = re.compile(r"[<\[{|◁].*[>\]}|▷]", re.DOTALL)
 
 
 # How models mark the beginning or end of what they think: Qwen, DeepSeek and others; Mistral; Cohere; Kimi; gpt-oss.
@@ -73,11 +84,16 @@ _FOLDED = (
 
 
 def _plain_contents(tokens):
-    """Lines that give every message the same content with each of the control tokens broken."""
-    broken = "".join(f" | replace({token!r}, {token[:1] + ' ' + token[1:]!r})" for token in tokens)
+    """Lines that give every message the same content with each of the control tokens broken. A loop, since some families have
+    thousands of them: chained filters are nested calls, of which Python compiles some hundred. Most texts have not even
+    the first character of one."""
+    any_of = " or ".join(f"{first!r} in plain.text" for first in sorted({token.strip()[0] for token in tokens}))
     return (
-        "{% set plain = namespace(messages=[]) %}{% for message in messages %}{% if message['content'] is string %}"
-        f"{{% set message = dict(message, content=message['content']{broken}) %}}{{% endif %}}"
+        f"{{% set control = {tokens!r} %}}{{% set plain = namespace(messages=[], text='') %}}"
+        "{% for message in messages %}{% if message['content'] is string %}{% set plain.text = message['content'] %}"
+        f"{{% if {any_of or 'false'} %}}{{% for token in control %}}{{% if token in plain.text %}}"
+        "{% set plain.text = plain.text | replace(token, token[:1] ~ ' ' ~ token[1:]) %}{% endif %}{% endfor %}{% endif %}"
+        "{% set message = dict(message, content=plain.text) %}{% endif %}"
         "{% set plain.messages = plain.messages + [message] %}{% endfor %}{% set messages = plain.messages %}"
     )
 
