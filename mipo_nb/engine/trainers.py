@@ -64,6 +64,12 @@ class OneGPU:
 class WithoutThoughts:
     """For a trainer that samples: nothing is learned from a response that thinks aloud. How many is logged."""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # TRL's list has a None in it where a tokenizer has no end token, and then nothing can be sampled.
+        self.eos_token_ids = [token for token in self.eos_token_ids if token is not None]
+        self.generation_config.eos_token_id = self.eos_token_ids or None
+
     def _masked(self, batch):
         """A batch of TRL's with `completion_ids` [B, L], none of whose thinking responses is in `completion_mask`."""
         rows, mask = batch["completion_ids"].tolist(), batch["completion_mask"]
@@ -177,11 +183,9 @@ class SharedPrefixGRPOTrainer(WithoutThoughts, PackedTraining, OneGPU, GRPOTrain
         policy = self.accelerator.unwrap_model(self.model)
         if not packing.packs_by_default(policy):
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)
-        ends = decoding.ends_of(packing.without_adapter_shell(policy), self._tokenizer)
         sampling = decoding.Sampling(1.0, 1.0, 0, self.max_completion_length)
-        closing = [self._tokenizer.eos_token_id]  # the one end that TRL knows
-        responses = decoding.decode(policy, prompt_ids, sampling, ends)
-        return [tokens[:-1] + closing if finished else tokens for tokens, finished in responses], None
+        responses = decoding.decode(policy, prompt_ids, sampling, set(self.eos_token_ids))
+        return [tokens for tokens, _ in responses], None
 
     def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, **kwargs):
         base = self.accelerator.unwrap_model(model)
