@@ -6,14 +6,11 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it warns that it may c
 
 from trl.experimental.sdft import SDFTConfig, SDFTTrainer  # noqa: E402
 
-from mipo_nb.base.errors import UserError  # noqa: E402
 from mipo_nb.engine import decoding, packing  # noqa: E402
 from mipo_nb.engine.linear import PackedTraining  # noqa: E402
-from mipo_nb.engine.trainers import OneGPU, WithoutThoughts  # noqa: E402
+from mipo_nb.engine.trainers import OneGPU, WithoutThoughts, require_private  # noqa: E402
 
-for _name in ("_generate", "sample_rollouts"):  # overridden below, and no promise of TRL's
-    if not hasattr(SDFTTrainer, _name):
-        raise UserError(f"This version of TRL has no SDFTTrainer.{_name}; install trl>=1.16,<1.17.")
+require_private({SDFTTrainer: ("_generate", "sample_rollouts")})  # overridden below, and no promise of TRL's
 
 
 def arguments(common, **numbers):

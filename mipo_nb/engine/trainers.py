@@ -31,10 +31,17 @@ _PRIVATE = {
     ),
     dpo_trainer: ("hash_module",),
 }
-for _owner, _names in _PRIVATE.items():
-    for _name in _names:
-        if not hasattr(_owner, _name):
-            raise UserError(f"This version of TRL has no {_owner.__name__}.{_name}; install trl>=1.16,<1.17.")
+
+
+def require_private(private):
+    """Raise `UserError` where an owner (a class or module of TRL's) has not all of its names: {owner: names}."""
+    for owner, names in private.items():
+        for name in names:
+            if not hasattr(owner, name):
+                raise UserError(f"This version of TRL has no {owner.__name__}.{name}; install trl>=1.16,<1.17.")
+
+
+require_private(_PRIVATE)
 
 
 @dataclass
