@@ -67,7 +67,7 @@ def _arguments(folder, recipe, steps, group, max_new_tokens, watch, n_held_out):
     sampling = {"num_generations": group, "max_completion_length": max_new_tokens, "temperature": 1.0}
     watched = bool(watch and n_held_out)
     watching = {"eval_strategy": "steps" if watched else "no", "eval_steps": watch or None, "eval_on_start": watched}
-    learning = {"max_steps": steps, "beta": recipe.beta, "reward_weights": [1.0, 0.0]}
+    learning = {"max_steps": steps, "beta": recipe.beta, "reward_weights": [1.0, 0.0], "router_aux_loss_coef": 0.0}
     return GRPOConfig(**common, **sampling, **watching, **learning, num_generations_eval=1)
 
 
