@@ -15,7 +15,7 @@ from pathlib import Path
 from mipo_nb.base.embedded import embedded_folder
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import content_hash, stamps
-from mipo_nb.engine import checkpoints, templates
+from mipo_nb.engine import arguments, checkpoints, templates
 from mipo_nb.engine.process import keep_freed_memory, keep_to_quota, quieten, return_freed_memory, settle_imports
 
 
@@ -88,7 +88,7 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, template_optio
     elif adapter is None and not four_bit:
         _LOADED[_way(name, device, dtype, template_options)] = weakref.ref(model)
     return_freed_memory()
-    return model.eval(), tokenizer
+    return arguments.without_dropout(model).eval(), tokenizer
 
 
 _LOADED = {}  # a weak reference to what was last loaded in each way

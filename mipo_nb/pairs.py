@@ -12,6 +12,7 @@ import re
 
 from mipo_nb import prompts
 from mipo_nb.base.errors import UserError, require_known
+from mipo_nb.engine.templates import thinks_aloud
 
 NEGATIVES = ("missing_context", "random_context", "random_prompt", "random_wish", "random_person")
 SIDES = ("chosen", "rejected")
@@ -139,7 +140,7 @@ def build(rows, chosen, rejected, tokenizer, *, negative, max_length, at_least=1
         plus, minus = (side["text"].strip() for side in sides)
         if not plus or not minus:
             counts["empty"] += 1
-        elif any(mark in plus + minus for mark in ("<think>", "</think>")):
+        elif any(thinks_aloud(tokenizer, said) for y in sides for said in (y["text"], y.get("tokens") or "")):
             counts["thinking"] += 1
         elif plus == minus:
             counts["identical"] += 1

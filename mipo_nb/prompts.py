@@ -58,8 +58,19 @@ def problem_messages(problem, exemplars=()):
 
 
 def prompt_ids(tokenizer, conversation):
-    """Token ids of a conversation up to where the assistant's answer begins."""
-    return tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
+    """Token ids of a conversation up to where the assistant's answer begins. Raises `UserError` where the template refuses
+    it."""
+    return _rendered(tokenizer, conversation, add_generation_prompt=True)
+
+
+def _rendered(tokenizer, conversation, **how):
+    """A conversation's token ids, or its text, by the chat template."""
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(conversation, return_dict=False, **how)
+    except TemplateError as e:  # it may refuse roles, their order, or a variable that is not set
+        raise UserError(f"This model's chat template refuses the conversation ({e}); set TEMPLATE_OPTIONS.") from e
 
 
 def completion_ids(tokenizer, conversation, response):
@@ -73,12 +84,12 @@ def completion_ids(tokenizer, conversation, response):
         return list(response)
     prompt = prompt_ids(tokenizer, conversation)
     answer = {"role": "assistant", "content": response}
-    whole = tokenizer.apply_chat_template([*conversation, answer], return_dict=False)
+    whole = _rendered(tokenizer, [*conversation, answer])
     if whole[: len(prompt)] == prompt:
         return whole[len(prompt) :]
     # The last token of the prompt may be another one where something follows; a response is written after the prompt.
-    text = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
-    whole_text = tokenizer.apply_chat_template([*conversation, answer], tokenize=False)
+    text = _rendered(tokenizer, conversation, add_generation_prompt=True, tokenize=False)
+    whole_text = _rendered(tokenizer, [*conversation, answer], tokenize=False)
     if not whole_text.startswith(text):
         raise UserError(
             "This model's chat template changes the prompt once an answer follows, so the answer's tokens cannot be "

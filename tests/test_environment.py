@@ -1,5 +1,7 @@
 """The three files that say what to install agree with each other."""
 
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -58,3 +60,44 @@ def test_conda_gets_its_packages_from_the_same_files():
     assert options == {"--constraint": "constraints.txt", "--editable": ".[test]"}
     assert "test" in PROJECT["optional-dependencies"]
     assert (project_root() / options["--constraint"]).is_file()
+
+
+# On processors with AVX512-BF16 bitsandbytes looks for the library `kernels` when it is imported, and complains that it is
+# not there. This process has such a processor, as far as bitsandbytes is told.
+WITH_BF16 = """
+import importlib.abc, importlib.util, sys
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "bitsandbytes.functional":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        own = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (own(module), setattr(module, "has_avx512bf16", lambda: True))
+        return spec
+
+sys.meta_path.insert(0, Finder())
+sys.modules["kernels"] = None  # as where it is not installed
+"""
+IMPORTED = {
+    "mipo-nb --help": "sys.argv = ['mipo-nb', '--help']\nfrom mipo_nb.command.cli import main\nmain()",
+    "the trainers": "import mipo_nb\nmipo_nb.trainers, mipo_nb.self_distillation\nimport bitsandbytes",
+}
+
+
+def said_on_import(code):
+    """All that a process of its own says."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", WITH_BF16 + code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("what", ["mipo-nb --help", pytest.param("the trainers", marks=pytest.mark.whole)])
+def test_no_library_complains_that_another_is_not_there(what):
+    assert "pip install" not in said_on_import(IMPORTED[what])
+
+
+@pytest.mark.whole
+def test_without_us_the_complaint_is_there():
+    assert "pip install kernels" in said_on_import("import bitsandbytes")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipo_nb import pairs, prompts
+from mipo_nb import models, pairs, prompts
 from mipo_nb.base.errors import UserError
 
 ROWS = [
@@ -310,3 +310,12 @@ def test_a_random_person_has_the_own_wish_in_another_name(seed):
 def test_rows_whose_context_is_in_one_piece_cannot_have_a_part_exchanged(negative):
     with pytest.raises(UserError, match="in every row, and one is empty"):
         pairs.negative_conversations(ROWS, negative)
+
+
+def test_a_side_whose_tokens_think_aloud_is_left_out_though_its_text_does_not_show_it():
+    tokenizer = models.load_tokenizer("embedded:smollm2-135m")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    said = [{"text": "Rest.", "tokens": tokenizer("<think></think>Rest.")["input_ids"], "finished": True}, "Sleep."]
+    rows = [{"prompt": "What now?", "context": "Ana keeps bees.", "user_id": "u"}] * 2
+    _, counts = pairs.build(rows, said, ["No.", "No."], tokenizer, negative="missing_context", max_length=None)
+    assert (counts["thinking"], counts["pairs"]) == (1, 1)

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -478,3 +480,30 @@ def test_a_killed_training_knows_again_that_it_had_stopped(some_pairs, reference
     half = {**numbers, "epochs": 2 / 3, "learning_rate": 1e-4}
     short = training.train(NAME, some_pairs, reference, folder=tmp_path / "half", **half, **{**watching, "patience": 9})
     assert len(short["log"]) == 2 == len(short["held_out"])
+
+
+@pytest.mark.parametrize("module", ["trainers", "self_distillation"])
+def test_a_version_of_trl_without_what_is_overridden_is_refused_when_it_is_imported(module):
+    """In a process of its own, one method after the other taken away before our module is imported."""
+    taken = {
+        "trainers": ("trl.DPOTrainer._compute_loss", "trl.GRPOTrainer._generate_single_turn"),
+        "self_distillation": ("trl.experimental.sdft.sdft_trainer.SDFTTrainer._generate",),
+    }[module]
+    code = f"""
+import importlib, sys, types, pydoc
+from mipo_nb.base.errors import UserError
+for path in {taken!r}:
+    owner, name = pydoc.locate(path.rpartition(".")[0]), path.rpartition(".")[2]
+    holder = next(kind for kind in owner.__mro__ if name in vars(kind))
+    method = getattr(holder, name)
+    delattr(holder, name)
+    try:
+        importlib.import_module("mipo_nb.engine.{module}")
+    except UserError as e:
+        print(e)
+    setattr(holder, name, method)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    names = [".".join(path.split(".")[-2:]) for path in taken]
+    lines = [f"This version of TRL has no {name}; install trl>=1.16,<1.17." for name in names]
+    assert done.stdout.splitlines() == lines, done.stderr

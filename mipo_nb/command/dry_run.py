@@ -32,7 +32,7 @@ def check(settings, *, data, work, judge=None, output_dir="runs"):
     """
     findings = [_data(name, load, columns) for name, (load, columns) in data.items()]
     model = _model(settings, work, project_root() / Path(output_dir).expanduser())
-    return [*findings, _tokenizer(settings.model), *model, _judge(judge, settings)]
+    return [*findings, _tokenizer(settings), *model, _judge(judge, settings)]
 
 
 def failed(findings):
@@ -117,9 +117,9 @@ def _data(name, load, columns):
     return Finding(name, f"{len(rows)} rows with {', '.join(columns)}")
 
 
-def _tokenizer(name):
+def _tokenizer(settings):
     try:
-        tokenizer = models.load_tokenizer(name)
+        tokenizer = models.load_tokenizer(settings.model, settings.template_options)
         prompts.completion_ids(tokenizer, prompts.messages("What now?", "Ana keeps bees."), "Look at the hives.")
     except UserError as e:
         return Finding("tokenizer and chat template", "not usable", False, str(e))
@@ -175,7 +175,7 @@ def _judge(judge, settings):
         if hasattr(judge, "reply"):
             judge.reply([{"role": "user", "content": "Reply with the digit 3."}], max_tokens=4)
             return Finding("judge", f"{judge.model} answers")
-        models.load_tokenizer(judge)
+        models.load_tokenizer(judge, settings.template_options)
         weights = costs.count_weights(models.load_config(judge))[2]
     except UserError as e:
         return Finding("judge", "not reachable", False, str(e))

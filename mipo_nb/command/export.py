@@ -169,6 +169,8 @@ def _merged(adapter, folder, base, dtype):
     from mipo_nb import models
 
     exact, tokenizer = models.load(base, dtype="float32", adapter=adapter)
+    if (trained_with := adapter / checkpoints.TEMPLATE).is_file():  # with the options that its training was given
+        tokenizer.chat_template = trained_with.read_text(encoding="utf-8")
     before, after = _log_probabilities(exact, tokenizer, adapter_off=True), _log_probabilities(exact, tokenizer)
     merged = exact.merge_and_unload()
     lost = {

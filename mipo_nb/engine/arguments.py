@@ -29,6 +29,21 @@ def outline(config):
         return AutoModelForCausalLM.from_config(config)
 
 
+def without_dropout(model):
+    """`model`, none of whose layers drops anything in training: a policy must be what was sampled from, and what its
+    reference is. TRL switches off layers of the class Dropout alone; many models call the function, by a number of
+    their own or of their configuration."""
+    import torch
+
+    for holder in (*model.modules(), model.config):
+        if isinstance(holder, torch.nn.Dropout):
+            holder.p = 0.0
+        for name, value in vars(holder).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(holder, name, 0.0)
+    return model
+
+
 def require_layers(recipe, model):
     """Raise `UserError` where a recipe wants an adapter on a layer that a model, or the model of a configuration, has not."""
     if not recipe.rank or recipe.lora_target == ALL:
@@ -72,13 +87,15 @@ def trainer_arguments(folder, recipe):
 
 
 def dpo_numbers(recipe):
-    """What DPO adds to `trainer_arguments`. The reference is scored before training, and not held beside the policy."""
+    """What DPO adds to `trainer_arguments`. The reference is scored before training, and not held beside the policy. Nothing
+    is added to the loss for how a mixture of experts is used, as TRL would."""
     return {
         "beta": recipe.beta,
         "loss_type": recipe.loss,
         "num_train_epochs": recipe.epochs,
         "max_length": recipe.max_length,
         "precompute_ref_log_probs": True,
+        "router_aux_loss_coef": 0.0,
         "eval_strategy": "steps" if recipe.evaluate_every else "no",
         "eval_steps": recipe.evaluate_every or None,
     }

@@ -17,6 +17,8 @@ from mipo_nb.base.progress import report_progress
 
 EVERY = 10.0  # seconds at least from one checkpoint to the next: a training that is over by then needs none
 PATIENCE = 15  # saving costs at most one part in so many
+THINKING = "completions/thinking"  # in a log: how many responses of a step think aloud
+TEMPLATE = "chat_template.jinja"  # where transformers too keeps it
 FEW = 20  # steps: where there are no more, none is given to a warm-up, whose rate begins at 0
 _PACKED = {}  # {hash of 4-bit weights as they were loaded: as they lie after their first use}
 
@@ -70,8 +72,8 @@ def carry_through(trainer, folder):
     """Train to the end, on from the last checkpoint in `folder` if there is one, and save what was trained there.
 
     Returns {"adapter": path of the adapter, or of the whole model where there is none, "log": one dictionary of metrics
-    per step, "held_out": one per evaluation, "initial_adapter" and "final_adapter": hashes before and after training}.
-    Empties `trainer`, whatever `transformers.Trainer` it is.
+    per step, "held_out": one per evaluation, "initial_adapter" and "final_adapter": hashes before and after training}, and
+    "thinking" where the trainer samples: how many responses it left out since they think aloud. Empties `trainer`, whatever `transformers.Trainer` it is.
     """
     from transformers import PrinterCallback
 
@@ -85,9 +87,9 @@ def carry_through(trainer, folder):
     trainer.train(resume_from_checkpoint=last(folder / "checkpoints"))
     final = adapter_hash(trainer.model)
     trained = folder / ("adapter" if hasattr(trainer.model, "peft_config") else "model")
-    trainer.model.save_pretrained(trained)
-    for written in (trained, *folder.glob("checkpoints/checkpoint-*")):
-        name_base(written)
+    save(trainer.model, trained, trainer.processing_class)
+    for checkpoint in folder.glob("checkpoints/checkpoint-*"):
+        name_base(checkpoint)
     history = trainer.state.log_history
     log, held_out = ([entry for entry in history if key in entry] for key in ("loss", "eval_runtime"))
     trainer.accelerator.free_memory()
@@ -95,7 +97,24 @@ def carry_through(trainer, folder):
     vars(trainer).clear()
     gc.collect()
     hashes = {"initial_adapter": initial, "final_adapter": final}
-    return {"adapter": trained, "log": log, "held_out": held_out, **hashes}
+    return {"adapter": trained, "log": log, "held_out": held_out, **hashes, **_thinking(log)}
+
+
+def _thinking(log):
+    """{"thinking": responses that were left out in all steps of a log}, in one line too; {} where none were sampled."""
+    counts = [entry[THINKING] for entry in log if THINKING in entry]
+    if total := round(sum(counts)):
+        print(f"Responses that think aloud, from which nothing was learned: {total}.", flush=True)
+    return {"thinking": total} if counts else {}
+
+
+def save(policy, folder, tokenizer):
+    """Save what was trained, an adapter or a whole model, and the chat template that it was trained with: options that a
+    run gave are in it (`templates.settle`), and not in the base's own."""
+    policy.save_pretrained(folder)
+    name_base(folder)
+    if template := getattr(tokenizer, "chat_template", None):
+        write_atomically(folder / TEMPLATE, template)
 
 
 def hold_in_float32(policy):
@@ -201,8 +220,7 @@ def _is_to_be_packed(layer):
 
 
 def adapter_hash(model):
-    """SHA-256 of the LoRA weights that a model uses, as hexadecimal digits: not those of an adapter that is inactive,
-    switched off or added to the weights."""
+    """SHA-256 of the LoRA weights that a model uses: not those of an inactive adapter, or one added to the weights."""
     used, weights = {name: adapters for name, _, adapters in _adapted(model)}, hashlib.sha256()
     for name, parameter in model.named_parameters():
         place, _, rest = name.partition(".lora_")

@@ -5,7 +5,7 @@ import json
 from transformers import TrainerCallback
 
 from mipo_nb.base.files import write_atomically
-from mipo_nb.engine.checkpoints import name_base
+from mipo_nb.engine.checkpoints import save
 
 _MARGIN = "eval_rewards/margins"  # as TRL calls it: beta times the nats
 
@@ -20,13 +20,12 @@ class EarlyStopping(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         control.should_training_stop |= self.over()
 
-    def on_evaluate(self, args, state, control, metrics=None, model=None, **kwargs):
+    def on_evaluate(self, args, state, control, metrics=None, model=None, processing_class=None, **kwargs):
         if _MARGIN not in metrics or self.over():  # the trainer makes one step more before it stops again
             return
         seen = self.seen()
         if seen is None or metrics[_MARGIN] > seen["margin"]:
-            model.save_pretrained(self.folder)
-            name_base(self.folder)
+            save(model, self.folder, processing_class)
             seen = {"step": state.global_step, "margin": metrics[_MARGIN], "worse": []}
         elif state.global_step > seen["step"]:  # a look that a killed training had is had again
             seen["worse"] = sorted({*seen["worse"], state.global_step})

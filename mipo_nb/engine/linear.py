@@ -12,6 +12,27 @@ import torch
 
 from mipo_nb.engine.process import return_freed_memory
 
+# What is called below and is no promise of torch's, {name: {overload: how many arguments}}.
+_OPERATIONS = {
+    "_reorder_linear_weight": {"default": 2},
+    "_linear_pointwise": {"default": 6, "binary": 5},
+    "_is_mkldnn_bf16_supported": {"default": 0},
+}
+
+
+def _missing():
+    """The first operation of oneDNN that this torch does not have, or takes otherwise; None where all are there."""
+    for name, overloads in _OPERATIONS.items():
+        packet = getattr(torch.ops.mkldnn, name, None)
+        for overload, n in overloads.items():
+            schema = getattr(getattr(packet, overload, None), "_schema", None)
+            if schema is None or len(schema.arguments) != n:
+                return f"mkldnn.{name}" + ("" if overload == "default" else f".{overload}")
+    return None
+
+
+MISSING = _missing()  # looked up when this is imported, not in the middle of a training
+
 
 class PackedWeight:
     """A frozen weight [out, in] laid out for x W^T and, where gradients are on, for g W: both at once, because what comes
@@ -194,7 +215,18 @@ def _with_one_adapter(model):
 
 
 def _can_pack(dtype):
-    operations = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")  # no promises of torch's
-    if not torch.backends.mkldnn.is_available() or not all(hasattr(torch.ops.mkldnn, name) for name in operations):
+    if not torch.backends.mkldnn.is_available():
+        return False
+    if MISSING:
+        _tell()
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@functools.cache
+def _tell():
+    """Once for a process, not for each of its layers."""
+    print(
+        f"torch {torch.__version__} has no {MISSING}; frozen layers run its own way, which is right and slower.",
+        flush=True,
+    )

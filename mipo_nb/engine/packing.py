@@ -131,7 +131,7 @@ class HeadLogProbabilities(torch.autograd.Function):
         weight = weight.to(hidden.dtype)
         scores = torch.empty(4, len(target), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        size = min(HeadLogProbabilities.piece, len(target))
+        size = max(1, min(HeadLogProbabilities.piece, len(target)))  # no target at all is no mistake
         wide, probability = (hidden.new_empty(size, len(weight), dtype=torch.float32) for _ in range(2))
         for start in range(0, len(target), size):
             part = slice(start, min(start + size, len(target)))

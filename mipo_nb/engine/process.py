@@ -4,7 +4,6 @@ libraries."""
 import ctypes
 import functools
 import gc
-import logging
 import os
 import platform
 import warnings
@@ -61,7 +60,6 @@ def quieten():
     """Keep the libraries' own progress bars and notices out of the notebooks."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it announces an optional package when it is imported
     import datasets
     import huggingface_hub
     import transformers

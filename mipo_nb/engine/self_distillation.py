@@ -6,13 +6,11 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it warns that it may c
 
 from trl.experimental.sdft import SDFTConfig, SDFTTrainer  # noqa: E402
 
-from mipo_nb.base.errors import UserError  # noqa: E402
 from mipo_nb.engine import decoding, packing  # noqa: E402
 from mipo_nb.engine.linear import PackedTraining  # noqa: E402
-from mipo_nb.engine.trainers import OneGPU  # noqa: E402
+from mipo_nb.engine.trainers import OneGPU, WithoutThoughts, require_private  # noqa: E402
 
-if not hasattr(SDFTTrainer, "_generate"):  # overridden below, and no promise of TRL's
-    raise UserError("This version of TRL has no SDFTTrainer._generate; install trl>=1.16,<1.17.")
+require_private({SDFTTrainer: ("_generate", "sample_rollouts")})  # overridden below, and no promise of TRL's
 
 
 def arguments(common, **numbers):
@@ -21,8 +19,12 @@ def arguments(common, **numbers):
     return SDFTConfig(**common, num_generations=1, max_prompt_length=None, **numbers)
 
 
-class SelfDistillation(PackedTraining, OneGPU, SDFTTrainer):
-    """`SDFTTrainer` with all its arguments and losses. Models that cannot be packed write by transformers' `generate`."""
+class SelfDistillation(WithoutThoughts, PackedTraining, OneGPU, SDFTTrainer):
+    """`SDFTTrainer` with all its arguments and losses, of responses that do not think aloud. Models that cannot be packed
+    write by transformers' `generate`."""
+
+    def sample_rollouts(self, inputs):
+        return self._masked(super().sample_rollouts(inputs))
 
     def _generate(self, prompt_ids):
         policy = self.accelerator.unwrap_model(self.model)

@@ -6,6 +6,7 @@ computed once, without padding, and logits only for completion tokens. In GRPO a
 """
 
 import contextlib
+import logging
 import os
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -16,18 +17,31 @@ from trl.trainer import dpo_trainer
 
 from mipo_nb.base.errors import UserError
 from mipo_nb.engine import decoding, packing
+from mipo_nb.engine.checkpoints import THINKING
 from mipo_nb.engine.linear import PackedTraining
+from mipo_nb.engine.templates import thinks_aloud
 
 # What is overridden below and is no promise of TRL's: renamed there, it would no longer be called here, without a word.
 _PRIVATE = {
     DPOTrainer: ("_prepare_dataset", "_precompute_ref_logps", "_compute_loss", "compute_ref_log_probs"),
-    GRPOTrainer: ("_generate_single_turn", "_get_per_token_logps_and_entropies"),
+    GRPOTrainer: (
+        "_generate_single_turn",
+        "_generate_and_score_completions",
+        "_get_per_token_logps_and_entropies",
+    ),
     dpo_trainer: ("hash_module",),
 }
-for _owner, _names in _PRIVATE.items():
-    for _name in _names:
-        if not hasattr(_owner, _name):
-            raise UserError(f"This version of TRL has no {_owner.__name__}.{_name}; install trl>=1.16,<1.17.")
+
+
+def require_private(private):
+    """Raise `UserError` where an owner (a class or module of TRL's) has not all of its names: {owner: names}."""
+    for owner, names in private.items():
+        for name in names:
+            if not hasattr(owner, name):
+                raise UserError(f"This version of TRL has no {owner.__name__}.{name}; install trl>=1.16,<1.17.")
+
+
+require_private(_PRIVATE)
 
 
 @dataclass
@@ -52,6 +66,24 @@ class OneGPU:
 
     def __init__(self, *positional, args, **kwargs):
         super().__init__(*positional, args=on_one_gpu(args), **kwargs)
+
+
+class WithoutThoughts:
+    """For a trainer that samples: nothing is learned from a response that thinks aloud. How many is logged."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # TRL's list has a None in it where a tokenizer has no end token, and then nothing can be sampled.
+        self.eos_token_ids = [token for token in self.eos_token_ids if token is not None]
+        self.generation_config.eos_token_id = self.eos_token_ids or None
+
+    def _masked(self, batch):
+        """A batch of TRL's with `completion_ids` [B, L], none of whose thinking responses is in `completion_mask`."""
+        rows, mask = batch["completion_ids"].tolist(), batch["completion_mask"]
+        responses = ([token for token, real in zip(*row, strict=True) if real] for row in zip(rows, mask, strict=True))
+        thinking = torch.tensor([thinks_aloud(self._tokenizer, ids) for ids in responses], device=mask.device)
+        self._metrics["train" if self.model.training else "eval"][THINKING].append(int(thinking.sum()))
+        return {**batch, "completion_mask": mask.masked_fill(thinking[:, None], 0)}
 
 
 class StoredReferenceDPOTrainer(OneGPU, DPOTrainer):
@@ -138,19 +170,29 @@ def _spread(scores, places, *shape):
     return [values.new_zeros(shape).index_put(places, values) for values in scores]
 
 
-class SharedPrefixGRPOTrainer(PackedTraining, OneGPU, GRPOTrainer):
+# It warns of responses without any reward, each with its prompt: those that think aloud, of which one line tells at the end.
+logging.getLogger(GRPOTrainer.__module__).addFilter(
+    lambda record: "All reward functions returned None" not in record.getMessage()
+)
+
+
+class SharedPrefixGRPOTrainer(WithoutThoughts, PackedTraining, OneGPU, GRPOTrainer):
     """`trl.GRPOTrainer` whose responses are written by `decoding` and scored by `packing`, at temperature 1. The same
-    loss, advantages, metrics and callbacks. Models whose attention cannot share a prefix go TRL's own way."""
+    loss, advantages, metrics and callbacks, of responses that do not think aloud; their reward must be None, so that it is
+    not in the advantages of others. Models whose attention cannot share a prefix go TRL's own way."""
+
+    def _generate_and_score_completions(self, inputs):
+        batch = self._masked(super()._generate_and_score_completions(inputs))
+        learned = self.accelerator.gather(batch["completion_mask"].sum()).sum()
+        return {**batch, "num_items_in_batch": learned}  # the loss is divided by it
 
     def _generate_single_turn(self, prompt_ids, *args, **kwargs):
         policy = self.accelerator.unwrap_model(self.model)
         if not packing.packs_by_default(policy):
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)
-        ends = decoding.ends_of(packing.without_adapter_shell(policy), self._tokenizer)
         sampling = decoding.Sampling(1.0, 1.0, 0, self.max_completion_length)
-        closing = [self._tokenizer.eos_token_id]  # the one end that TRL knows
-        responses = decoding.decode(policy, prompt_ids, sampling, ends)
-        return [tokens[:-1] + closing if finished else tokens for tokens, finished in responses], None
+        responses = decoding.decode(policy, prompt_ids, sampling, set(self.eos_token_ids))
+        return [tokens for tokens, _ in responses], None
 
     def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, **kwargs):
         base = self.accelerator.unwrap_model(model)

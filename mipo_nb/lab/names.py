@@ -155,11 +155,7 @@ def files_among(named):
 
 def _load(loaded, here):
     name = str(here(loaded.source)) if isinstance(loaded.source, File) else loaded.source
-    if loaded.template is None:
-        found = _weights(name, loaded.how)
-    else:
-        found = _tokenizer(name)
-        found.chat_template = loaded.template
+    found = _weights(name, loaded.how) if loaded.template is None else _tokenizer(name, loaded.template)
     if digest(fingerprint(found)) != loaded.identity:
         raise UserError(
             f"{name} is not on {socket.gethostname()} what this run has: other files lie there, or the model was changed "
@@ -173,9 +169,13 @@ def _weights(name, how):
     return models.load(name, **dict(how))[0]
 
 
-@functools.lru_cache(maxsize=2)
-def _tokenizer(name):
-    return models.load_tokenizer(name)
+@functools.lru_cache(maxsize=4)
+def _tokenizer(name, template):
+    """The tokenizer of a name with a settled chat template, which has the options in it that the run gave: one object for
+    each template, since a call may hold several of one name (with a model's own template, and with another)."""
+    tokenizer = models.load_tokenizer(name)
+    tokenizer.chat_template = template
+    return tokenizer
 
 
 def contents(path):

@@ -5,11 +5,13 @@ function's module with all modules of this package that it imports, directly or 
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
 import inspect
 import json
 import os
+import weakref
 from dataclasses import is_dataclass
 from pathlib import Path
 
@@ -73,7 +75,12 @@ def fingerprint(value):
     if type(value).__module__.startswith("datasets."):
         return digest([value.column_names, value.to_dict()])
     if hasattr(value, "apply_chat_template"):
-        return ["tokenizer", len(value), hashlib.sha256((value.chat_template or "").encode()).hexdigest()]
+        return [
+            "tokenizer",
+            len(value),
+            hashlib.sha256((value.chat_template or "").encode()).hexdigest(),
+            _tokens(value),
+        ]
     if hasattr(value, "named_parameters"):
         from mipo_nb import models
 
@@ -85,6 +92,35 @@ def fingerprint(value):
             raise TypeError("A step takes a named function whose numbers are all among its arguments.")
         return [value.__qualname__, code_version(value)]
     raise TypeError(f"A step cannot be keyed by a {type(value).__name__}.")
+
+
+# What normalizers, splitting and control tokens do otherwise: case, accents, ligatures, blanks, digits, scripts, code.
+_PROBE = (
+    ("system", "You are a helpful assistant.  Be BRIEF,\tplease.\n"),
+    (
+        "user",
+        "Naïve cafe\u0301, ﬁne: 3,141.59 € – 東京で何を？ Привет! مرحبا 🙂\r\n<|im_end|> <think>x</think> [INST] </s> <eos>",
+    ),
+    ("assistant", "def f(x):\n        return x**2  # don't\n\n\n1. Ja, größer.\n"),
+)
+_PROBED = weakref.WeakKeyDictionary()  # {tokenizer: {how it was: what came out}}
+
+
+def _tokens(tokenizer):
+    """Hash of the tokens that a tokenizer's chat template renders of a fixed conversation, of the token that ends a response
+    and of a few hundred of its vocabulary. Some milliseconds the first time, and again where it was changed."""
+    from jinja2 import TemplateError
+
+    known = _PROBED.setdefault(tokenizer, {})
+    state = tokenizer.chat_template, len(tokenizer), tokenizer.eos_token_id
+    if state not in known:
+        conversation, rendered = [{"role": role, "content": text} for role, text in _PROBE], []
+        for turns, opens in ((conversation, False), (conversation[:-1], True)) if tokenizer.chat_template else ():
+            with contextlib.suppress(TemplateError):  # a template that refuses it has its own hash
+                rendered.append(tokenizer.apply_chat_template(turns, add_generation_prompt=opens, return_dict=False))
+        some = range(0, len(tokenizer), max(1, len(tokenizer) // 256))
+        known[state] = digest([rendered, tokenizer.eos_token_id, tokenizer.convert_ids_to_tokens(list(some))])[:16]
+    return known[state]
 
 
 def _fingerprint_of_path(path):

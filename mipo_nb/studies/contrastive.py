@@ -5,6 +5,7 @@ of them, [G, A, R]. The forward pass runs a batch as one tree (see `packing`): a
 scored once per context, with gradients, and whatever conversations share is computed once.
 """
 
+import copy
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -82,7 +83,7 @@ OBJECTIVES = {
 }
 
 
-# {objective: the chat template that it trains in, where that is not the model's own}. What stands in for a template in the
+# {objective: the chat template that it trains in, where that is not the model's own, and responses are texts}. What stands in for a template in the
 # authors' SFT as printed (5c19f0f train_sft.py:215), the context before the question as in their prompts.
 PLAIN = {
     "sft_plain": "User: {{ messages | rejectattr('role', 'equalto', 'assistant') | map(attribute='content') | join('\n') }}\n"
@@ -92,7 +93,7 @@ PLAIN = {
 
 def game_scores(model, tokenizer, games):
     """(log-probs [G, A, R] summed over each response, tokens [G, R] of the responses, tokens read), differentiable.
-    `games` is [G][A][R] of (conversation, response text). "Tokens read" counts every conversation and response in full,
+    `games` is [G][A][R] of (conversation, response: text or token ids). "Tokens read" counts every conversation and response in full,
     as if nothing were shared."""
     cells = [cell for game in games for row in game for cell in row]
     starts = [prompts.prompt_ids(tokenizer, conversation) for conversation, _ in cells]
@@ -159,9 +160,12 @@ def train(model_name, pairs, reference, *, objective, folder, **numbers: trainin
     from transformers import set_seed
 
     model, tokenizer = models.load_frozen(model_name, **recipe.weights)
-    tokenizer.chat_template = PLAIN.get(objective, tokenizer.chat_template)
+    reader = copy.copy(tokenizer)
+    reader.chat_template = PLAIN.get(objective, tokenizer.chat_template)
     arguments = training.dpo_arguments(Path(folder) / "checkpoints", **vars(recipe))
-    columns = [texts(pairs, side) for side in SIDES] + [reference.tolist()]
+    sides = zip(*(ids for _, *ids in training.tokenize(pairs, tokenizer)), strict=True)  # those of the reference
+    sides = [texts(pairs, side) for side in SIDES] if objective in PLAIN else map(list, sides)
+    columns = [*sides, reference.tolist()]
     rows = [
         {**pair, "chosen": chosen, "rejected": rejected, "reference": log_probs}
         for pair, chosen, rejected, log_probs in zip(pairs, *columns, strict=True)
@@ -170,7 +174,8 @@ def train(model_name, pairs, reference, *, objective, folder, **numbers: trainin
     policy = get_peft_model(model, training.lora(recipe.rank))
     if arguments.gradient_checkpointing:
         policy.enable_input_require_grads()
-    trainer = _trainer(policy, arguments, rows, tokenizer, objective, recipe.beta)
+    trainer = _trainer(policy, arguments, rows, reader, objective, recipe.beta)
+    trainer.processing_class = tokenizer  # whose template is kept with the adapter
     del model, policy  # the trainer alone holds them
     return training.carry_through(trainer, Path(folder))
 

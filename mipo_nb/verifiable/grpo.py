@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mipo_nb import models, training
 from mipo_nb.base.errors import UserError, require_known
+from mipo_nb.engine.templates import thinks_aloud
 from mipo_nb.verifiable import rewards
 
 
@@ -66,7 +67,7 @@ def _arguments(folder, recipe, steps, group, max_new_tokens, watch, n_held_out):
     sampling = {"num_generations": group, "max_completion_length": max_new_tokens, "temperature": 1.0}
     watched = bool(watch and n_held_out)
     watching = {"eval_strategy": "steps" if watched else "no", "eval_steps": watch or None, "eval_on_start": watched}
-    learning = {"max_steps": steps, "beta": recipe.beta, "reward_weights": [1.0, 0.0]}
+    learning = {"max_steps": steps, "beta": recipe.beta, "reward_weights": [1.0, 0.0], "router_aux_loss_coef": 0.0}
     return GRPOConfig(**common, **sampling, **watching, **learning, num_generations_eval=1)
 
 
@@ -77,21 +78,27 @@ def _prompts(part, conversations):
 
 
 def _reward_functions(reward, policy, tokenizer, problems):
-    """[what is learned from, what is only watched], as TRL calls them: one number for each of the completions."""
+    """[what is learned from, what is only watched], as TRL calls them: one number for each of the completions, None for one
+    that thinks aloud in training, which TRL then leaves out of the advantages of others."""
 
     def rewarded(name, part, number, completions):
         rows, conversations = ([column[k] for k in number] for column in problems[part[0]])
         texts = [completion[-1]["content"] for completion in completions]
         return rewards.REWARDS[name](rewards.Responses(policy[0], tokenizer, rows, conversations, texts))
 
-    def earned(completions, part, number, **kwargs):
+    def without_thoughts(values, completion_ids):
+        thinking = (thinks_aloud(tokenizer, ids) for ids in completion_ids)
+        return [None if thinks else value for value, thinks in zip(values, thinking, strict=True)]
+
+    def earned(completions, completion_ids, part, number, **kwargs):
         if part[0] != "train":
             return [None] * len(completions)
         with policy[0].disable_adapter():
-            return rewarded(reward, part, number, completions)
+            return without_thoughts(rewarded(reward, part, number, completions), completion_ids)
 
-    def accuracy(completions, part, number, **kwargs):
-        return rewarded("verifiable", part, number, completions)
+    def accuracy(completions, completion_ids, part, number, **kwargs):
+        right = rewarded("verifiable", part, number, completions)
+        return without_thoughts(right, completion_ids) if part[0] == "train" else right
 
     earned.__name__ = "reward"
     return [earned, accuracy]

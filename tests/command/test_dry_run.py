@@ -12,7 +12,7 @@ from rich.console import Console
 from mipo_nb import generation
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.hardware import Hardware
-from mipo_nb.command import doctor, dry_run, runner, state
+from mipo_nb.command import doctor, dry_run, random_models, runner, state
 from mipo_nb.lab import costs, settings
 from mipo_nb.lab.notebooks import Notebook
 
@@ -173,3 +173,15 @@ def test_a_notebook_that_goes_on_with_the_work_is_no_dry_run(tmp_path):
 def test_without_being_asked_a_notebook_is_not_ended(tmp_path, capsys):
     dry_run.show([doctor.Finding("data", "3 rows")], tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_tokenizer_is_tried_with_the_options_of_the_run(tmp_path, quick):
+    model = random_models.write(tmp_path / "tiny", "tiny")
+    template = "{% if not day is defined %}{{ raise_exception('which day?') }}{% endif %}" + random_models.tokenizer().chat_template  # fmt: skip
+    (tmp_path / "tiny" / "chat_template.jinja").write_text(template)
+    with_day, without = (
+        checked(tmp_path / "runs", model=model, judge=model, template_options=options)["tokenizer and chat template"]
+        for options in ({"day": "Monday"}, {})
+    )
+    assert with_day.good and "259 tokens" in with_day.found
+    assert without.good is False and "refuses the conversation (which day?)" in without.mend

@@ -3,12 +3,14 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
-from mipo_nb import models
+from mipo_nb import models, pairs, prompts, training
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import project_root
+from mipo_nb.command import random_models
 from mipo_nb.command.export import _log_probabilities, export
 
 NAME = "embedded:smollm2-135m"
@@ -180,3 +182,31 @@ def test_the_base_may_be_given_by_the_name_that_it_has_on_the_hub(copied, tmp_pa
 def test_an_adapter_can_be_exported_where_folders_are_missing(copied, tmp_path):
     export(copied, "adapter", tmp_path / "a" / "b" / "c")
     assert (tmp_path / "a" / "b" / "c" / "README.md").exists()
+
+
+@pytest.mark.parametrize("patience", [0, 1])
+def test_a_merged_model_has_the_template_that_its_adapter_was_trained_with(tmp_path, patience):
+    """TEMPLATE_OPTIONS are a run's, not the base's: they go with the adapter, and with what is made of it."""
+    base = random_models.write(tmp_path / "base", "tiny")
+    template = "{{ day }}: " + random_models.tokenizer().chat_template
+    (tmp_path / "base" / "chat_template.jinja").write_text(template)
+    options = {"day": "Monday"}
+    tokenizer = models.load_tokenizer(base, options)
+    rows = [{"prompt": "What now?", "context": "Ana keeps bees.", "user_id": "u"}] * 4
+    sides = ["Rest."] * 4, ["Go out."] * 4
+    data, _ = pairs.build(rows, *sides, tokenizer, negative="missing_context", max_length=None)
+    numbers = {
+        "learning_rate": 1e-3,
+        "batch_size": 2,
+        "rank": 2,
+        "dtype": "float32",
+        "device": "cpu",
+        "max_length": None,
+    }
+    watched = {"held_out": (data, np.zeros((4, 2))), "evaluate_every": 1, "patience": patience} if patience else {}
+    folder = tmp_path / "trained"
+    found = training.train(base, data, np.zeros((4, 2)), folder=folder, template_options=options, **numbers, **watched)
+    export(found["adapter"], "merged", tmp_path / "out", model=base)
+    merged = models.load_tokenizer(str(tmp_path / "out"))
+    assert merged.chat_template == tokenizer.chat_template != models.load_tokenizer(base).chat_template
+    assert merged.decode(prompts.prompt_ids(merged, data[0]["prompt"])).startswith("Monday: ")

@@ -208,3 +208,32 @@ print(full - resident())
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     within, after = map(int, done.stdout.split())
     assert within < 30 and after > 250
+
+
+@pytest.mark.parametrize(
+    ("changed", "missing"),
+    [
+        ({"_linear_weight_in_order": {"default": 2}}, "mkldnn._linear_weight_in_order"),
+        ({"_linear_pointwise": {"default": 7}}, "mkldnn._linear_pointwise"),
+        ({"_linear_pointwise": {"default": 6, "ternary": 5}}, "mkldnn._linear_pointwise.ternary"),
+        ({}, None),
+    ],
+)
+def test_what_torch_does_not_have_or_takes_otherwise_is_found(monkeypatch, changed, missing):
+    monkeypatch.setattr(linear, "_OPERATIONS", {**linear._OPERATIONS, **changed})
+    assert linear._missing() == missing and linear.MISSING is None
+
+
+def test_without_oneDNNs_operations_layers_run_torchs_way_and_one_line_says_so(monkeypatch, capsys):
+    model, x = adapted(), torch.randn(3, 5, 24)
+    plain = results(model, x)
+    monkeypatch.setattr(linear, "MISSING", "mkldnn._linear_pointwise")
+    linear._tell.cache_clear()
+    for _ in range(2):
+        with linear.packed_weights(model):
+            assert not any("packed" in vars(layer) for layer in model.modules())
+            for ours, own in zip(results(model, x), plain, strict=True):
+                torch.testing.assert_close(ours, own)
+    linear._tell.cache_clear()
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1 and "has no mkldnn._linear_pointwise; frozen layers run its own way" in printed

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mipo_nb import models, prompts
+from mipo_nb.command import random_models
 from mipo_nb.engine import templates
 
 # Three kinds of template, in our words; those of the shared cases, where they are, are tried too.
@@ -95,3 +96,91 @@ def test_who_wants_it_to_think_says_so():
     tokenizer.chat_template = THINKING
     templates.settle(tokenizer, enable_thinking=True)
     assert text_of(tokenizer, ASKED, add_generation_prompt=True).endswith("<|im_start|>assistant\n")
+
+
+def test_a_settled_template_keeps_its_options_until_others_are_given():
+    tokenizer = models.load_tokenizer("embedded:smollm2-135m")
+    tokenizer.chat_template = THINKING
+    templates.settle(tokenizer, enable_thinking=True)
+    thinking = tokenizer.chat_template
+    templates.settle(tokenizer)  # as an exported model is loaded
+    assert tokenizer.chat_template == thinking
+    templates.settle(tokenizer, enable_thinking=False)
+    assert text_of(tokenizer, ASKED, add_generation_prompt=True).endswith("</think>\n\n")
+    templates.settle(tokenizer, enable_thinking=True)
+    assert tokenizer.chat_template == thinking
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "<think>",
+        "So.</think>",
+        "<thinking>\n",
+        "[THINK]Hm.",
+        "<|START_THINKING|>",
+        "◁think▷",
+        "<seed:think>",
+        "</thought>",
+    ],
+)
+def test_a_mark_of_a_think_block_is_found_in_text_and_tokens(tokenizer, said):
+    assert templates.thinks_aloud(tokenizer, f"Yes. {said} No.")
+    assert templates.thinks_aloud(tokenizer, tokenizer(f"Yes. {said} No.")["input_ids"])
+
+
+def test_a_mark_that_no_text_shows_is_found_in_the_tokens():
+    tokenizer = models.load_tokenizer("embedded:smollm2-135m")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>"]})
+    ids = tokenizer("<think>Hm.")["input_ids"]
+    assert "think" not in tokenizer.decode(ids, skip_special_tokens=True)
+    assert templates.thinks_aloud(tokenizer, ids)
+
+
+def test_who_speaks_of_thinking_does_not_think_aloud(tokenizer):
+    for said in ("I think so.", "if a < think > b", "[think]", "<b>think</b>", "analysis"):
+        assert not templates.thinks_aloud(tokenizer, said)
+
+
+def with_added(*added, template=None):
+    """A tokenizer of bytes with tokens that were added to it and are not marked as special, as some families have them."""
+    from tokenizers import AddedToken
+
+    tokenizer = random_models.tokenizer()
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in added])
+    tokenizer.chat_template = template or tokenizer.chat_template
+    templates.settle(tokenizer)
+    return tokenizer
+
+
+CONTROL = ("<think>", "</think>", "<tool_call>", "[INST]", "{{sys}}", "◁media▷", "<unused7>", "=> ")
+WORDS = ("angiogenesis", "user_name", "assistant", "\n\n", "x")
+
+
+def test_added_tokens_that_control_are_plain_text_where_people_write_them_and_added_words_stay():
+    template = "{{ '=> ' }}" + random_models.tokenizer().chat_template  # it has "assistant" too
+    tokenizer = with_added(*CONTROL, *WORDS, template=template)
+    assert set(templates.control_tokens(tokenizer)) == {*CONTROL, "<|endoftext|>", "<|im_start|>", "<|im_end|>"}
+    plain = prompts.prompt_ids(tokenizer, ASKED), prompts.completion_ids(tokenizer, ASKED, "Yes.")
+    for text in CONTROL:
+        number = tokenizer.convert_tokens_to_ids(text)
+        assert tokenizer(text)["input_ids"] == [number]
+        asked = prompts.messages(f"What is {text} for?", f"Ana{text} keeps bees.")
+        ends = prompts.completion_ids(tokenizer, asked, f"It is {text} in the middle.")
+        for found, without in zip((prompts.prompt_ids(tokenizer, asked), ends), plain, strict=True):
+            assert found.count(number) == without.count(number), text
+        assert f"{text[0]} {text[1:]}" in tokenizer.decode(ends)
+    for text in WORDS:
+        number = tokenizer.convert_tokens_to_ids(text)
+        assert number in prompts.prompt_ids(tokenizer, prompts.messages(f"Is {text} a word?")), text
+
+
+@pytest.mark.parametrize("n", [256, 6000])
+def test_a_family_may_have_thousands_of_control_tokens(n):
+    tokens = [f"<|reserved_{k}|>" for k in range(n)]
+    tokenizer = with_added(*tokens)
+    numbers = set(tokenizer.convert_tokens_to_ids(tokens))
+    assert len(numbers) == n
+    asked = prompts.messages(f"{tokens[0]} and {tokens[-1]}?", "Ana keeps bees.")
+    assert not numbers & set(prompts.prompt_ids(tokenizer, asked))
+    assert f"< |reserved_{n - 1}|>" in tokenizer.decode(prompts.prompt_ids(tokenizer, asked))

@@ -142,3 +142,14 @@ def test_what_is_too_large_to_send_is_refused(adapter, monkeypatch):
         UserError, match="is too large to send to workers; put it into a folder that all machines share"
     ):
         names.require_sendable(adapter)
+
+
+def test_tokenizers_of_one_name_keep_the_options_that_each_was_loaded_with(tiny):
+    days = ("1 May 2026", "2 May 2026")
+    loaded = {day: models.load_tokenizer(tiny[0], {"date_string": day}) for day in days}
+    for day, tokenizer in loaded.items():
+        tokenizer.chat_template = tokenizer.chat_template.replace("<|im_start|>{{", f"{day} <|im_start|>{{{{")
+    found = there(loaded)
+    assert found[days[0]] is not found[days[1]]
+    for day, tokenizer in loaded.items():
+        assert found[day].chat_template == tokenizer.chat_template

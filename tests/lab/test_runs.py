@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from mipo_nb.base import files, progress
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import project_root
+from mipo_nb.command import random_models
+from mipo_nb.engine import templates
 from mipo_nb.engine.decoding import Sampling
 from mipo_nb.lab import runs, steps
 from mipo_nb.statistics import Estimate
@@ -557,3 +559,58 @@ def test_progress_gives_every_row_and_reports_to_the_runner(tmp_path, monkeypatc
     assert list(progress.progress(range(5), "counting")) == [0, 1, 2, 3, 4]
     report = json.loads((tmp_path / "progress.json").read_text())
     assert report["step"] == "counting" and report["total"] == 5 and 0 <= report["done"] <= 5
+
+
+def bytes_tokenizer(change=None, **options):
+    """The random models' tokenizer, its file's JSON `change`d, with a settled template that reads an option and the day."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    made = random_models.tokenizer()
+    core = json.loads(made.backend_tokenizer.to_str())
+    if change:
+        change(core)
+    core = Tokenizer.from_str(json.dumps(core))
+    again = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=made.eos_token, pad_token=made.pad_token)
+    day = "{{ strftime_now('%d %b %Y %H:%M:%S.%f') }}{% if enable_thinking %}<think>{% endif %}"
+    again.chat_template = day + made.chat_template
+    templates.settle(again, **options)
+    return again
+
+
+def swap_two_letters(core):
+    ids = core["model"]["vocab"]
+    ids["Q"], ids["Z"] = ids["Z"], ids["Q"]
+
+
+def without_accents(core):
+    core["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "StripAccents"}]}
+
+
+def test_a_key_holds_the_tokens_that_a_template_renders():
+    same, key = bytes_tokenizer(), steps.fingerprint(bytes_tokenizer())
+    assert steps.fingerprint(same) == steps.fingerprint(same) == key
+    others = {
+        "vocabulary": bytes_tokenizer(swap_two_letters),
+        "normalizer": bytes_tokenizer(without_accents),
+        "option": bytes_tokenizer(enable_thinking=True),
+        "day given": bytes_tokenizer(date_string="1 May 2026"),
+    }
+    keys = {what: steps.fingerprint(tokenizer) for what, tokenizer in others.items()}
+    assert len({json.dumps(found) for found in (key, *keys.values())}) == 5
+    assert keys["vocabulary"][:3] == keys["normalizer"][:3] == key[:3]  # which the template alone would not tell apart
+    steps._PROBED.clear()
+    assert steps.fingerprint(same) == key  # later: its template writes the time, were it not settled
+
+
+def test_a_tokenizer_is_asked_again_when_it_changed_and_only_then(monkeypatch):
+    tokenizer = bytes_tokenizer()
+    first = steps.fingerprint(tokenizer)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tokenizer), "apply_chat_template", lambda *a, **k: pytest.fail("rendered again"))
+        assert steps.fingerprint(tokenizer) == first
+    ends = steps.fingerprint(tokenizer)
+    tokenizer.eos_token = "<|endoftext|>"
+    assert steps.fingerprint(tokenizer)[:3] == ends[:3] and steps.fingerprint(tokenizer) != ends
+    tokenizer.chat_template = "{{ raise_exception('no') }}"
+    assert steps.fingerprint(tokenizer)[2] != first[2]  # a template that refuses it has a key nevertheless

@@ -8,6 +8,7 @@ import torch
 
 from mipo_nb import models, pairs, prompts, sources
 from mipo_nb.base.errors import UserError
+from mipo_nb.command import random_models
 from mipo_nb.engine import decoding, self_distillation
 from mipo_nb.lab import settings
 from mipo_nb.studies import arms, distillation
@@ -107,3 +108,17 @@ def test_too_few_rows_are_refused_before_anything_is_loaded(tmp_path):
             "embedded:nothing", rows(), max_new_tokens=4, folder=tmp_path, **{**NUMBERS, "batch_size": 4}
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_learned_from_an_answer_that_thinks_aloud(tmp_path, monkeypatch, capsys):
+    model = random_models.write(tmp_path / "tiny", "tiny")
+    tokenizer, found = models.load_tokenizer(model), {}
+    for kind, said in {"a": "<think>aaaa", "b": "<think>bbbb", "spoken": "I say: bbbb"}.items():
+        ids = [tokenizer(text)["input_ids"] for text in ("A walk.", said)]
+        monkeypatch.setattr(decoding, "decode", lambda *call, ids=ids: [(tokens, False) for tokens in ids])
+        call = {"max_new_tokens": 12, "folder": tmp_path / kind, "device": "cpu", **NUMBERS}
+        found[kind] = distillation.train(model, rows(), **call)
+    adapters = {kind: result["final_adapter"] for kind, result in found.items()}
+    assert adapters["a"] == adapters["b"] != adapters["spoken"] and adapters["a"] != found["a"]["initial_adapter"]
+    assert [result["thinking"] for result in found.values()] == [1, 1, 0]
+    assert capsys.readouterr().out.count("think aloud, from which nothing was learned: 1.") == 2

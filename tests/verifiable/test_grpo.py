@@ -8,7 +8,8 @@ from trl import GRPOTrainer
 
 from mipo_nb import models, prompts, training
 from mipo_nb.base.errors import UserError
-from mipo_nb.engine import checkpoints, trainers
+from mipo_nb.command import random_models
+from mipo_nb.engine import checkpoints, decoding, trainers
 from mipo_nb.verifiable import grpo, problems, rewards
 
 NAME = "embedded:smollm2-135m"
@@ -178,7 +179,49 @@ def test_rewards_are_those_of_the_untrained_model(trainer, rows, asked, model_an
     kept = rewards.Responses(untrained, tokenizer, rows[:2], asked[:2], texts)
     tuned = rewards.Responses(trainer.model, tokenizer, rows[:2], asked[:2], texts)
     completions = [[{"role": "assistant", "content": text}] for text in texts]
-    call = {"completions": completions, "part": ["train"] * 2, "number": [0, 1]}
+    call = {"completions": completions, "completion_ids": [[5], [6]], "part": ["train"] * 2, "number": [0, 1]}
     learned, _ = grpo._reward_functions("information", [trainer.model], tokenizer, {"train": (rows, asked)})
     given, own, other = learned(**call), rewards.information(kept), rewards.information(tuned)
     assert given == pytest.approx(own, abs=1e-3) and np.abs(np.subtract(own, other)).max() > 0.01
+
+
+def trained_on(texts, model, folder, monkeypatch, **changes):
+    """What `grpo.train` returns where the responses to one problem are `texts`, and the batches that it learned from."""
+    tokenizer, batches = models.load_tokenizer(model), []
+    ids = [tokenizer(text)["input_ids"] for text in texts]
+    monkeypatch.setattr(decoding, "decode", lambda *call: [(tokens, False) for tokens in ids])
+    monkeypatch.setitem(rewards.REWARDS, "short", short)
+    name = "_generate_and_score_completions"
+    own = getattr(trainers.SharedPrefixGRPOTrainer, name)
+    spy = lambda self, inputs: batches.append(own(self, inputs)) or batches[-1]  # noqa: E731
+    monkeypatch.setattr(trainers.SharedPrefixGRPOTrainer, name, spy)
+    row = {"question": "2 + 2?", "answer": "4", "letters": [], "options": [], "solution": "", "checker": "number"}
+    numbers = {**NUMBERS, "steps": 1, "batch_size": 4, "beta": 0.1, "device": "cpu", **changes}
+    asked = [prompts.messages("What is 2 + 2?")]
+    found = grpo.train(model, [row], asked, reward="short", folder=folder, **numbers)
+    return found, batches[0]
+
+
+def test_nothing_is_learned_from_a_response_that_thinks_aloud(tmp_path, monkeypatch, capsys, caplog):
+    model = random_models.write(tmp_path / "tiny", "tiny")
+    kinds = {"a": "<think>aaaa", "b": "<think>bbbb", "spoken": "I say: bbbb"}
+    found = {}
+    for kind, said in kinds.items():
+        with monkeypatch.context() as patch:
+            found[kind] = trained_on(["Four.", "It is 4.", "Four", said], model, tmp_path / kind, patch)
+    adapters = {kind: result["final_adapter"] for kind, (result, _) in found.items()}
+    assert adapters["a"] == adapters["b"] != adapters["spoken"]
+    assert adapters["a"] != found["a"][0]["initial_adapter"]  # and from the others something is
+    assert [result["thinking"] for result, _ in found.values()] == [1, 1, 0]
+    assert capsys.readouterr().out.count("think aloud, from which nothing was learned: 1.") == 2
+    lengths, batch = -torch.tensor([5.0, 8.0, 4.0]), found["a"][1]
+    assert batch["completion_mask"].sum(1).tolist() == [5, 8, 4, 0] and batch["num_items_in_batch"] == 17
+    expected = (lengths - lengths.mean()) / (lengths.std() + 1e-4)  # among those that are learned from
+    torch.testing.assert_close(batch["advantages"], torch.tensor([*expected.tolist(), 0.0]))
+    assert not caplog.records
+
+
+def test_where_all_think_aloud_the_policy_stays_as_it_is(tmp_path, monkeypatch):
+    model = random_models.write(tmp_path / "tiny", "tiny")
+    found, _ = trained_on(["<think>", "a</think>", "<think>b", "<thought>"], model, tmp_path / "run", monkeypatch)
+    assert found["thinking"] == 4 and found["final_adapter"] == found["initial_adapter"]
