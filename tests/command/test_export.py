@@ -57,12 +57,17 @@ def test_an_exported_adapter_is_the_same_adapter_with_a_card(adapter, expected, 
     assert line.startswith("adapter: ")
     again = _log_probabilities(*models.load(NAME, dtype="float32", adapter=tmp_path / "out"))
     assert torch.equal(again, expected)
-    assert f"base_model: {NAME}" in (tmp_path / "out" / "README.md").read_text()
+    assert "base_model: HuggingFaceTB/SmolLM2-135M-Instruct" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.model
 def test_servers_get_their_command(adapter, tmp_path):
-    said = export(adapter, "vllm", tmp_path / "vllm")
+    with pytest.raises(UserError, match="vLLM cannot fetch embedded:smollm2-135m, .* use --to merged"):
+        export(adapter, "vllm", tmp_path / "vllm")
+    on_the_hub = tmp_path / "on_the_hub"
+    shutil.copytree(adapter, on_the_hub)
+    changed(on_the_hub, base_model_name_or_path="HuggingFaceTB/SmolLM2-135M-Instruct")
+    said = export(on_the_hub, "vllm", tmp_path / "vllm")
     assert "--max-lora-rank 4" in said[-1] and (tmp_path / "vllm" / "serve.sh").read_text().startswith(
         "#!/bin/sh\nvllm serve"
     )
