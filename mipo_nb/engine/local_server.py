@@ -18,21 +18,22 @@ from mipo_nb.engine.server import Server
 
 
 class LocalServer(Server):
-    """A `Server` of this machine, which a step knows by the weights that it serves, not by its address."""
+    """A `Server` of this machine, which a step knows by what it serves, weights and how it writes, not by its address."""
 
-    def __init__(self, url, folder, dtype, device):
-        super().__init__(url, folder, timeout=600.0, at_once=1, through_proxy=False)
-        weights = sorted(Path(folder).glob("*.safetensors"))
-        self._served = [content_hash(weights) if weights else folder, dtype, device]
+    def __init__(self, url, folder, dtype, device, template_options=()):
+        how = {"through_proxy": False, "template_options": template_options}
+        super().__init__(url, folder, timeout=600.0, at_once=1, **how)
+        weights, texts = (sorted(Path(folder).glob(f"*.{ending}")) for ending in ("safetensors", "j*"))
+        self._served = [content_hash([*weights, *texts]) if weights else folder, dtype, device]
 
     def fingerprint(self):
-        return ["transformers serve", *self._served]
+        return ["transformers serve", *self._served, self.template_options]
 
 
 @contextlib.contextmanager
-def serving(folder, *, dtype="float32", device="cpu", seconds=180):
-    """While it lasts, a `LocalServer` for the model in a folder, or of a name on the hub that is cached; the process is
-    stopped at the end.
+def serving(folder, *, dtype="float32", device="cpu", seconds=180, template_options=()):
+    """While it lasts, a `LocalServer` for the model in a folder, or of a name on the hub that is cached, with
+    `template_options` as `Server` has them; the process is stopped at the end.
 
     It listens on this machine alone, on a free port. Raises `UserError` where it cannot be started here, or is not ready
     after so many seconds.
@@ -47,7 +48,7 @@ def serving(folder, *, dtype="float32", device="cpu", seconds=180):
         process = _started(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:
             _wait_until_ready(process, f"http://127.0.0.1:{port}/health", log, seconds)
-            yield LocalServer(f"http://127.0.0.1:{port}/v1", folder, dtype, device)
+            yield LocalServer(f"http://127.0.0.1:{port}/v1", folder, dtype, device, template_options)
         finally:
             process.terminate()
             try:

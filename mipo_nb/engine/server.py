@@ -10,6 +10,7 @@ from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import digest, kept
 from mipo_nb.base.progress import progress
 
+_OPTIONS = "chat_template_kwargs"  # as vLLM, SGLang, llama.cpp and transformers take variables of a chat template
 _TO_THINK = 2048  # tokens on top of a reply's own, for a model that thinks first
 _IDEOGRAPH = re.compile("[\u3040-\u30ff\u3400-\u9fff]")  # Japanese and Chinese, which put no spaces between words
 
@@ -19,11 +20,12 @@ class Server:
 
     `timeout` is in seconds, ten times as long once the model turned out to think before it replies; `retries` is how
     often the client repeats a failed request; at most `at_once` requests are open at a time, through the proxy that the
-    environment names, if any, unless `through_proxy` is False. Raises `UserError` for an
+    environment names, if any, unless `through_proxy` is False. `template_options` are variables that the server's chat
+    template reads when it answers for a sample; it does not think aloud unless they say so. Raises `UserError` for an
     address that is none, and where `at_once` is below 1.
     """
 
-    def __init__(self, url, model, *, timeout=60.0, retries=3, at_once=8, through_proxy=True):
+    def __init__(self, url, model, *, timeout=60.0, retries=3, at_once=8, through_proxy=True, template_options=()):
         import httpx
         from openai import OpenAI
 
@@ -39,12 +41,13 @@ class Server:
         direct = {} if through_proxy else {"http_client": httpx.Client(trust_env=False)}
         self.client = OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=retries, **direct)
         self.model, self.timeout, self.at_once = model, timeout, at_once
+        self.template_options = {"enable_thinking": False, **dict(template_options)}
         # What the server turned out to be like, so that it is found out once and not at every request.
         self._thinks, self._refused, self._told = False, set(), set()
 
     def fingerprint(self):
         """What identifies the model for a step's key; the server alone knows which weights it serves."""
-        return [str(self.client.base_url), self.model]
+        return [str(self.client.base_url), self.model, self.template_options]
 
     def reply(self, conversation, *, temperature=0.0, max_tokens=16):
         """The server's answer to one conversation, as text, of `max_tokens` tokens at most; thoughts do not count.
@@ -81,6 +84,7 @@ class Server:
         each time."""
 
         limits = {"top_p": sampling.top_p, "max_tokens": sampling.max_new_tokens}
+        limits["extra_body"] = {_OPTIONS: self.template_options}
 
         def ask(number):
             options = {"temperature": sampling.temperature, "seed": (seed * 1_000_003 + number) % 2**31, **limits}
@@ -119,6 +123,8 @@ class Server:
                 sent["max_completion_tokens"] = sent.pop("max_tokens")
             if "temperature" in self._refused and not sent["temperature"]:
                 del sent["temperature"]
+            if _OPTIONS in self._refused:
+                sent.pop("extra_body", None)
             try:
                 call = {"model": self.model, "messages": conversation, "timeout": timeout, **sent}
                 return self.client.chat.completions.create(**call)
@@ -129,6 +135,10 @@ class Server:
                 self._refused.add(refused)
                 if refused == "temperature":
                     self._tell(refused, f"'{self.model}' takes no temperature; its replies are drawn and may differ.")
+                if refused == _OPTIONS:
+                    self._tell(
+                        refused, f"'{self.model}' takes no {_OPTIONS}; where it thinks aloud, tell the server not to."
+                    )
 
     def _check_whole(self, conversation, tokens):
         """Say so where the server read clearly less than was sent: no tokenizer puts many words into one token."""
@@ -164,6 +174,8 @@ def _refused(error, sent):
     said = str(error) if error.status_code in (400, 422) else ""
     if "max_tokens" in sent and "max_completion_tokens" in said:
         return "max_tokens"  # OpenAI's reasoning models know it by the other name alone
+    if "extra_body" in sent and _OPTIONS in said:
+        return _OPTIONS
     return "temperature" if "temperature" in said and sent.get("temperature") == 0 else None
 
 

@@ -37,6 +37,13 @@ def settle(tokenizer, **options):
     tokenizer.chat_template = "".join([_SETTLED, _plain_contents(control_tokens(tokenizer)), *lines, template])
 
 
+def plain(tokenizer, text):
+    """A text with the control tokens in it broken, as a settled template gives it: for what is put without one."""
+    for token in control_tokens(tokenizer):
+        text = text.replace(token, f"{token[:1]} {token[1:]}")
+    return text
+
+
 def variables(options):
     """The variables that every template is given: `options`, and what is settled where they do not say."""
     return {"enable_thinking": False, "date_string": DATE, **options}

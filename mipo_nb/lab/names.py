@@ -63,7 +63,8 @@ def pack(values):
             if type(value).__module__ == "datasets.arrow_dataset":  # in memory: its file stays where it is
                 return type(value).from_dict, (value.to_dict(), value.features)
             if isinstance(value, Server):  # its client holds locks
-                return _server, (str(value.client.base_url), value.model, value.timeout, value.at_once)
+                how = {"timeout": value.timeout, "at_once": value.at_once, "template_options": value.template_options}
+                return _server, (str(value.client.base_url), value.model, how)
             return super().reducer_override(value)
 
     Packer(stream).dump(_with_files(values))
@@ -127,8 +128,8 @@ def _dataclass(kind, fields):
     return made
 
 
-def _server(url, model, timeout, at_once):
-    return Server(url, model, timeout=timeout, at_once=at_once)
+def _server(url, model, how):
+    return Server(url, model, **how)
 
 
 def unpack(packed, named, steps, here):

@@ -55,11 +55,12 @@ def code_hash(text):
 
 
 def git_state():
-    """{"commit", "dirty"} of the checkout, None outside of one; dirty: its code or data differ from the commit."""
+    """{"commit", "dirty"} of the checkout, None outside of one; dirty: its code or data differ from the commit, files that
+    Git does not know among them."""
     run = functools.partial(subprocess.run, cwd=project_root(), capture_output=True, text=True)
     try:
         commit = run(["git", "rev-parse", "HEAD"])
-        changes = run(["git", "status", "--porcelain", "--untracked-files=no", "--", *_MAKES_NUMBERS])
+        changes = run(["git", "status", "--porcelain", "--untracked-files=normal", "--", *_MAKES_NUMBERS])
     except OSError:
         return None
     return None if commit.returncode else {"commit": commit.stdout.strip(), "dirty": bool(changes.stdout.strip())}

@@ -39,7 +39,7 @@ class LocalJudge:
         self.model, self.tokenizer = model, tokenizer
 
     def fingerprint(self):
-        return ["local judge", models.fingerprint(self.model)]
+        return ["local judge", models.fingerprint(self.model), self.tokenizer.chat_template]
 
     def log_probabilities(self, conversations, options, *, folder=None, description="judging"):
         """Array [n, k]: log p of each of the k `options` (texts) as the reply's opening to each conversation, in nats.

@@ -8,6 +8,7 @@ import numpy as np
 
 from mipo_nb import prompts, scoring
 from mipo_nb.base.errors import UserError, require_known
+from mipo_nb.engine import templates
 from mipo_nb.verifiable import answers
 
 FORMS = ("letter", "cloze", "plain", "plain without question")
@@ -76,7 +77,7 @@ def _asked(tokenizer, row, form):
     """[(token ids of what is asked, token ids of an option)] for the options of a row."""
     if not row["letters"]:
         raise UserError(f"A problem of '{row['task']}' has no options to score; use a multiple-choice task.")
-    encode = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
+    encode = lambda text: tokenizer(templates.plain(tokenizer, text), add_special_tokens=False)["input_ids"]  # noqa: E731
     if form == "letter":
         start = prompts.prompt_ids(tokenizer, prompts.problem_messages(row)) + encode(_OPENING)
         return [(start, encode(f" {letter}")) for letter in row["letters"]]

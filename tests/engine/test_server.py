@@ -131,6 +131,30 @@ def test_refused_options_are_sent_otherwise_and_that_is_learnt_once(faulty, caps
     assert told.count("\n") == 1 and "takes no temperature" in told
 
 
+def test_a_sample_is_asked_for_without_thoughts_and_a_server_that_takes_no_options_too(faulty, capsys):
+    faulty.local.respond = lambda body: said("Soup.")
+    drawn = {"sampling": Sampling(max_new_tokens=9), "seed": 0}
+    faulty.sample([hello()], **drawn)
+    assert faulty.local.seen[-1]["chat_template_kwargs"] == {"enable_thinking": False}
+    faulty.reply(hello())
+    assert "chat_template_kwargs" not in faulty.local.seen[-1]
+
+    def strict(body):
+        known = "chat_template_kwargs" not in body
+        return said("Soup.") if known else refused("Unrecognized request argument supplied: chat_template_kwargs")
+
+    faulty.local.respond = strict
+    assert [row["text"] for row in faulty.sample([hello()] * 3, **drawn)] == ["Soup."] * 3
+    told = capsys.readouterr().out
+    assert told.count("takes no chat_template_kwargs; where it thinks aloud, tell the server not to.") == 1
+    assert Server("http://a/v1", "b", template_options={"level": 3}).template_options == {
+        "enable_thinking": False,
+        "level": 3,
+    }
+    keys = [Server("http://a/v1", "b", template_options=some).fingerprint() for some in ({}, {"enable_thinking": True})]
+    assert keys[0] != keys[1]
+
+
 def test_many_requests_at_once_may_all_meet_the_refusal(faulty):
     meeting = threading.Barrier(8)
 

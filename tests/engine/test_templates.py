@@ -54,6 +54,13 @@ def test_a_response_follows_its_prompt_and_nothing_is_said_twice(rendering):
     assert whole.count("<think>") == whole.count("</think>") <= 1
 
 
+def test_what_is_put_without_a_template_has_no_control_token_either(rendering):
+    for token in templates.control_tokens(rendering):
+        ids = rendering(templates.plain(rendering, f"an {token} option"), add_special_tokens=False)["input_ids"]
+        assert not {rendering.convert_tokens_to_ids(t) for t in templates.control_tokens(rendering)} & set(ids)
+    assert templates.plain(rendering, "A < B, and [so] on.") == "A < B, and [so] on."
+
+
 def test_the_systems_text_is_in_the_prompt(rendering):
     prompt = text_of(rendering, ASKED, add_generation_prompt=True)
     assert prompt.count(ASKED[0]["content"]) == 1 and prompt.count("What now?") == 1

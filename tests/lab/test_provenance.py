@@ -53,6 +53,14 @@ def test_a_checkout_is_dirty_where_code_or_data_differ_from_its_commit(checkout,
     assert provenance.git_state() == {"commit": after, "dirty": False}
 
 
+@pytest.mark.parametrize(("name", "dirty"), [("mipo_nb/b.py", True), ("data/more.jsonl", True), ("docs/new.md", False)])
+def test_a_file_that_git_does_not_know_counts_too(checkout, name, dirty):
+    (checkout / name).write_text("1\n")
+    assert provenance.git_state()["dirty"] is dirty
+    (checkout / ".gitignore").write_text("*.py\n*.jsonl\n")
+    assert provenance.git_state()["dirty"] is False
+
+
 def test_a_manifest_says_it(checkout, tmp_path):
     assert git_of_a_manifest(tmp_path) == {"commit": git(checkout, "rev-parse", "HEAD"), "dirty": False}
     (checkout / "docs" / "page.md").write_text("2\n")
