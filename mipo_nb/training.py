@@ -189,6 +189,7 @@ def _stand_alone(model_folder, folder, tokenizer):
     tokenizer.save_pretrained(model_folder)
     for checkpoint in folder.glob("checkpoints/checkpoint-*"):
         shutil.rmtree(checkpoint, ignore_errors=True)
+    (folder / "checkpoints" / "README.md").unlink(missing_ok=True)  # a card of TRL's, beside a checkpoint
     with contextlib.suppress(OSError):  # it holds a tracker's files
         (folder / "checkpoints").rmdir()
 

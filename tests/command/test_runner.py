@@ -176,7 +176,7 @@ def test_a_success_is_stamped_and_leaves_no_partial_copy(finished):
     stamp = executed.metadata["mipo_nb"]
     assert stamp["code"] == Notebook(path).code
     assert (
-        sorted(stamp["modules"]) == ["mipo_nb.base.crossed", "mipo_nb.statistics"]
+        sorted(stamp["modules"]) == ["mipo_nb.base.crossed", "mipo_nb.base.resampling", "mipo_nb.statistics"]
         and Notebook(state.call.executed).changed_since == ""
     )
     assert stamp["manifest"]["profile"] == "smoke" and stamp["manifest"]["notebook"] == "01_tiny"
