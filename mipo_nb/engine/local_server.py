@@ -26,6 +26,9 @@ class LocalServer(Server):
         weights, texts = (sorted(Path(folder).glob(f"*.{ending}")) for ending in ("safetensors", "j*"))
         self._served = [content_hash([*weights, *texts]) if weights else folder, dtype, device]
 
+    def close(self):
+        self.client.close()
+
     def fingerprint(self):
         return ["transformers serve", *self._served, self.template_options]
 
@@ -48,7 +51,10 @@ def serving(folder, *, dtype="float32", device="cpu", seconds=180, template_opti
         process = _started(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:
             _wait_until_ready(process, f"http://127.0.0.1:{port}/health", log, seconds)
-            yield LocalServer(f"http://127.0.0.1:{port}/v1", folder, dtype, device, template_options)
+            with contextlib.closing(
+                LocalServer(f"http://127.0.0.1:{port}/v1", folder, dtype, device, template_options)
+            ) as server:
+                yield server
         finally:
             process.terminate()
             try:
