@@ -111,10 +111,10 @@ def _parts(notebooks):
 def _glance(notebooks):
     """The main result in two sentences and a table, from what notebook 12 recorded."""
     recorded = {result["name"]: result for result in notebooks[_MAIN].results}
-    counts = {"controls": f"{recorded.get('kept trainings, control: how many', {}).get('value', 0):.0f}"}
+    controls = recorded.get("kept trainings, control: how many", {}).get("value", 0)
     rows = [
         {
-            "what": what.format(**counts),
+            "what": what.format(controls=f"{controls:.0f}"),
             "change, points": "{value:+.1f} [{low:+.1f}, {high:+.1f}]".format(**recorded[name]),
         }
         for what, name in _GLANCE.items()
