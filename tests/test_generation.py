@@ -161,7 +161,7 @@ def test_a_server_samples_like_a_model_several_requests_at_a_time(server, tmp_pa
     assert len({r["seed"] for r in server.seen}) == 9
     assert sample(client, None, [HELLO] * 9, how, seed=2, folder=tmp_path)["text"] == rows["text"]
     assert len(server.seen) == 9  # found, not asked for again
-    assert fingerprint(client) == [f"{server.url}/", "tiny"]
+    assert fingerprint(client) == [f"{server.url}/", "tiny", {"enable_thinking": False}]
     client.client.close()
 
 
