@@ -2,12 +2,14 @@
 trainings say together.
 
 A run's folder is for one machine; a ledger is committed. A line says what was computed (`key`), from which commit and
-where, by which `rules` for wishes, and what came out. The `evidence` profile adds the lines that are missing; every
-profile shows those that are there. Texts are not kept, so other rules cannot judge them again: `by_other_rules` says so.
+where, by which `rules` for wishes and with weights of which type, and what came out. The `evidence` profile adds the lines
+that are missing; every profile shows those that are there. Texts are not kept, so other rules cannot judge them again:
+`unlike` says so.
 """
 
 import json
 import time
+from collections import Counter
 from operator import itemgetter
 
 import numpy as np
@@ -16,6 +18,7 @@ from mipo_nb import preferences, statistics
 from mipo_nb.base import jsonl
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import project_root, write_atomically
+from mipo_nb.base.hardware import hardware
 from mipo_nb.lab.provenance import git_state, library_versions
 from mipo_nb.lab.steps import NOT_NUMBERS, version_of_modules
 
@@ -41,7 +44,7 @@ class Ledger:
             name: v for name, v in library_versions().items() if name in ("torch", "transformers", "trl", "peft")
         }
         origin = {"commit": self._state["commit"][:12], "day": time.strftime("%Y-%m-%d"), "libraries": libraries}
-        origin["rules"] = rules()
+        origin |= {"rules": rules(), "weights": hardware().dtype}
         self.lines.append({"key": key, **origin, "value": value})
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self.lines)
         self.file.parent.mkdir(exist_ok=True)
@@ -66,17 +69,30 @@ def rules():
     return version_of_modules("mipo_nb.preferences", without=(*NOT_NUMBERS, "mipo_nb.wishes.own_kinds"))
 
 
-def by_other_rules(lines):
-    """A sentence that says how many of the lines were measured by other rules than today's, "" where none was. Lines from
-    before rules were named count as such."""
-    others = sum(line.get("rules") != rules() for line in lines)
-    told = "were measured by earlier rules for wishes, as data/README.md says, and so was what they are compared with."
-    return f"{others} of {len(lines)} kept results {told}" if others else ""
+def measure(line):
+    """What a line can be compared under: its rules (None before they were named) and the type of its weights."""
+    return line.get("rules"), line.get("weights", "bfloat16")  # the only type before it was named
+
+
+def unlike(lines):
+    """Sentences that say how many of the lines were measured by other rules than today's, and how many with weights of which
+    type if there are several; "" where all are alike."""
+    told, others = [], sum(measure(line)[0] != rules() for line in lines)
+    if others:
+        by = (
+            "were measured by earlier rules for wishes, as data/README.md says, and so was what they are compared with."
+        )
+        told.append(f"{others} of {len(lines)} kept results {by}")
+    types = Counter(measure(line)[1] for line in lines)
+    if len(types) > 1:
+        several = " and ".join(f"{number} in {name}" for name, number in types.most_common())
+        told.append(f"Weights were held {several}; each result is compared with the untrained model in its own type.")
+    return "\n".join(told)
 
 
 def moved(views, own, base):
     """`views`, {view: a value for each user}, moved so that their `gains` over `base` are those over `own`: the untrained model
-    as it was measured by the same rules as they."""
+    as it was measured like them (`measure`)."""
     if own is base:
         return views
     told = {view: np.array([views[view], base[view], own[view]], dtype=float) for view in views if view != "users"}

@@ -13,7 +13,7 @@ import numpy as np
 from mipo_nb import evaluation, generation, mipo, models, pairs, prompts, scoring, sources, training
 from mipo_nb.engine.checkpoints import full_steps
 from mipo_nb.generation import Sampling
-from mipo_nb.lab.ledger import by_other_rules, moved, of_users, rules
+from mipo_nb.lab.ledger import measure, moved, of_users, rules, unlike
 from mipo_nb.training import Recipe
 
 
@@ -87,12 +87,13 @@ def arm_of(key):
 
 def kept(shelf, model, tokenizer, wanted, s, split, *, step, methods=None, among=None):
     """`of_ledger`, after what the ledger lacks of `wanted`, [(arm, seed)], is computed and added (`Ledger.complete`): trainings
-    drawn twice, the untrained model four times, and anew where the rules are new. `methods` as in `measured_training`."""
-    lines = []
-    for arm, seed in [(None, 0), *wanted] if wanted and s.data == sources.OWN else ():
-        draws = 2 if arm else 4
-        place = key(arm, s, seed=seed, split=split, draws=draws) | ({} if arm else {"rules": rules()})
-        lines.append((place, {"arm": arm, "seed": seed, "draws": list(range(draws))}))
+    drawn twice, before them the untrained model four times, by now's rules and type. `methods` as in `measured_training`."""
+    what = [{"arm": arm, "seed": seed, "draws": [0, 1]} for arm, seed in wanted] if s.data == sources.OWN else []
+    lines = [(key(some["arm"], s, seed=some["seed"], split=split, draws=2), some) for some in what]
+    if any(shelf.find(place) is None for place, _ in lines):
+        now = {"rules": rules(), **({} if s.dtype == "bfloat16" else {"weights": s.dtype})}
+        untrained = {"arm": None, "seed": 0, "draws": [0, 1, 2, 3]}
+        lines = [(key(None, s, seed=0, split=split, draws=4) | now, untrained), *lines]
     how = {"model": model, "tokenizer": tokenizer, "s": s, "split": split, "step": step, "methods": methods}
     shelf.complete(lines, measured_training, **how)
     return of_ledger(shelf, s, split, among=among)
@@ -101,20 +102,19 @@ def kept(shelf, model, tokenizer, wanted, s, split, *, step, methods=None, among
 def of_ledger(shelf, s, split, *, among=None):
     """(views of the untrained model, {Arm: [views of each training and its "seed", in their order]}) of a ledger's lines under
     this run's numbers and on the same users, of the arms `among` alone where given; (None, {}) without any, or for users not
-    the project's own. Gains are over the untrained model by the same rules (`lab.ledger.moved`); other rules are told of."""
+    the project's own. Gains are over the untrained model measured alike (`lab.ledger.moved`); what was not is told."""
     alike = {"split": split, **{name: getattr(s, name) for name in _ALIKE}}
     lines = [line for line in shelf.lines if line["key"].items() >= alike.items()] if s.data == sources.OWN else []
     bases = [line for line in lines if line["key"]["negative"] is None]
-    trainings = [line for line in lines if line["key"]["negative"]]
-    trainings = [line for line in trainings if among is None or arm_of(line["key"]) in among]
-    if told := by_other_rules(trainings):
+    trainings = [line for line in lines if (k := line["key"])["negative"] and (among is None or arm_of(k) in among)]
+    if told := unlike(trainings):
         print(told)
-    untrained, found = {line.get("rules"): line["value"]["views"] for line in bases}, {}
-    base = next(reversed(untrained.values()), None)
+    untrained, found = {measure(line): line["value"]["views"] for line in bases}, {}
+    base = untrained[next(how for how in untrained if how[0] == bases[-1].get("rules"))] if bases else None
     for line in trainings if base else ():
         views, key = line["value"]["views"], line["key"]
         if views["users"] == base["users"]:
-            own = moved(views, untrained.get(line.get("rules"), base), base)
+            own = moved(views, untrained.get(measure(line), base), base)
             found.setdefault(arm_of(key), []).append({"seed": key["seed"], **own})
     return base, {arm: sorted(some, key=itemgetter("seed")) for arm, some in found.items()}
 

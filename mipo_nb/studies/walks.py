@@ -8,7 +8,7 @@ Arms are compared seed by seed, on the same rows. Of one walk alone the interval
 import numpy as np
 
 from mipo_nb import statistics
-from mipo_nb.lab.ledger import by_other_rules
+from mipo_nb.lab.ledger import unlike
 
 NATS = ("information", "apart")
 
@@ -77,7 +77,7 @@ def of_ledger(shelf, s):
     """{world: {arm: {seed: walk}}} of the lines under this run's numbers. Says which were measured by other rules."""
     alike, found = {"sheets": s.seed, **{name: getattr(s, name) for name in _ALIKE}}, {}
     lines = [line for line in shelf.lines if line["key"].items() >= alike.items()]
-    if told := by_other_rules([line for line in lines if line["key"]["world"] == "people"]):
+    if told := unlike([line for line in lines if line["key"]["world"] == "people"]):
         print(told)
     for line in sorted(lines, key=lambda line: line["key"]["seed"]):
         place = line["key"]

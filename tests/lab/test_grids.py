@@ -219,7 +219,9 @@ def test_a_worker_with_other_versions_or_another_commit_is_refused_with_both_nam
         run = runs.start("01_test", "smoke", gpus_per_training=1, output_dir=tmp_path / "out")
         run.map("waits", waits, [{"n": 0}], place=str(tmp_path))
     said, here = str(caught.value), grids.workers.versions()
-    assert said.startswith(f"The worker on {socket.gethostname()} has commit {commit} with changes in place of {here['commit']}, ")
+    assert said.startswith(
+        f"The worker on {socket.gethostname()} has commit {commit} with changes in place of {here['commit']}, "
+    )
     assert f" trl 0.0.1 in place of {here['trl']}; bring it to " in said and "\n" not in said
     assert not steps_in(run)
 

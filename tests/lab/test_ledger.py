@@ -8,6 +8,7 @@ import pytest
 
 from mipo_nb import statistics, wishes
 from mipo_nb.base.errors import UserError
+from mipo_nb.base.hardware import hardware
 from mipo_nb.lab import ledger, steps
 
 
@@ -32,10 +33,21 @@ def test_a_line_names_the_rules_that_measured_it(shelf, monkeypatch):
     shelf().add({"arm": "a"}, 1)
     lines = [*shelf().lines, {"key": {"arm": "b"}, "value": 2}]  # as from before rules were named
     assert lines[0]["rules"] == ledger.rules() and len(ledger.rules()) == 16
-    assert ledger.by_other_rules(lines[:1]) == "" == ledger.by_other_rules([])
-    assert ledger.by_other_rules(lines).startswith("1 of 2 kept results were measured by earlier rules")
+    assert ledger.unlike(lines[:1]) == "" == ledger.unlike([])
+    assert ledger.unlike(lines).startswith("1 of 2 kept results were measured by earlier rules")
     monkeypatch.setattr(ledger, "rules", lambda: "0" * 16)
-    assert ledger.by_other_rules(lines).startswith("2 of 2 ")
+    assert ledger.unlike(lines).startswith("2 of 2 ")
+
+
+def test_a_line_names_the_type_of_its_weights(shelf):
+    line = {"key": {}, "rules": ledger.rules(), "value": 1}
+    assert ledger.unlike([line, line | {"weights": "bfloat16"}]) == ""  # the only type before it was named
+    told = ledger.unlike([line, line, line | {"weights": "float32"}])
+    assert told.startswith(
+        "Weights were held 2 in bfloat16 and 1 in float32; each result is compared with the untrained"
+    )
+    shelf().add({"arm": "a"}, 1)
+    assert shelf().lines[0]["weights"] == hardware().dtype
 
 
 def test_the_rules_are_the_files_of_wishes_but_for_those_that_users_add(monkeypatch):

@@ -66,24 +66,47 @@ def test_arms_of_later_fields_leave_the_committed_keys_as_they_are():
         s = settings.resolve("laptop", "12_measuring_personalization", **sizes)
         arm = None if key["negative"] is None else arms.arm_of(key)
         today = arms.key(arm, s, seed=key["seed"], split=key["split"], draws=key["draws measured"])
-        assert today == {name: value for name, value in key.items() if name != "rules"}
+        assert today == {name: value for name, value in key.items() if name not in ("rules", "weights")}
 
 
-def test_a_training_gains_over_the_untrained_model_that_the_same_rules_measured(s):
-    def line(arm, seed, kept, by):
+def test_a_training_gains_over_the_untrained_model_that_was_measured_like_it(s):
+    def line(arm, seed, kept, by, weights="bfloat16"):
         views = {"users": ["a", "b"], "for the user": [kept, None]}
-        return {"key": arms.key(arm, s, seed=seed, split="dev", draws=2), "rules": by, "value": {"views": views}}
+        measured = {"rules": by, "weights": weights, "value": {"views": views}}
+        return {"key": arms.key(arm, s, seed=seed, split="dev", draws=2), **measured}
 
     lines = [
         line(None, 0, 0.25, "old"),
         line(ARM, 0, 0.5, "old"),
         line(None, 0, 0.125, "new"),
         line(ARM, 1, 0.5, "new"),
+        line(None, 0, 0.375, "new", "float32"),
+        line(ARM, 2, 0.5, "new", "float32"),
     ]
     base, found = arms.of_ledger(Shelf(lines), s, "dev")
     assert base["for the user"] == [0.125, None]
     gains = ledger.gains(base, found[ARM], "for the user")
-    assert gains[:, 0].tolist() == [0.25, 0.375] and np.isnan(gains[:, 1]).all()
+    assert gains[:, 0].tolist() == [0.25, 0.375, 0.125] and np.isnan(gains[:, 1]).all()
+
+
+@pytest.mark.parametrize(("dtype", "told"), [("bfloat16", {}), ("float32", {"weights": "float32"})])
+def test_the_untrained_model_is_measured_in_the_type_of_what_is_missing(s, dtype, told):
+    class Lacking(Shelf):
+        def find(self, key):
+            return None if key["seed"] == self.lacks else "found"
+
+        def complete(self, lines, function, **how):
+            self.wanted = lines
+
+    shelf, held = Lacking(), replace(s, dtype=dtype)
+    for shelf.lacks, seeds in ((1, [0, 1]), (2, [0, 1]), (2, [])):
+        arms.kept(shelf, None, None, [(ARM, seed) for seed in seeds], held, "dev", step=None)
+        untrained = [key for key, arguments in shelf.wanted if arguments["arm"] is None]
+        if shelf.lacks == 1:
+            same = arms.key(None, s, seed=0, split="dev", draws=4) | {"rules": ledger.rules()} | told
+            assert untrained == [same] == [shelf.wanted[0][0]] and len(shelf.wanted) == 3
+        else:
+            assert untrained == [] and len(shelf.wanted) == len(seeds)  # nothing to compare anew
 
 
 def test_methods_and_betas_are_found_again(s):
