@@ -95,11 +95,11 @@ def total_variation(p, q):
 
 
 def identified(scores):
-    """Array [n]: 1 where the true context (column 0 of [n, K]) scores best, else 0; m tied contexts get 1/m each."""
+    """Array [n]: 1 where the true context (column 0 of [n, K]) scores best, else 0; m tied contexts get 1/m each; NaN with a NaN."""
     scores = np.asarray(scores, dtype=float)
     best = scores.max(axis=1)
     ties = (scores == best[:, None]).sum(axis=1)
-    return np.where(scores[:, 0] == best, 1.0 / ties, 0.0)
+    return np.where(np.isnan(best), np.nan, (scores[:, 0] == best) / np.maximum(ties, 1))
 
 
 def area_under_curve(scores):
@@ -109,4 +109,5 @@ def area_under_curve(scores):
     """
     scores = np.asarray(scores, dtype=float)
     true, wrong = scores[:, :1], scores[:, 1:]
-    return ((true > wrong) + 0.5 * (true == wrong)).mean(axis=1)
+    area = ((true > wrong) + 0.5 * (true == wrong)).mean(axis=1)
+    return np.where(np.isnan(scores).any(axis=1), np.nan, area)

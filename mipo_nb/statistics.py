@@ -35,13 +35,13 @@ class Estimate:
         return Estimate(self.value * factor, low, high, self.n, self.se * abs(factor), self.df)
 
 
-def _interval(values, n, users, within=(-np.inf, np.inf)):
+def _interval(values, n, clusters, within=(-np.inf, np.inf)):
     """`Estimate` of `values`: the first as the data are, the others resampled; NaNs (one user n times) are left out.
     Where every resample is the same, its ends are as far as a user not seen may move them, `within` what can be."""
     value, drawn = float(values[0]), values[1:][~np.isnan(values[1:])]
     low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
     if high - low <= 1e-9 * max(1.0, abs(value)):
-        low, high = np.clip([value - _unseen(value, users), value + _unseen(value, users)], *within)
+        low, high = np.clip(value + np.array([-1, 1]) * _unseen(value, resampling.users_of(n, clusters)), *within)
     return Estimate(value, float(low), float(high), n)
 
 
@@ -65,16 +65,15 @@ def mean(values, clusters=None, *, seed=0):
     for independent rows), as rows of a user go together; of few clusters by `over_seeds`. Leaves out NaNs. Raises
     `ValueError` when nothing is left."""
     kept, clusters = _complete(values, clusters)
-    few = len(np.unique(resampling.labels_of(kept.shape[1], clusters))) < _FEW
+    few = resampling.users_of(kept.shape[1], clusters) < _FEW
     return over_seeds(kept, clusters) if few else ratio(kept, np.ones_like(kept), clusters, seed=seed)
 
 
 def proportion(values, clusters=None, *, seed=0):
     """`mean` of shares [n], its ends from 0 to 1; where all are 0, or all 1, Wilson's interval for a trial per cluster."""
-    found, missing = mean(values, clusters, seed=seed), np.isnan(np.asarray(values, dtype=float))
-    trials = len(np.unique(resampling.labels_of(len(missing), clusters)[~missing]))
+    found, (kept, clusters) = mean(values, clusters, seed=seed), _complete(values, clusters)
     if found.value in (0, 1):
-        return Estimate(found.value, *wilson(found.value, trials), found.n)
+        return Estimate(found.value, *wilson(found.value, resampling.users_of(kept.shape[1], clusters)), found.n)
     return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
@@ -92,7 +91,7 @@ def ratio(parts, wholes, clusters=None, *, seed=0):
     above, below = resampling.resampled(columns, clusters, seed=seed).T
     with np.errstate(divide="ignore", invalid="ignore"):
         found = np.where(below > 0, above / below, np.nan)
-    return _interval(found, n := columns.shape[1], len(np.unique(resampling.labels_of(n, clusters))))
+    return _interval(found, columns.shape[1], clusters)
 
 
 def relative_gain(after, before, *, seed=0):
@@ -110,7 +109,7 @@ def correlation(x, y, clusters=None, *, seed=0):
     n, a, b, aa, bb, ab = resampling.resampled(columns[None], clusters, seed=seed).T
     with np.errstate(divide="ignore", invalid="ignore"):
         found = (ab - a * b / n) / np.sqrt((aa - a**2 / n) * (bb - b**2 / n))
-    return _interval(found, len(x), len(np.unique(resampling.labels_of(len(x), clusters))), (-1, 1))
+    return _interval(found, len(x), clusters, (-1, 1))
 
 
 def over_seeds(differences, clusters=None, *, strata=None, unit=1.0):
@@ -135,14 +134,16 @@ def over_seeds(differences, clusters=None, *, strata=None, unit=1.0):
     return Estimate(value, value - reach, value + reach, n, float(se), float(df))
 
 
-def next_training(differences):
+def next_training(differences, *, unit=1.0):
     """Where the mean of one more training on the same users will lie with 95%: the mean of an array [trainings, n], give
-    or take t of the trainings' own means. Raises `ValueError` for fewer than two trainings."""
-    means = np.nanmean(np.asarray(differences, dtype=float), axis=1)
+    or take t of the trainings' own means, over users who have a value in each. Where no training differs from another, as
+    far as `over_seeds` says of users. Raises `ValueError` for fewer than two trainings."""
+    means = _complete(differences)[0].mean(axis=1)
     if (k := len(means)) < 2:
         raise ValueError("One training does not say how far another may lie; use two at least.")
-    reach = float(stdtrit(k - 1, 0.975) * means.std(ddof=1) * np.sqrt(1 + 1 / k))
-    return Estimate(float(means.mean()), float(means.mean()) - reach, float(means.mean()) + reach, k)
+    value, se, t = float(means.mean()), float(means.std(ddof=1) * np.sqrt(1 + 1 / k)), float(stdtrit(k - 1, 0.975))
+    se = se if se > 1e-12 * abs(value) else _unseen(value, k, unit) / t
+    return Estimate(value, value - se * t, value + se * t, k, se, k - 1)
 
 
 def equivalent(differences, margin, clusters=None):
@@ -152,7 +153,8 @@ def equivalent(differences, margin, clusters=None):
     found = differences if isinstance(differences, Estimate) else over_seeds(differences, clusters)
     if not (margin > 0 and found.se > 0):
         raise ValueError(f"Margin {margin} and standard error {found.se} must be above 0.")
-    low, high = (float(found.value + sign * found.se * stdtrit(found.df, 0.95)) for sign in (-1, 1))
+    part = stdtrit(found.df, 0.95) / stdtrit(found.df, 0.975)  # of each end's own way: not all lie alike
+    low, high = (float(found.value + (end - found.value) * part) for end in (found.low, found.high))
     outcome = True if -margin < low and high < margin else False if low > margin or high < -margin else None
     return outcome, replace(found, low=low, high=high)
 
@@ -169,8 +171,8 @@ def detectable(found, trainings=None, users=None, *, power=0.8):
 def change_over_seeds(after, before):
     """`over_seeds` of arrays [seeds, n] of right or wrong, 1 or 0, one column a problem. Where no problem was lost in
     any training (or none gained), that end is on the safe side: further by Wilson's upper limit for none of n."""
-    gap = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
-    found, least, most = over_seeds(gap), np.nanmin(gap), np.nanmax(gap)
+    gap, *_ = _complete(np.asarray(after, dtype=float) - np.asarray(before, dtype=float))
+    found, least, most = over_seeds(gap), gap.min(), gap.max()
     low, high = wilson(0, gap.shape[1])[1] * np.array([least >= 0 < most, least < 0 >= most])
     return Estimate(found.value, found.low - low, found.high + high, found.n) if low or high else found
 
@@ -179,9 +181,9 @@ def bootstrap(estimator, n, clusters=None, *, within=(-np.inf, np.inf), seed=0, 
     """Any number with a percentile-bootstrap interval that resamples whole clusters (users). `estimator` takes weights
     [resamples, n], how often each row was drawn (all 1 are the data), and gives [resamples], all `within` two bounds;
     its NaNs are left out."""
-    labels, users = resampling.labels_of(n, clusters), n if clusters is None else len(np.unique(clusters))
+    labels, users = resampling.labels_of(n, clusters), resampling.users_of(n, clusters)
     drawn = np.random.default_rng(seed).multinomial(users, np.full(users, 1 / users), size=resamples)
-    return _interval(estimator(np.concatenate([np.ones((1, n)), drawn[:, labels]])), n, users, within)
+    return _interval(estimator(np.concatenate([np.ones((1, n)), drawn[:, labels]])), n, clusters, within)
 
 
 def share(successes, n):
@@ -191,12 +193,13 @@ def share(successes, n):
 
 def wilson(share, n):
     """(low, high): Wilson's 95% interval (1927) of a share of n, each from 0 to 1: the values of p no more than 1.96 of
-    their standard errors away; `share` x n need not be whole. Raises `ValueError` for n = 0."""
-    if n < 1:
-        raise ValueError("A share of nothing has no interval.")
+    their standard errors away; `share` x n need not be whole. Raises `ValueError` for n = 0, or what is no share."""
+    if n < 1 or not 0 <= share <= 1:
+        raise ValueError(f"A share of nothing, or one of {share}, has no interval.")
     middle, whole = share + _Z**2 / (2 * n), 1 + _Z**2 / n
     reach = _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    return max(0.0, float((middle - reach) / whole)), min(1.0, float((middle + reach) / whole))
+    low, high = float((middle - reach) / whole), float((middle + reach) / whole)
+    return 0.0 if share == 0 else max(0.0, low), 1.0 if share == 1 else min(1.0, high)  # no rounding: 0 is not above 0
 
 
 def paired_p_value(after, before, clusters=None, *, trainings_given=False, seed=0):
@@ -216,8 +219,8 @@ def paired_p_value(after, before, clusters=None, *, trainings_given=False, seed=
 
 def mcnemar(after, before):
     """(gained, lost, p): rows [n] right only after, only before, and McNemar's exact two-sided p (1947): of rows that
-    changed, half would be gained if nothing differed. p is 1 where none changed."""
-    after, before = np.asarray(after, dtype=bool), np.asarray(before, dtype=bool)
+    changed, half would be gained if nothing differed. p is 1 where none changed. Leaves out NaNs."""
+    after, before = _complete(np.asarray([after, before], dtype=float))[0].astype(bool)
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
     return gained, lost, min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
 
@@ -231,8 +234,8 @@ def corrected(p_values):
 
 def components(values):
     """Variances of an array [seeds, n]: (between questions, between seeds, what is left: both together, chance), none
-    below 0, from the mean squares; unbiased but for the cut. Raises `ValueError` for fewer than two of either."""
+    below 0, from the mean squares; unbiased but for the cut. Raises `ValueError` for fewer than two of either, or a NaN."""
     (k, n), (seeds, questions, left) = np.shape(values), crossed.mean_squares(np.asarray(values, dtype=float))[0]
-    if k < 2 or n < 2:
-        raise ValueError(f"{k} seeds and {n} questions have no variance between them; use two of each at least.")
+    if k < 2 or n < 2 or np.isnan(values).any():
+        raise ValueError(f"{k} seeds and {n} questions, each with a value, have no variance; use two of each at least.")
     return tuple(max(0.0, float(v)) for v in ((questions - left) / k, (seeds - left) / n, left))

@@ -89,6 +89,8 @@ def test_each_row_gives_one_credit_in_all(scores):
 def test_identified_by_hand():
     scores = [[3, 1, 2], [1, 3, 2], [2, 2, 1], [1, 1, 1], [1, 2, 2]]
     assert information.identified(scores) == pytest.approx([1, 0, 1 / 2, 1 / 3, 0])
+    unknown = [[np.nan, 1, 2], [3, np.nan, 2]]
+    assert np.isnan([information.identified(unknown), information.area_under_curve(unknown)]).all()
 
 
 @given(tables)

@@ -271,6 +271,19 @@ def test_what_was_designed_of_users_is_no_chance_and_the_rest_is_covered(sd):
     assert np.mean(widths) < (0.8 if sd == 0 else 1)
 
 
+def test_what_each_training_does_to_each_kind_was_designed_too():
+    """Users of a kind do not differ, trainings of a kind do: only the trainings' own means are chance."""
+    rng, kind = np.random.default_rng(5), np.arange(24) % 12
+    by_kind = rng.normal(0, 1, (8, 12))
+    found = statistics.over_seeds(by_kind[:, kind], strata=np.eye(12)[kind])
+    assert found.se == pytest.approx(by_kind.mean(axis=1).std(ddof=1) / math.sqrt(8))
+    squares, truth = [], 1 / (8 * 12) + 1 / (8 * 24)  # of kinds' and of single users' share in the mean
+    for _ in range(400):
+        table = rng.normal(0, 1, (8, 12))[:, kind] + rng.normal(0, 1, (8, 24))
+        squares.append(statistics.over_seeds(table, strata=np.eye(12)[kind]).se ** 2)
+    assert 0.9 < np.mean(squares) / truth < 1.15
+
+
 def test_strata_of_no_account_change_nothing_and_too_many_are_refused():
     table, users = np.random.default_rng(0).normal(size=(3, 24)), np.arange(24) // 2
     assert triple(statistics.over_seeds(table, users, strata=np.ones((24, 1)))) == interval(
@@ -291,6 +304,18 @@ def test_the_next_training_lies_where_it_is_predicted(trainings):
     assert abs(np.mean(hits) - 0.95) < 3 * 0.0049
     with pytest.raises(ValueError, match="two at least"):
         statistics.next_training(np.zeros((1, 4)))
+
+
+def test_the_next_training_is_of_users_who_have_a_value_in_each_and_never_certain():
+    table = np.full((4, 10), 0.25)
+    table[:, 0] = 10
+    table[2, 0] = np.nan
+    found = statistics.next_training(table)
+    assert found == statistics.next_training(table[:, 1:]) and found.value == 0.25
+    assert found.low < 0.25 < found.high  # though the four agree
+    assert statistics.next_training(table * 100, unit=100).high == pytest.approx(found.high * 100)
+    varied = statistics.next_training(np.random.default_rng(0).normal(size=(4, 10)))
+    assert varied.high - varied.value == pytest.approx(3.182446 * varied.se) and varied.df == 3
 
 
 def test_over_seeds_is_quick():
@@ -318,6 +343,9 @@ def test_equivalent_says_within_outside_or_undecided_by_the_interval_of_90_perce
         1
     ]  # any other interval as a normal's
     assert (normal.low, normal.high) == pytest.approx((-1.645, 1.645), abs=1e-3)
+    uneven = statistics.Estimate(1.0, 0.0, 5.0, 60)  # as of resampled shares: each end has its own way to go
+    outcome, ninety = statistics.equivalent(uneven, 4.0)
+    assert outcome is None and (ninety.low, ninety.high) == pytest.approx((1 - 0.8392, 1 + 4 * 0.8392), abs=1e-3)
 
 
 def test_nothing_that_varies_is_equivalent_only_beyond_what_an_unseen_user_may_do():
@@ -479,7 +507,15 @@ def test_what_never_happened_is_not_certain():
     users = np.repeat(np.arange(20), 3)
     never, always = statistics.proportion(np.zeros(60), users), statistics.proportion(np.ones(60), users)
     assert never.low == pytest.approx(0) and 0.1 < never.high < 0.2 and never.n == 60  # Wilson, 0 of 20 users
-    assert always.low == pytest.approx(1 - never.high) and always.high == pytest.approx(1)
+    assert always.low == pytest.approx(1 - never.high)
+    for n in range(1, 400):  # no rounding makes nothing more than nothing
+        assert statistics.wilson(0, n)[0] == 0 and statistics.wilson(1, n)[1] == 1
+
+
+@pytest.mark.parametrize("share", [np.nan, 1.2, -0.1])
+def test_what_is_no_share_has_no_interval(share):
+    with pytest.raises(ValueError, match="no interval"):
+        statistics.wilson(share, 5)
 
 
 def test_a_proportion_in_between_is_the_mean():
@@ -495,6 +531,7 @@ def test_mcnemar_counts_what_changed_and_equals_the_binomial():
     assert p == pytest.approx(2 * (1 + 6) / 2**6)  # one or none of six, on either side
     assert statistics.mcnemar(before, after) == (1, 5, pytest.approx(p))
     assert statistics.mcnemar(after, after) == (0, 0, 1.0)
+    assert statistics.mcnemar([np.nan, 1, 0.5], [0, np.nan, 0]) == (1, 0, 1.0)  # a missing answer is none
 
 
 def test_mcnemar_errs_at_most_one_time_in_twenty():
@@ -590,6 +627,8 @@ def test_components_are_zero_where_nothing_varies_and_need_two_of_each():
     for shape in ((1, 5), (5, 1)):
         with pytest.raises(ValueError, match="two of each"):
             statistics.components(np.zeros(shape))
+    with pytest.raises(ValueError, match="each with a value"):
+        statistics.components([[1, 2, np.nan], [3, 1, 2]])
 
 
 def test_a_change_that_goes_one_way_keeps_room_for_the_other():
@@ -608,3 +647,6 @@ def test_a_change_that_goes_one_way_keeps_room_for_the_other():
     assert statistics.change_over_seeds(both, before) == statistics.over_seeds(both - before)
     none = statistics.change_over_seeds(np.stack([before] * 3), before)
     assert (none.low, none.value, none.high) == pytest.approx((-missed, 0, missed))
+    some = np.where(np.arange(32) < 12, gained, np.nan)  # 20 rows say nothing, of one a training does
+    some[0, 12] = before[12] - 1
+    assert statistics.change_over_seeds(some, before) == statistics.change_over_seeds(gained[:, :12], before[:12])

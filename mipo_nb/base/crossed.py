@@ -5,19 +5,19 @@ import numpy as np
 
 def mean_squares(table, strata=None):
     """Mean squares of a table [trainings, users] with one value in a cell: (trainings, users, what is left), and how
-    many users are free. What `strata` [users, p] explain of users' means, by least squares, is not chance: it was
-    designed, and comes again with other users of the same strata."""
+    many users are free. What `strata` [users, p] explain, by least squares, of users' means and of what each training does
+    to each user, is not chance: it was designed, and comes again with other users of the same strata."""
     (k, n), middle = table.shape, table.mean()
     rows, columns = table.mean(1, keepdims=True) - middle, table.mean(0) - middle
-    left = ((table - middle - rows - columns) ** 2).sum() / (max(k - 1, 1) * max(n - 1, 1))
-    chance, free = columns, n - 1
+    chance, free = np.vstack([columns, table - middle - rows - columns]), n - 1  # of users' means, and of each cell
     if strata is not None:
         design = np.column_stack([np.ones(n), strata])
-        fitted, _, rank, _ = np.linalg.lstsq(design, columns, rcond=None)
-        chance, free = columns - design @ fitted, n - rank
+        fitted, _, rank, _ = np.linalg.lstsq(design, chance.T, rcond=None)
+        chance, free = chance - (design @ fitted).T, n - rank
     if free < 1 <= n - 1:
         raise ValueError(f"{n} users in {rank} strata leave nothing to tell chance by; use fewer strata.")
-    return (n * (rows**2).sum() / max(k - 1, 1), k * (chance**2).sum() / max(free, 1), left), max(free, 1)
+    a, b, (users, *cells) = max(k - 1, 1), max(free, 1), (chance**2).sum(axis=1)
+    return (n * (rows**2).sum() / a, k * users / b, sum(cells) / (a * b)), b
 
 
 def error(squares, trainings, users, free=None):

@@ -25,5 +25,10 @@ def sums_of(tables, clusters):
     return sums
 
 
+def users_of(n, clusters):
+    """How many users `n` rows are of."""
+    return n if clusters is None else len(np.unique(clusters))
+
+
 def labels_of(n, clusters):
     return np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]

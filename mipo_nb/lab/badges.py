@@ -36,26 +36,28 @@ def region(expects, where=""):
         (rf"below {_NUMBER}", lambda b: (-math.inf, float(b))),
         (rf"between {_NUMBER} and {_NUMBER}", lambda a, b: (float(a), float(b))),
     ):
-        if match := re.fullmatch(form, str(expects)):
-            return bounds(*match.groups())
+        if (match := re.fullmatch(form, str(expects))) and (found := bounds(*match.groups()))[0] < found[1]:
+            return found
     raise UserError(f"{where}: '{expects}' is no expectation; write 'above A', 'below B' or 'between A and B'.")
 
 
 def met(expects, result, *, exact=False, smallest=None):
     """Whether a recorded result is as expected: True where its whole 95% interval lies inside, False where it lies
-    outside, else None; an end on the edge is neither. Where a gain was expected ("above 0") and two one-sided tests show
-    that there is none of `smallest` or more, either way, it is SMALL. A value without an interval gives None unless
-    `exact` (computed, not sampled)."""
+    outside, else None; an end on the edge is neither. "between -A and A" says that something stays, which two one-sided
+    tests decide (`statistics.equivalent`). Where a gain was expected ("above 0") and they show that there is none of
+    `smallest` or more, either way, it is SMALL. A value without an interval gives None unless `exact` (computed, not
+    sampled). A recorded interval counts as a normal's; with few trainings that leaves more open than a page may."""
     low, high = region(expects)
     if result["low"] is None and not exact:
         return None
     least, most = (result["value"],) * 2 if result["low"] is None else (result["low"], result["high"])
+    found = Estimate(result["value"], least, most, result["n"] or 0)
+    if low == -high and least < most:
+        return equivalent(found, high)[0]
     if most < low or least > high or (exact and least == most and not low < least < high):
         return False
-    if smallest and expects == "above 0" and least < most:
-        found = Estimate(result["value"], least, most, result["n"] or 0)
-        if equivalent(found, smallest)[0]:
-            return SMALL
+    if smallest and expects == "above 0" and least < most and equivalent(found, smallest)[0]:
+        return SMALL
     return True if low < least and most < high else None
 
 

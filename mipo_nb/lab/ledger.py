@@ -120,11 +120,15 @@ def gains(base, trainings, view):
 
 def changes(base, trainings, views, strata=None):
     """{view: `statistics.over_seeds` of its `gains`}, users and trainings at random, kinds (`wished_kinds`) as designed;
-    shares in points, "words" in words. Views that `base` does not have are left out."""
+    shares in points, "words" in words. Views that `base` does not have, or that no user has a value of, are left out; kinds
+    are not told apart where fewer than two users a kind have one."""
     found = {}
     for view in (view for view in views if view in base):
         factor = 1 if view == "words" else 100
-        found[view] = statistics.over_seeds(gains(base, trainings, view) * factor, strata=strata, unit=factor)
+        changed = gains(base, trainings, view) * factor
+        if users := int((~np.isnan(changed)).all(axis=0).sum()):
+            designed = strata if strata is not None and users >= 2 * strata.shape[1] else None
+            found[view] = statistics.over_seeds(changed, strata=designed, unit=factor)
     return found
 
 

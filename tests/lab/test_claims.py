@@ -245,6 +245,9 @@ ABOVE, ACROSS, BELOW, POINT = result(1, 2, 3), result(-1, 0, 1), result(-3, -2, 
         ("between -2 and 2", ABOVE, None),
         ("between 5 and 6", ABOVE, False),
         ("between -1.5 and 0.5", ACROSS, None),
+        ("between -0.85 and 0.85", ACROSS, True),  # what stays: two one-sided tests, by the interval of 90%
+        ("between -0.83 and 0.83", ACROSS, None),
+        ("between -1.1 and 1.1", ABOVE, False),  # 1.16 and more
         ("above 0", POINT, None),
         ("above 0", result(math.nan, math.nan, math.nan), None),
     ],
@@ -491,6 +494,7 @@ MISTAKES = [
     (GOOD + 'results = [{ expects = "above 0" }]\n', WHERE + "a result is written { name = "),
     (GOOD + RESULTS.replace("expects", "expect"), WHERE + "unknown field 'expect'; did you mean 'expects'?"),
     (GOOD + RESULTS.replace("above 0", "over 0"), WHERE + "'over 0' is no expectation; write 'above A', 'below B' or "),
+    (GOOD + RESULTS.replace("above 0", "between 5 and -5"), WHERE + "'between 5 and -5' is no expectation; write"),
     (GOOD + RESULTS.replace("above 0", "above x"), WHERE + "'above x' is no expectation; write 'above A', "),
     (GOOD + RESULTS.replace(', expects = "above 0"', ""), WHERE + "no result decides it; add expects = "),
     (GOOD + RESULTS.replace(" }", ', role = "guard" }'), WHERE + "no result decides it; add expects = "),

@@ -94,6 +94,19 @@ def test_changes_are_points_and_words_and_leave_out_views_that_are_not_there():
     assert ledger.levels(BASE, ("kept", "words")) == {"kept": 50, "words": 25}
 
 
+def test_a_view_of_few_users_or_none_stops_no_page():
+    rng, kind = np.random.default_rng(0), np.arange(24) % 12
+    base = {
+        "users": list(range(24)),
+        "kept": rng.random(24),
+        "misapplied": [0.5] * 10 + [None] * 14,
+        "echo": [None] * 24,
+    }
+    trainings = [{**base, "kept": rng.random(24)} for _ in range(3)]
+    found = ledger.changes(base, trainings, ("kept", "misapplied", "echo"), strata=np.eye(12)[kind])
+    assert set(found) == {"kept", "misapplied"} and found["misapplied"].n == 10
+
+
 def test_kinds_are_those_that_users_wished_in_the_order_of_their_ids():
     wish = lambda *kinds: [{"text": "", "kind": kind, "value": None} for kind in kinds]  # noqa: E731
     rows = [
