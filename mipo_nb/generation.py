@@ -11,9 +11,10 @@ from pathlib import Path
 from mipo_nb import prompts
 from mipo_nb.base.files import kept
 from mipo_nb.base.progress import progress
-from mipo_nb.engine.decoding import Sampling, chances, decode, ends_of, generate
+from mipo_nb.engine.decoding import Sampling, chances, decode, ends_of
 from mipo_nb.engine.linear import packed_weights
 from mipo_nb.engine.packing import packs_by_default
+from mipo_nb.engine.plain_decoding import generate
 from mipo_nb.engine.server import Server
 
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)*]*(?=\s|$)|\n")
@@ -60,13 +61,13 @@ def _drawn(model, tokenizer, conversations, sampling, **options):
 
 
 def continued(model, ids, sampling, ends, *how):
-    """(new tokens, finished) for each row of token `ids`: by `decoding.decode`, or by `generate` where it cannot run."""
+    """(new tokens, finished) for each row of token `ids`: by `decoding.decode`, or by `plain_decoding.generate` where it cannot run."""
     return decode(model, ids, sampling, ends, *how) if packs_by_default(model) else generate(model, ids, sampling, ends)
 
 
 def token_ids(model, tokenizer, conversations, sampling):
     """Token ids of each conversation, a list of lists. Raises `UserError` where one and its response are too long."""
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if limit:
         prompts.check_length(tokenizer, conversations, sampling.max_new_tokens, limit)
     return [prompts.prompt_ids(tokenizer, c) for c in conversations]

@@ -65,10 +65,13 @@ def padded_log_probabilities(model, starts, ends):
     """
     import torch
 
+    from mipo_nb.engine import packing
+
     whole = [s + e for s, e in zip(starts, ends, strict=True)]
     width, first = max(map(len, whole)), min(map(len, starts)) - 1  # where the first scored token is predicted
     at_once = max(1, _LOGITS // ((width - first) * model.config.get_text_config().vocab_size))
-    at_once = 1 if getattr(model, "_is_stateful", False) else at_once  # recurrent layers: no padding at all
+    if getattr(model, "_is_stateful", False) or packing.follows_longest(model):  # recurrent layers: no padding at all
+        at_once = 1
     scores = []
     for k in range(0, len(whole), at_once):
         rows = whole[k : k + at_once]
@@ -76,7 +79,7 @@ def padded_log_probabilities(model, starts, ends):
         tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=model.device)
         options = {"attention_mask": mask, "use_cache": False, "logits_to_keep": longest - first}
-        logits = model(input_ids=tokens, **options).logits
+        logits = model(input_ids=tokens, **options).logits[:, first - longest :]  # some models keep all
         for row, start, end, values in zip(rows, starts[k:], ends[k:], logits, strict=False):
             predicted = values[len(start) - 1 - first : len(row) - 1 - first].float()
             target = torch.tensor(end, device=predicted.device)

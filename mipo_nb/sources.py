@@ -91,8 +91,11 @@ def personal_prompts(split, *, n, data=OWN, seed=0):
 
 
 def _file_rows(path, split, n, seed):
-    rows = [row for row in _split_rows(path, split, seed) if not row.get("for_somebody_else")]
-    return rows[:n]
+    rows = _split_rows(path, split, seed)
+    asked_for = [row for row in rows if not row.get("for_somebody_else")]
+    if rows and not asked_for:
+        raise UserError(f"{path}: all '{split}' rows are for_somebody_else; add rows that are for the user.")
+    return asked_for[:n]
 
 
 def _split_rows(path, split, seed):

@@ -128,7 +128,9 @@ def tokenize(pairs, tokenizer):
 
 
 def _side_ids(tokenizer, pair, text, ids):
-    spelt = ids and tokenizer.decode(ids, skip_special_tokens=True).strip() == text.strip()
+    spells = lambda some: tokenizer.decode(some, skip_special_tokens=True).strip() == text.strip()  # noqa: E731
+    ended = bool(ids) and ids[-1] in tokenizer.added_tokens_decoder  # an end need not be marked special, and is no text
+    spelt = bool(ids) and (spells(ids) or (ended and spells(ids[:-1])))
     return ids if spelt else prompts.completion_ids(tokenizer, pair["prompt"], text)
 
 

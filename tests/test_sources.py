@@ -309,6 +309,12 @@ READ = {
     "split called development": (split_rows(split="development"), {}),
     "an id that a table made of 7": (split_rows(user_id=7.0), {"user_id": "7"}),
     "an id with a fraction": (split_rows(user_id=7.5), {"user_id": "7.5"}),
+    "an id that is zero, and below it": (split_rows(user_id=-0.0), {"user_id": "0"}),
+    "a large id that a table made a fraction": (split_rows(user_id=1e16), {"user_id": "10000000000000000"}),
+    "messages beside an empty prompt": (
+        split_rows(prompt=None, messages=[{"role": "user", "content": "How?"}]),
+        {"prompt": "How?"},
+    ),
     "an id beyond 64 bits": (split_rows(user_id=10**30), {"user_id": str(10**30)}),
     "a whole emoji": (split_rows(context="tea \U0001f375"), {"context": "tea \U0001f375"}),
     "a whole emoji in two escapes": (RAW.replace("u1 likes soup", r"\ud83c\udf75"), {"context": "\U0001f375."}),
@@ -346,6 +352,30 @@ REFUSED = {
     "a key twice": (RAW.replace('"prompt": "1?"', '"prompt": "1?", "prompt": "2?"'), 2, r"\(a key occurs twice\)"),
     "a number of 5,000 digits": (RAW.replace('"u1"', "1" * 5000), 2, r"not valid JSON \(Exceeds the limit"),
     "lists in lists": (RAW.replace('"u1"', "[" * 50_000), 2, r"not valid JSON \(maximum recursion depth"),
+    "history a number": (split_rows(history=5), 2, "'history' must be a list of turns"),
+    "history from user to user": (
+        split_rows(history=[{"role": "user", "content": "Hi"}]),
+        2,
+        "'history' must be turns.*from user to assistant",
+    ),
+    "messages and a history": (
+        split_rows(
+            prompt=None, messages=[{"role": "user", "content": "Hi"}], history=[{"role": "user", "content": "Hi"}]
+        ),
+        2,
+        "messages or a prompt with its history, not both",
+    ),
+    "a column with a capital": (
+        RAW.replace('"split": "dev"', '"Split": "dev"'),
+        2,
+        "'Split' is not read; call it 'split'",
+    ),
+    "preference of empty text": (split_rows(**wish(text=" ")), 2, "a preference's text must not be empty"),
+    "preference with a misspelt rule": (
+        split_rows(preferences=[{"text": "x", "patern": "tea"}]),
+        2,
+        "unknown key 'patern' of a preference; did you mean 'pattern'",
+    ),
     "id null": (split_rows(user_id=None), 2, "'user_id' must be text that is not empty, not None"),
     "id true": (split_rows(user_id=True), 2, "'user_id' must be text that is not empty, not True"),
     "id not a number": (split_rows(user_id=float("nan")), 2, "'user_id' must be text.*not nan"),

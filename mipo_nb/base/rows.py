@@ -1,5 +1,6 @@
 """Rows of personal prompts that somebody else wrote: every column as it is used, or refused with file and line."""
 
+import difflib
 import math
 import reprlib
 
@@ -13,6 +14,7 @@ OPTIONAL = {
     "for_somebody_else": (bool, "true or false"),
 }
 _CALLED_DEV = ("validation", "valid", "val", "development")
+_OF_PREFERENCE = ("text", "kind", "value", "example", "pattern", "at_most_words", "in_language")
 _LARGEST = 10**15  # tables hold fractions and whole numbers of 64 bits, and this one is exact as both
 
 
@@ -24,13 +26,17 @@ def checked(row, required, where, kinds):
     a `kind` where they are written short, and `messages` become `history` and `prompt`. Raises `UserError`, which begins
     with `where` (file and line), for a column that is missing or of another type.
     """
+    known = (*required, *OPTIONAL, "split", "messages")
+    for name in row:
+        if name not in known and (meant := name.strip().lower()) in known and meant not in row:
+            raise UserError(f"{where}: column {reprlib.repr(name)} is not read; call it '{meant}'.")
     if "user_id" in required and _is_number(row.get("user_id")):
-        row["user_id"] = str(row["user_id"]).removesuffix(".0")  # tables make 7.0 of 7 where another id is missing
+        number = row["user_id"]  # tables make 7.0 of 7 where another id is missing
+        row["user_id"] = str(int(number) if number == int(number) else number)
     if row.get("messages") is not None:
-        _require("prompt" not in row, f"{where}: a row has messages or a prompt", row.get("prompt"))
+        if row.get("prompt") is not None or row.get("history"):
+            raise UserError(f"{where}: a row has messages or a prompt with its history, not both; leave one out.")
         row["history"], row["prompt"] = _taken_apart(row.pop("messages"), where)
-    elif row.get("history"):
-        _taken_apart([*row["history"], {"role": "user", "content": row.get("prompt")}], where)
     for column in required:
         if column not in row:
             raise UserError(f"{where}: column '{column}' is missing; rows need {', '.join(required)}.")
@@ -39,6 +45,8 @@ def checked(row, required, where, kinds):
     for column, (kind, needed) in OPTIONAL.items():
         value = row.get(column)
         _require(value is None or isinstance(value, kind), f"{where}: column '{column}' must be {needed}", value)
+    if row.get("history"):
+        _taken_apart([*row["history"], {"role": "user", "content": row.get("prompt", "?")}], where, "history")
     for preference in row.get("preferences") or ():
         _check_preference(preference, where, kinds)
     if row.get("reference_response") is not None:
@@ -51,10 +59,11 @@ def checked(row, required, where, kinds):
     return row
 
 
-def _taken_apart(turns, where):
+def _taken_apart(turns, where, column="messages"):
     """(earlier turns, what the user asks now) of the `messages` of a row: turns of user and assistant in turn, the last of
     them the user's. The system message is for the context and belongs to the run, not to a row."""
-    needed = f'{where}: column \'messages\' must be turns {{"role": ..., "content": ...}} of user and assistant in turn, from user to user'
+    last = "user" if column == "messages" else "assistant"
+    needed = f'{where}: column \'{column}\' must be turns {{"role": ..., "content": ...}} of user and assistant in turn, from user to {last}'
     _require(isinstance(turns, list) and turns and len(turns) % 2 == 1, needed, turns)
     for number, turn in enumerate(turns):
         whole = isinstance(turn, dict) and turn.keys() == {"role", "content"} and isinstance(turn["content"], str)
@@ -67,6 +76,10 @@ def _taken_apart(turns, where):
 def _check_preference(preference, where, kinds):
     if not isinstance(preference, dict) or not isinstance(preference.get("text"), str):
         raise UserError(f'{where}: a preference must be an object like {{"text": ..., "kind": null, "value": null}}.')
+    _require(_is_seen(preference["text"]), f"{where}: a preference's text must not be empty", preference["text"])
+    for key in preference.keys() - _OF_PREFERENCE:
+        if near := difflib.get_close_matches(key.lower(), _OF_PREFERENCE, n=1, cutoff=0.75):
+            raise UserError(f"{where}: unknown key {reprlib.repr(key)} of a preference; did you mean '{near[0]}'?")
     try:
         preference |= kinds.written_short(preference)
     except UserError as e:

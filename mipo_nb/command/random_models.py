@@ -99,7 +99,7 @@ def _parts(model, dtype, device, seed):
         if empty.ndim > 1:
             weights = torch.randn(empty.shape, generator=draw, device=device).mul_(model.config.hidden_size**-0.5)
         else:
-            weights = torch.full(empty.shape, float("norm" in name))
+            weights = torch.full(empty.shape, float(name.endswith("weight")))
         part[name] = weights.to("cpu", getattr(torch, dtype))
         size += part[name].nbytes
         if size > _PART:

@@ -6,7 +6,7 @@ from functools import partial
 
 from mipo_nb import models
 from mipo_nb.base.errors import UserError
-from mipo_nb.engine import decoding, packing
+from mipo_nb.engine import decoding, packing, plain_decoding
 
 ROUTES = ("ours", "generate", "generate_batch", "vllm")
 _PAGE = 256  # tokens, as transformers has it
@@ -23,7 +23,7 @@ def loaded(route, folder, device, dtype, length):
         return partial(_in_pages, model)
     if route == "ours" and not packing.enable_packing(model):
         raise UserError("This model cannot be run on packed sequences, as a line above says.")
-    return partial(_drawn, decoding.decode if route == "ours" else decoding.generate, model)
+    return partial(_drawn, decoding.decode if route == "ours" else plain_decoding.generate, model)
 
 
 def _drawn(sampler, model, ids, sampling):

@@ -30,8 +30,8 @@ def outline(config):
 
 
 def without_dropout(model):
-    """`model`, none of whose layers drops anything in training: a policy must be what was sampled from, and what its
-    reference is. TRL switches off layers of the class Dropout alone; many models call the function, by a number of
+    """`model`, none of whose layers drops or jitters anything in training: a policy must be what was sampled from, and what
+    its reference is. TRL switches off layers of the class Dropout alone; many models call the function, by a number of
     their own or of their configuration."""
     import torch
 
@@ -39,18 +39,24 @@ def without_dropout(model):
         if isinstance(holder, torch.nn.Dropout):
             holder.p = 0.0
         for name, value in vars(holder).items():
-            if "drop" in name and isinstance(value, float):
+            if ("drop" in name or "jitter" in name) and isinstance(value, float):
                 setattr(holder, name, 0.0)
     return model
 
 
 def require_layers(recipe, model):
-    """Raise `UserError` where a recipe wants an adapter on a layer that a model, or the model of a configuration, has not."""
+    """Raise `UserError` where a recipe wants an adapter on a layer that a model, or the model of a configuration, has not, or
+    on its head."""
     if not recipe.rank or recipe.lora_target == ALL:
         return
     model = model if hasattr(model, "named_modules") else outline(model)
+    head = model.get_output_embeddings()
     able = [name for name, layer in model.named_modules() if getattr(getattr(layer, "weight", None), "ndim", 0) == 2]
     for target in lora_numbers(recipe.rank, recipe.lora_target)["target_modules"]:
+        if any(layer is head and f".{name}".endswith(f".{target}") for name, layer in model.named_modules()):
+            raise UserError(
+                f"'{target}' is the head, whose weights the losses read as they are; put adapters on other layers."
+            )
         if not any(f".{name}".endswith(f".{target}") for name in able):
             known = {name.rpartition(".")[2] for name in able}
             raise UserError(f"This model has no layer '{target}' to put an adapter on; {did_you_mean(target, known)}")

@@ -4,6 +4,7 @@ transformers' `generate` reads every padded conversation in full, copies the who
 sorts the vocabulary at each step, and goes on computing rows that have ended. The distribution here is the same.
 """
 
+import contextlib
 from dataclasses import dataclass
 
 import torch
@@ -91,7 +92,8 @@ def decode(model, conversations, sampling, ends, ticks=None, chance=None):
     response ends with the token of `ends` that closed it. `ticks`, a progress bar, is an iterator that each token of all
     rows moves on; `chance` [rows, max_new_tokens] is that of `draw`. The model must take packed sequences
     (`packing.enable_packing`)."""
-    return go_on(Continuation(model, conversations, sampling.max_new_tokens), sampling, ends, ticks, chance)
+    with without_checkpointing(model):
+        return go_on(Continuation(model, conversations, sampling.max_new_tokens), sampling, ends, ticks, chance)
 
 
 @torch.inference_mode()
@@ -124,32 +126,17 @@ def go_on(continuation, sampling, ends, ticks=None, chance=None):
     return [([token for token in tokens if token >= 0], done) for tokens, done in responses]
 
 
-def generate(model, ids, sampling, ends, processors=()):
-    """What `decoding.decode` returns, by transformers' own `generate`: for models it cannot run, and as its check.
-
-    `processors` are of transformers' class `LogitsProcessor`; they come before temperature, top-k and top-p.
-    """
-    from transformers import LogitsProcessorList
-
-    if len(ids) > 1 and getattr(model, "_is_stateful", False):  # padding would go through its recurrent layers
-        return [generate(model, [row], sampling, ends, processors)[0] for row in ids]
-    width, pad = max(map(len, ids)), min(ends, default=0)
-    tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=model.device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=model.device)
-    options = {"max_new_tokens": sampling.max_new_tokens, "eos_token_id": sorted(ends) or None, "pad_token_id": pad}
-    options["repetition_penalty"] = 1.0  # some models' files set another, which would change the distribution
-    options["do_sample"] = sampling.temperature > 0
-    if options["do_sample"]:
-        options |= {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
-    processors = LogitsProcessorList(processors)
-    with torch.inference_mode():
-        sequences = model.generate(tokens, attention_mask=mask, logits_processor=processors, **options)
-    completions = sequences[:, width:].tolist()
-    stops = [next((k for k, t in enumerate(row) if t in ends), None) for row in completions]
-    return [
-        (row[: None if stop is None else stop + 1], stop is not None)
-        for row, stop in zip(completions, stops, strict=True)
-    ]
+@contextlib.contextmanager
+def without_checkpointing(model):
+    """While it lasts, a model in training keeps keys and values, as no model does that computes its layers again."""
+    layers = [layer for layer in model.modules() if getattr(layer, "gradient_checkpointing", False)]
+    for layer in layers:
+        layer.gradient_checkpointing = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.gradient_checkpointing = True
 
 
 class Continuation:

@@ -6,12 +6,13 @@ rows, up to rounding (for the two sides of DPO pairs: Wang and Hegde, arXiv 2410
 a scored token is predicted.
 """
 
+import functools
 import itertools
 from types import SimpleNamespace
 
 import torch
-from torch.utils.checkpoint import checkpoint
 
+from mipo_nb.engine import head
 from mipo_nb.engine.attention import NAME, Piece, in_batches, use_grouped_attention
 
 _WORTH = 8  # tokens that sharing must save: a piece costs some calls in every layer
@@ -86,74 +87,15 @@ def completion_scores(model, sequences, starts):
     base = without_adapter_shell(model)
     packed = pack(sequences, starts, next(base.parameters()).device)
     hidden = hidden_states(base, packed)[packed.at]
-    head = base.get_output_embeddings()
-    if torch.is_grad_enabled() and head.weight.requires_grad:
-        return _scores_of_learning_head(hidden, head.weight, packed.target)
-    return HeadLogProbabilities.apply(hidden, head.weight, packed.target, vars(head).get("packed"))
-
-
-def _scores_of_learning_head(hidden, weight, target):
-    """What `HeadLogProbabilities` gives, where the head learns too: by autograd, piece by piece, the logits of each computed
-    again on the way back, since those of all would be most of the memory that a batch takes."""
-    pieces = zip(*(x.split(HeadLogProbabilities.piece) for x in (hidden, target)), strict=True)
-    again = {"use_reentrant": False, "preserve_rng_state": False}
-    scores = [checkpoint(_scores_of_piece, part, weight, tokens, **again) for part, tokens in pieces]
-    return tuple(map(torch.cat, zip(*scores, strict=True)))
-
-
-def _scores_of_piece(hidden, weight, target):
-    logits = (hidden @ weight.T).float()
-    log_probs = logits.log_softmax(-1)
-    picked = log_probs.gather(-1, target[:, None])[:, 0]
-    with torch.no_grad():
-        entropy = -(log_probs.exp() * log_probs).sum(-1)
-        return picked, entropy, logits.mean(-1), (picked >= log_probs.amax(-1)).float()
+    head_layer = base.get_output_embeddings()
+    if torch.is_grad_enabled() and head_layer.weight.requires_grad:
+        return head.scores_of_learning_head(hidden, head_layer.weight, packed.target)
+    return head.HeadLogProbabilities.apply(hidden, head_layer.weight, packed.target, vars(head_layer).get("packed"))
 
 
 def without_adapter_shell(model):
     """The transformers model inside a PEFT model, its adapters in place; a model that has none as it is."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-class HeadLogProbabilities(torch.autograd.Function):
-    """Log-probability of target tokens from hidden states [T, h] and a frozen head [V, h], without keeping logits.
-
-    Returns log-probs and entropy (nats), mean logit and whether the target is the likeliest token, each [T]. `packed`
-    is the head as a `linear.PackedWeight`, if any. The gradient of log p_t with respect to the hidden state is
-    W[t] - sum_v p_v W[v]; the loss sends one number back for each token, so the forward pass computes this vector,
-    piece by piece while the logits are at hand, and the backward pass only scales it.
-    """
-
-    piece = 128  # tokens at a time; the two buffers for their logits are all the memory this takes
-
-    @staticmethod
-    def forward(ctx, hidden, weight, target, packed=None):
-        weight = weight.to(hidden.dtype)
-        scores = torch.empty(4, len(target), dtype=torch.float32, device=hidden.device)
-        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        size = max(1, min(HeadLogProbabilities.piece, len(target)))  # no target at all is no mistake
-        wide, probability = (hidden.new_empty(size, len(weight), dtype=torch.float32) for _ in range(2))
-        for start in range(0, len(target), size):
-            part = slice(start, min(start + size, len(target)))
-            log_probs, p = (buffer[: part.stop - start] for buffer in (wide, probability))
-            log_probs.copy_(packed.multiply(hidden[part]) if packed else hidden[part] @ weight.T)
-            picked, likeliest = log_probs.gather(-1, target[part, None]), log_probs.amax(-1, keepdim=True)
-            scores[2, part], scores[3, part] = log_probs.mean(-1), (picked >= likeliest)[:, 0].float()
-            torch.exp(log_probs.sub_(likeliest), out=p)
-            total = p.sum(-1, keepdim=True)
-            scores[0, part] = (picked - likeliest - total.log())[:, 0]
-            scores[1, part] = (total.log() - log_probs.mul_(p).sum(-1, keepdim=True) / total)[:, 0]
-            if gradient is not None:
-                p = p.div_(total).to(weight.dtype)
-                gradient[part] = packed.multiply_back(p) if packed else p @ weight
-        if gradient is not None:
-            ctx.save_for_backward(gradient.neg_().add_(weight[target]))
-        return tuple(scores)
-
-    @staticmethod
-    def backward(ctx, log_probs, *others):
-        (gradient,) = ctx.saved_tensors
-        return (gradient * log_probs[:, None]).to(gradient.dtype), None, None, None
 
 
 @torch.no_grad()
@@ -164,13 +106,39 @@ def enable_packing(model):
     The configuration decides first, then a trial, once for each loaded model: packed sequences that share beginnings
     must be as likely as the model's own forward pass finds them one by one.
     """
-    base = without_adapter_shell(model)
-    if getattr(base, "_takes_packed", None) is None:
-        obstacle = _obstacle(base) or _trial(base)
-        base._takes_packed = obstacle is None
-        if obstacle:
-            print(f"{type(base).__name__}: {obstacle}; the plain way is taken, which is right and slower.", flush=True)
-    return base._takes_packed and base.config._attn_implementation == NAME
+    base, outside = without_adapter_shell(model), _outside_of_decoder(model)
+    if getattr(base, "_takes_packed", None) is None and not outside:
+        base._takes_packed = _told(base, _obstacle(base) or _trial(base))
+    if outside and not hasattr(model, "_passed_by"):
+        model._passed_by = not _told(base, outside)
+    return not outside and base._takes_packed and base.config._attn_implementation == NAME
+
+
+def _told(base, obstacle):
+    """Whether there is no obstacle; one is told of."""
+    if obstacle:
+        print(f"{type(base).__name__}: {obstacle}; the plain way is taken, which is right and slower.", flush=True)
+    return obstacle is None
+
+
+def _outside_of_decoder(model):
+    """What of an adapter packed sequences would pass by, or None: they run the decoder, and the weights of the head."""
+    if not hasattr(model, "peft_config"):
+        return None
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if isinstance(model.get_base_model().get_output_embeddings(), BaseTunerLayer):
+        return "an adapter on its head"
+    kinds = model.peft_config.values()
+    before = any(kind.is_prompt_learning or getattr(kind, "alora_invocation_tokens", None) for kind in kinds)
+    return "an adapter before its layers" if before else None
+
+
+def follows_longest(model):
+    """Whether a row's numbers depend on the longest row of its batch: by rotary frequencies that change with the length."""
+    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [rope, *(kind for kind in rope.values() if isinstance(kind, dict))]  # one, or one for each kind of layer
+    return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
 
 
 def packs_by_default(model):
@@ -181,7 +149,7 @@ def packs_by_default(model):
 
 def _obstacle(base):
     """What in a model's configuration rules packed sequences out, or None."""
-    config, head = base.config.get_text_config(), base.get_output_embeddings()
+    config, output = base.config.get_text_config(), base.get_output_embeddings()
     layers = set(getattr(config, "layer_types", None) or ())
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
     scaled = ("attn_logit_softcapping", "final_logit_softcapping", "logits_scaling", "logit_scale")
@@ -189,9 +157,11 @@ def _obstacle(base):
         return f"attention of the kind '{base.config._attn_implementation}'"
     if layers - {"full_attention"} or (window and not layers):
         return f"layers of the kind {', '.join(sorted(layers - {'full_attention'})) or 'sliding_attention'}"
+    if follows_longest(base):
+        return "rotary frequencies that follow the longest sequence"
     if any(getattr(config, name, None) not in (None, 1, 1.0) for name in scaled):
         return "scores that are scaled or capped"
-    return "a head with a bias, or none" if head is None or getattr(head, "bias", None) is not None else None
+    return "a head with a bias, or none" if output is None or getattr(output, "bias", None) is not None else None
 
 
 def _trial(base):
@@ -201,27 +171,47 @@ def _trial(base):
     numbers = (
         value for name, value in vars(base.config.get_text_config()).items() if "window" in name or "chunk" in name
     )
-    length = max([24, *(2 * n for n in numbers if isinstance(n, int) and 0 < 2 * n <= 2048)])
+    length = max([72, *(2 * n for n in numbers if isinstance(n, int) and 0 < 2 * n <= 2048)])
     tokens = [5 + (7 * k) % 90 for k in range(length)]
-    sequences = [[*tokens, *branch, *range(9, 21), leaf] for branch in ([3] * 9, [4] * 9) for leaf in (6, 7)]
+    sequences = [[*tokens, *branch, *range(9, 15 + leaf), leaf] for branch in ([3] * 9, [4] * 9) for leaf in (6, 7)]
     starts = [length // 2] * len(sequences)
     # The model's mode is left alone: on a CPU, bitsandbytes repacks 4-bit weights at the first forward pass in
     # evaluation mode, and gradients through repacked weights are wrong.
     before = base.config._attn_implementation
     try:
-        own = torch.cat([_own_scores(base, tokens, start) for tokens, start in zip(sequences, starts, strict=True)])
+        own = [_own_scores(base, tokens, start) for tokens, start in zip(sequences, starts, strict=True)]
         use_grouped_attention(base)
-        error = (completion_scores(base, sequences, starts)[0] - own).abs()
-        # Rounding: of float32 sums, or of a half-precision one, a wrong mask or head being a tenth of a nat and more. The
-        # products of 4-bit weights are in 16 bits on some CPUs, whatever the others are in.
-        exact = base.dtype == torch.float32 and not getattr(base, "is_loaded_in_4bit", False)
-        if (error.max() < 1e-3) if exact else (error.mean() < 0.02 * own.abs().mean()):
+        found = (
+            completion_scores(base, [tokens[:-1] for tokens in sequences], starts)[0],
+            _decoded_scores(base, sequences),
+        )
+        own = torch.cat([scores[:-1] for scores in own]), torch.stack([scores[-1] for scores in own])
+        if all(itertools.starmap(functools.partial(agree, base), zip(found, own, strict=True))):
             return None
-        obstacle = f"scores that differ by {error.mean():.2g} nats a token from its own"
+        error = torch.cat([(a - b).abs() for a, b in zip(found, own, strict=True)]).mean()
+        obstacle = f"scores that differ by {error:.2g} nats a token from its own"
     except Exception as e:  # whatever its forward pass says to arguments that it does not know
         obstacle = f"a forward pass that does not take them ({type(e).__name__})"
     base.set_attn_implementation(before)
     return obstacle
+
+
+def agree(base, found, own):
+    """Whether two arrays of log-probs are alike up to rounding: of float32 sums, or of a half-precision one, a wrong mask or
+    head being a tenth of a nat and more. The products of 4-bit weights are in 16 bits on some CPUs, whatever others are in."""
+    error, exact = (found - own).abs(), base.dtype == torch.float32 and not getattr(base, "is_loaded_in_4bit", False)
+    return bool((error.max() < 1e-3) if exact else (error.mean() < 0.02 * own.abs().mean()))
+
+
+def _decoded_scores(base, sequences):
+    """Log-prob, float32, of each sequence's last token where the last but one was added to what was read (`decoding`)."""
+    from mipo_nb.engine.decoding import Continuation, without_checkpointing
+
+    added, last = torch.tensor([tokens[-2:] for tokens in sequences], device=base.device).T
+    with without_checkpointing(base):
+        going = Continuation(base, [tokens[:-2] for tokens in sequences], 1)
+        going.add(added)
+    return going.scores().float().log_softmax(-1).gather(-1, last[:, None])[:, 0]
 
 
 def _own_scores(base, tokens, start):

@@ -6,11 +6,13 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it warns that it may c
 
 from trl.experimental.sdft import SDFTConfig, SDFTTrainer  # noqa: E402
 
-from mipo_nb.engine import decoding, packing  # noqa: E402
+from mipo_nb.engine import decoding, own_forward, packing, plain_decoding  # noqa: E402
 from mipo_nb.engine.linear import PackedTraining  # noqa: E402
 from mipo_nb.engine.trainers import OneGPU, WithoutThoughts, require_private  # noqa: E402
 
-require_private({SDFTTrainer: ("_generate", "sample_rollouts")})  # overridden below, and no promise of TRL's
+require_private(
+    {SDFTTrainer: ("_forward_logits", "_generate", "sample_rollouts")}
+)  # overridden below, and no promise of TRL's
 
 
 def arguments(common, **numbers):
@@ -29,7 +31,12 @@ class SelfDistillation(WithoutThoughts, PackedTraining, OneGPU, SDFTTrainer):
     def _generate(self, prompt_ids):
         policy = self.accelerator.unwrap_model(self.model)
         if not packing.packs_by_default(policy):
-            return super()._generate(prompt_ids)
+            with plain_decoding.without_defaults(policy):
+                return super()._generate(prompt_ids)
         sampling = decoding.Sampling(self.temperature, 1.0, 0, self.max_completion_length)
         responses = decoding.decode(policy, prompt_ids, sampling, set(self.eos_token_ids))
         return prompt_ids, [tokens for tokens, _ in responses]
+
+    def _forward_logits(self, model, *args, **kwargs):
+        base = packing.without_adapter_shell(self.accelerator.unwrap_model(model))
+        return super()._forward_logits(own_forward.padded_on_the_left(model, base), *args, **kwargs)

@@ -9,14 +9,13 @@ import contextlib
 import logging
 import os
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import torch
 from trl import DPOConfig, DPOTrainer, GRPOTrainer
 from trl.trainer import dpo_trainer
 
 from mipo_nb.base.errors import UserError
-from mipo_nb.engine import decoding, packing
+from mipo_nb.engine import decoding, own_forward, packing, plain_decoding
 from mipo_nb.engine.checkpoints import THINKING
 from mipo_nb.engine.linear import PackedTraining
 from mipo_nb.engine.templates import thinks_aloud
@@ -109,6 +108,16 @@ class StoredReferenceDPOTrainer(OneGPU, DPOTrainer):
         with _replaced(os.environ, "TQDM_DISABLE", "1"):  # nothing else turns TRL's own progress bar off
             return super()._precompute_ref_logps(dataset, name, batch_size)
 
+    def _forward(self, model):
+        """What the loss calls in place of `model`."""
+        return own_forward.under_losses(model, packing.without_adapter_shell(self.accelerator.unwrap_model(model)))
+
+    def _compute_loss(self, model, inputs, return_outputs):
+        return super()._compute_loss(self._forward(model), inputs, return_outputs)
+
+    def compute_ref_log_probs(self, model, inputs):
+        return super().compute_ref_log_probs(self._forward(model), inputs)
+
 
 def _has_reference(dataset):
     return "ref_chosen_logps" in getattr(dataset, "column_names", ())
@@ -134,16 +143,10 @@ class SharedPrefixDPOTrainer(PackedTraining, StoredReferenceDPOTrainer):
         base = self.accelerator.unwrap_model(model)
         # Several processes average gradients around the model that they are given, so that one must be called.
         if self.accelerator.num_processes > 1 or not packing.enable_packing(base):
-            return model
+            return super()._forward(model)
         return lambda input_ids, attention_mask, labels, **_: shared_prefix_forward(
             base, input_ids, attention_mask, labels
         )
-
-    def _compute_loss(self, model, inputs, return_outputs):
-        return super()._compute_loss(self._forward(model), inputs, return_outputs)
-
-    def compute_ref_log_probs(self, model, inputs):
-        return super().compute_ref_log_probs(self._forward(model), inputs)
 
 
 DPO = {"shared_prefix": SharedPrefixDPOTrainer, "trl": StoredReferenceDPOTrainer}  # by the route of a recipe
@@ -160,14 +163,7 @@ def shared_prefix_forward(model, input_ids, attention_mask, labels):
     # Back at their places in TRL's [2B, L-1].
     cells = [(row, k - 1) for row, span in enumerate(zip(starts, ends, strict=True)) for k in range(*span)]
     places = tuple(torch.tensor(cells, device=input_ids.device).T)
-    log_probs, entropy, mean_logits, is_top1 = _spread(scores, places, len(rows), input_ids.shape[1] - 1)
-    returned = {"log_probs": log_probs, "entropy": entropy, "mean_logits": mean_logits, "is_top1": is_top1 > 0}
-    return SimpleNamespace(**returned, aux_loss=None)
-
-
-def _spread(scores, places, *shape):
-    """Each of `scores` [tokens] put at `places` (rows, columns) into zeros of a shape."""
-    return [values.new_zeros(shape).index_put(places, values) for values in scores]
+    return own_forward.read_by_losses(scores, places, len(rows), input_ids.shape[1] - 1)
 
 
 # It warns of responses without any reward, each with its prompt: those that think aloud, of which one line tells at the end.
@@ -189,7 +185,8 @@ class SharedPrefixGRPOTrainer(WithoutThoughts, PackedTraining, OneGPU, GRPOTrain
     def _generate_single_turn(self, prompt_ids, *args, **kwargs):
         policy = self.accelerator.unwrap_model(self.model)
         if not packing.packs_by_default(policy):
-            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+            with plain_decoding.without_defaults(policy):
+                return super()._generate_single_turn(prompt_ids, *args, **kwargs)
         sampling = decoding.Sampling(1.0, 1.0, 0, self.max_completion_length)
         responses = decoding.decode(policy, prompt_ids, sampling, set(self.eos_token_ids))
         return [tokens for tokens, _ in responses], None
@@ -197,11 +194,13 @@ class SharedPrefixGRPOTrainer(WithoutThoughts, PackedTraining, OneGPU, GRPOTrain
     def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, **kwargs):
         base = self.accelerator.unwrap_model(model)
         if self.accelerator.num_processes > 1 or not packing.packs_by_default(base):
-            scored = model, input_ids, attention_mask, logits_to_keep
+            bare = packing.without_adapter_shell(base)
+            forward = own_forward.padded_on_the_left(own_forward.under_losses(model, bare), bare)
+            scored = forward, input_ids, attention_mask, logits_to_keep
             return super()._get_per_token_logps_and_entropies(*scored, **kwargs)
         real = attention_mask.bool()
         sequences = [row[mask].tolist() for row, mask in zip(input_ids, real, strict=True)]
         starts = real[:, :-logits_to_keep].sum(1).tolist()
         scores = packing.completion_scores(base, sequences, starts)[:2]
         places = real[:, -logits_to_keep:].nonzero(as_tuple=True)
-        return *_spread(scores, places, len(sequences), logits_to_keep), None
+        return *own_forward.spread(scores, places, len(sequences), logits_to_keep), None

@@ -122,7 +122,7 @@ def _logits(shape, size, scored, rank):
     """Of a frozen head for a few tokens at a time, in the weights' type and in float32, and so their probabilities; a
     gradient stays for each `scored` token. A head that learns, for as few: logits, log-probs, both gradients, and what
     they and those before add to the head's own."""
-    from mipo_nb.engine.packing import HeadLogProbabilities
+    from mipo_nb.engine.head import HeadLogProbabilities
 
     tokens = min(HeadLogProbabilities.piece, scored)
     if not rank:

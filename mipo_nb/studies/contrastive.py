@@ -171,7 +171,7 @@ def train(model_name, pairs, reference, *, objective, folder, **numbers: trainin
         for pair, chosen, rejected, log_probs in zip(pairs, *columns, strict=True)
     ]
     set_seed(recipe.seed)  # before the adapter is made, as TRL does: the same start for all losses
-    policy = get_peft_model(model, training.lora(recipe.rank))
+    policy = get_peft_model(model, training.lora(recipe.rank, recipe.lora_target))
     if arguments.gradient_checkpointing:
         policy.enable_input_require_grads()
     trainer = _trainer(policy, arguments, rows, reader, objective, recipe.beta)

@@ -145,4 +145,4 @@ def next_token_scores(model, tokenizer, conversation, response):
     start = prompts.prompt_ids(tokenizer, conversation)
     end = prompts.completion_ids(tokenizer, conversation, response)
     tokens = torch.tensor([start + end], device=model.device)
-    return model(tokens, logits_to_keep=len(end) + 1).logits[0, :-1].float()
+    return model(tokens, logits_to_keep=len(end) + 1).logits[0, -len(end) - 1 : -1].float()

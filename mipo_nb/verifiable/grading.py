@@ -79,8 +79,8 @@ def _asked(tokenizer, row, form):
         raise UserError(f"A problem of '{row['task']}' has no options to score; use a multiple-choice task.")
     encode = lambda text: tokenizer(templates.plain(tokenizer, text), add_special_tokens=False)["input_ids"]  # noqa: E731
     if form == "letter":
-        start = prompts.prompt_ids(tokenizer, prompts.problem_messages(row)) + encode(_OPENING)
-        return [(start, encode(f" {letter}")) for letter in row["letters"]]
+        start, opening = prompts.prompt_ids(tokenizer, prompts.problem_messages(row)), encode(_OPENING)
+        return [(start + opening, encode(f"{_OPENING} {letter}")[len(opening) :]) for letter in row["letters"]]
     if form == "cloze":
         start = prompts.prompt_ids(tokenizer, prompts.messages(row["question"]))
         return [(start, encode(option)) for option in row["options"]]

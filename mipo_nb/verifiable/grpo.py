@@ -48,7 +48,7 @@ def train(
         train_dataset=data["train"],
         eval_dataset=data.get("held out"),
         processing_class=tokenizer,
-        peft_config=training.lora(recipe.rank),
+        peft_config=training.lora(recipe.rank, recipe.lora_target),
     )
     policy.append(trainer.model)
     del model

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipo_nb.engine import attention, packing
+from mipo_nb.engine import attention, head, packing
 from mipo_nb.engine.attention import Piece, _TreeAttention, in_batches
 
 
@@ -138,7 +138,7 @@ def test_tree_attention_is_attention_under_that_mask_forward_and_back():
 
 
 def test_a_head_that_learns_gets_its_gradient_piece_by_piece_and_no_logits_are_kept(monkeypatch):
-    monkeypatch.setattr(packing.HeadLogProbabilities, "piece", 5)
+    monkeypatch.setattr(head.HeadLogProbabilities, "piece", 5)
     torch.manual_seed(0)
     hidden, weight = torch.randn(13, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True)
     target, back, kept = torch.randint(30, (13,)), torch.randn(13), []
@@ -149,7 +149,7 @@ def test_a_head_that_learns_gets_its_gradient_piece_by_piece_and_no_logits_are_k
         return hidden.grad, weight.grad
 
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
-        scores = packing._scores_of_learning_head(hidden, weight, target)
+        scores = head.scores_of_learning_head(hidden, weight, target)
     log_probs = (hidden @ weight.T).log_softmax(-1)
     expected = log_probs[torch.arange(13), target]
     torch.testing.assert_close(scores[0], expected)

@@ -11,7 +11,7 @@ from test_templates import KINDS
 
 from mipo_nb import generation, models, pairs, prompts, scoring, training
 from mipo_nb.command import random_models
-from mipo_nb.engine import decoding, packing
+from mipo_nb.engine import decoding, packing, plain_decoding
 from mipo_nb.studies import contrastive, distillation
 from mipo_nb.verifiable import grpo, rewards
 
@@ -170,7 +170,7 @@ def test_models_with_several_ends_without_one_or_without_padding_are_sampled_and
     ids = [prompts.prompt_ids(tokenizer, conversation) for conversation in conversations]
     greedy = generation.Sampling(temperature=0, max_new_tokens=60)
     with torch.inference_mode():
-        assert decoding.decode(model, ids, greedy, ends) == decoding.generate(model, ids, greedy, ends)
+        assert decoding.decode(model, ids, greedy, ends) == plain_decoding.generate(model, ids, greedy, ends)
     tokens = [(y, done) for side in sides for y, done in zip(side["tokens"], side["finished"], strict=True)]
     assert {y[-1] for y, done in tokens if done} == ends  # each of them closes some response
     assert all(not ends & set(y[:-1]) and (y[-1] in ends) == done == (len(y) < 60 or done) for y, done in tokens)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mipo_nb.base.errors import UserError
 from mipo_nb.engine.server import Server
-from mipo_nb.paper import judges
+from mipo_nb.paper import judges, replies
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -64,10 +64,15 @@ GRADES = [
     ("On a scale of 1 to 5, where 1 means that it ignores the wish and 5 that it meets it: 4", 4),
     ("<think>Perhaps 2, perhaps 3.</think>\n4", 4), ("Overall rating: 3\nClarity score: 2", 3),
     ("It doesn't fit, so 1.", 1), ("2 because it ignores the wish", 2), ("3 is my rating.", 3),
+    ("3,5/5", 3.5), ("2,5 out of 5", 2.5), ("Rating: 4,5 / 5", 4.5), ("５/５", 5), ("٤/٥", 4), ("3 1/2 out of 5", 3.5),
+    ("Rating (wish 1): 4", 4), ("Would I give it a 5? No. It is a 2.", 2), ("Rating: 4\n\nActually, 3.", 3),
+    ("I would have rated it 5, had it been shorter. 3", 3), ("Accuracy 4/5, Fit 3/5, Overall 4/5", 4),
     *[(text, None) for text in (
         "", "good", "0", "7", "55", "five", "8/10", "4/10", "Rating: 4 out of 10", "3 or 4", "3-4", "between 3 and 4",
         "The answer lists 3 ideas.", "3 of the 5 ideas fit.", "It meets 2 out of 3 requirements.", "Rating: 6", "-3",
         "<think>A 4 would be too much", "I can't rate this.", "In 2024 it had 5 steps.", "I can't give more than 3.",
+        "-4/5", "Rating: −1", "either a 3 or a 4", "between a 3 and a 4", "3, maybe 4", "Rating: ≥3", "at most 2", "5\n4",
+        "No way this is a 5.", "far from a 5", "Helpfulness: 4\nFit: 3", "1. Fit: 4\n2. Style: 3",
     )],
 ]  # fmt: skip
 LETTERS = [
@@ -81,12 +86,21 @@ LETTERS = [
     ("A is better in detail. B is better in tone. Overall, B is better.", "B"), ("The worse answer is A.", "B"),
     ("Answer B. Answer A ignores the bees.", "B"), ("A is less suitable than B", "B"), ("Definitely B!", "B"),
     ("A is better written, but B is what suits this person best.", "B"), ("A < B", "B"), ("I prefer B to A", "B"),
+    ('{"chosen": "B", "rejected": "A"}', "B"), ("Loser: A", "B"), ("The less suitable answer is A.", "B"),
+    ("Least preferred: A", "B"), ("Second choice: A", "B"), ("The losing answer is A.", "B"), ("A - worse than B", "B"),
+    ("A: worse. B: better.", "B"), ("A, however, is worse", "B"), ("A, with its long list, loses to B.", "B"),
+    ("<reasoning>A seems better</reasoning><answer>B</answer>", "B"), ("<verdict>B</verdict>", "B"), ("Ｂ", "B"),
+    ("<|channel|>analysis<|message|>A seems better<|end|><|channel|>final<|message|>B", "B"), ("Answer: b", "B"),
     ("<think>A? B?</think>A", "A"), ("Reasoning: A is long.\nAnswer: **B**", "B"), ("Between the two, B.", "B"),
     *[(text, None) for text in (
         "", "Neither A nor B", "Both are equal", "Tie", "A or B", "A and B are equally good.", "Neither is better.",
         "A is as good as B", "A is no better than B", "A isn't worse than B.", "A better answer would name the bees.",
         "I would not choose A.", "A would be better if it were shorter.", "Answer A is better. Answer B is better.",
         "A: short.\nB: long.", "<think>A is better", "I cannot decide.", "Answer B doesn't suit this person.",
+        "The answer that does not fit is A.", "Not chosen: A", "A (2/5), B (4/5)", "A: 2, B: 4", "A, B", "A-B", "A+", "A?",
+        "A. Ignores the bees.\nB. Names them.", "I don't think A is better.", "I doubt that A is better.",
+        "It is unclear whether A is better.", "I wouldn't say A is better", "Few would choose A.",
+        "I would prefer A to name the bees.", "I'd pick A had it named bees.", "This person likes soup, and A is bread.",
     )],
 ]  # fmt: skip
 
@@ -98,26 +112,26 @@ for case in map(json.loads, CASES.read_text(encoding="utf-8").splitlines() if CA
 
 @pytest.mark.parametrize("reply, wanted", GRADES)
 def test_a_reply_is_read_as_the_grade_that_it_names_or_not_at_all(reply, wanted):
-    assert judges.grade(reply) == wanted
+    assert replies.grade(reply) == wanted
 
 
 @pytest.mark.parametrize("reply, wanted", LETTERS)
 def test_a_reply_is_read_as_the_answer_that_it_prefers_or_not_at_all(reply, wanted):
-    assert judges.letter(reply) == {"A": 1, "B": 0, None: None}[wanted]
+    assert replies.letter(reply) == {"A": 1, "B": 0, None: None}[wanted]
 
 
 @pytest.mark.parametrize(
     "form", ["Answer {} is worse than Answer {}.", "I prefer {} over {}.", "{} isn't as good as {}."]
 )
 def test_a_verdict_turns_round_with_its_letters(form):
-    assert judges.letter(form.format("A", "B")) == 1 - judges.letter(form.format("B", "A"))
+    assert replies.letter(form.format("A", "B")) == 1 - replies.letter(form.format("B", "A"))
 
 
 @given(st.text("AB 12345/.\nnotbeterisworse@<>*", max_size=60))
 def test_any_reply_is_read_as_a_grade_a_letter_or_nothing(text):
-    grade = judges.grade(text)
+    grade = replies.grade(text)
     assert grade is None or 1 <= grade <= 5
-    assert judges.letter(text) in (None, 0, 1)
+    assert replies.letter(text) in (None, 0, 1)
 
 
 def row(*wishes, prompt="What should I cook?", context="Ada keeps bees."):

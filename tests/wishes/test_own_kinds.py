@@ -2,12 +2,14 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 
 from mipo_nb import evaluation, preferences, sources
 from mipo_nb.base.errors import UserError
 from mipo_nb.preferences import KINDS, Response
+from mipo_nb.wishes import own_kinds
 
 RULES = """
 from mipo_nb.preferences import Kind
@@ -58,6 +60,9 @@ def test_a_wish_written_short_gets_its_kind_and_can_be_handed_on(tmp_path, writt
         ({"pattern": ["tea"]}, "a pattern and its example are text"),
         ({"pattern": "tea", "example": ["Tea"]}, "a pattern and its example are text"),
         ({"pattern": "Ada\u2019s"}, 'write "Ada\'s"'),
+        ({"pattern": r"\bAda\u2019s\b"}, "has signs that answers are freed of first"),
+        ({"pattern": "(" * 3000 + "tea" + ")" * 3000}, "is no regular expression"),
+        ({"pattern": "a{9999999}"}, "counts beyond the length of any answer"),
         ({"pattern": ".*"}, "matches any answer, such as 'No.'"),
         ({"pattern": ""}, "matches any answer"),
         ({"pattern": "tea", "example": "Coffee."}, "does not match its own example 'Coffee.'"),
@@ -123,6 +128,13 @@ def test_kinds_of_a_file_of_rules_are_there_until_others_are(rules):
         (RULES.replace('"speaks_of_km"', "1"), "must define KINDS"),
         (RULES.replace('"words"', '"style"'), "Unknown family of kind 'speaks_of_km' 'style'"),
         ("raise SystemExit", "line 1: SystemExit"),
+        (RULES.replace('"km" in r.answer', "exit(3)"), "its rule fails on 'It is 3 km.' (SystemExit: 3)"),
+        ("raise ValueError('a\\nb')", "line 1: ValueError: a b; mend"),
+        (RULES.replace('("Far.",)', '("Far.")'), "accepted and refused texts are tuples such as"),
+        (RULES.replace('("Far.",)', "5"), "accepted and refused texts are tuples such as"),
+        (RULES.replace("speaks_of_km", " "), "a kind cannot be called ' '"),
+        ("from mipo_nb.preferences import KINDS", "a dictionary of its own"),
+        (RULES.replace("KINDS = {", 'KINDS = {"speaks_of_km": None, '), "the name 'speaks_of_km' occurs twice"),
         (RULES.replace("speaks_of_km", "in_spanish"), "the project has a kind 'in_spanish' of its own"),
     ],
 )
@@ -131,6 +143,27 @@ def test_rules_that_do_not_hold_are_refused_and_change_nothing(rules, text, told
     with pytest.raises(UserError) as caught:
         preferences.add_kinds(rules(text))
     assert told in str(caught.value) and before == KINDS
+
+
+def test_a_rule_that_fails_when_answers_are_measured_says_where_it_stands(rules):
+    found = own_kinds.read_kinds(
+        rules(RULES.replace('"km" in r.answer', '"km" in r.answer and 1 / (len(r.answer) - 7) < 9'))
+    )
+    assert found["speaks_of_km"].keeps(Response("It is 3 km."))
+    with pytest.raises(UserError, match="kind 'speaks_of_km': its rule fails on '3 km on' .ZeroDivisionError"):
+        found["speaks_of_km"].keeps(Response("3 km on"))
+
+
+def test_a_file_of_rules_that_goes_elsewhere_moves_nothing_else(rules, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    own_kinds.read_kinds(rules("import os\nos.chdir('/')\n" + RULES))
+    assert Path.cwd() == tmp_path
+
+
+@pytest.mark.parametrize("pattern", [" km", r"tea\b", r"\d+ km", "[^.]*tea"])
+def test_a_pattern_may_begin_with_a_blank_and_have_escapes(tmp_path, pattern):
+    [found] = read(tmp_path, row({"text": "x", "pattern": pattern, "example": "Drink 3 km of tea."}))
+    assert KINDS[found["preferences"][0]["kind"]].keeps(Response("Drink 3 km of tea."))
 
 
 def test_rules_that_are_not_there(tmp_path):
