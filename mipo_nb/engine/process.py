@@ -69,4 +69,6 @@ def quieten():
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated")
-    warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")  # PEFT sets it right by itself, for GPT-2's layers
+    warnings.filterwarnings(
+        "ignore", message="fan_in_fan_out is set to"
+    )  # PEFT sets it right by itself, for GPT-2's layers

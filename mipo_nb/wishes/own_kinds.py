@@ -75,7 +75,8 @@ def checked(expression, example=None):
     It is matched with answers in one form of writing (`sentences.normal`), as examples are. Raises `UserError` for one that
     does not compile, runs away, matches any answer, does not match its `example`, or has signs that no answer has then.
     """
-    plain = re.sub(r"(?s)\\(.)", lambda m: "x" if m[1] in "wd" else " ", expression).strip(" \t\n")  # without escapes
+    plain = re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), expression)
+    plain = re.sub(r"(?s)\\(.)", lambda m: "x" if m[1] in "wd" else " ", plain).strip(" \t\n")  # without escapes
     if normal(plain) != plain:
         raise UserError(
             f"the pattern {expression!r} has signs that answers are freed of first; write {normal(expression).replace('’', chr(39))!r}."
