@@ -20,6 +20,7 @@ from mipo_nb.wishes.response import Response
 from mipo_nb.wishes.sentences import normal
 
 _SECONDS = 0.2  # that a pattern may take for one answer
+_LONGEST = 1000  # characters of a pattern: it is read by recursion
 _RULE_SECONDS = 2.0  # that a rule of a file may take
 # Answers that ask for no wish: a pattern that all of them match asks for nothing.
 _PLAIN = (
@@ -75,6 +76,10 @@ def checked(expression, example=None):
     It is matched with answers in one form of writing (`sentences.normal`), as examples are. Raises `UserError` for one that
     does not compile, runs away, matches any answer, does not match its `example`, or has signs that no answer has then.
     """
+    if len(expression) > _LONGEST:
+        raise UserError(
+            f"the pattern {expression[:60]!r}... is longer than {_LONGEST} characters; write a rule instead."
+        )
     plain = re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), expression)
     plain = re.sub(r"(?s)\\(.)", lambda m: "x" if m[1] in "wd" else " ", plain).strip(" \t\n")  # without escapes
     if normal(plain) != plain:
@@ -85,8 +90,8 @@ def checked(expression, example=None):
         raise UserError(f"the pattern {expression!r} counts beyond the length of any answer; write less than 100000.")
     try:
         compiled = regex.compile(expression)
-    except (regex.error, RecursionError, MemoryError) as e:
-        raise UserError(f"the pattern {expression[:200]!r} is no regular expression ({e}).") from None
+    except (regex.error, RecursionError) as e:
+        raise UserError(f"the pattern {expression!r} is no regular expression ({e}).") from None
     for text in _LONG:
         _found(compiled, text)
     if all(_found(compiled, text) for text in _PLAIN):
