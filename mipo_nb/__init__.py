@@ -28,7 +28,8 @@ MODULES = {
     "phrases": "wishes.phrases", "figures": "wishes.figures", "mentions": "wishes.mentions", "topics": "wishes.topics",
     "own_kinds": "wishes.own_kinds",
     # engine: the same numbers, faster
-    "attention": "engine.attention", "packing": "engine.packing", "linear": "engine.linear",
+    "attention": "engine.attention", "packing": "engine.packing", "linear": "engine.linear", "head": "engine.head",
+    "routes": "engine.routes", "own_forward": "engine.own_forward", "plain_decoding": "engine.plain_decoding",
     "decoding": "engine.decoding", "templates": "engine.templates", "trainers": "engine.trainers",
     "arguments": "engine.arguments", "checkpoints": "engine.checkpoints", "early_stopping": "engine.early_stopping", "self_distillation": "engine.self_distillation", "server": "engine.server", "local_server": "engine.local_server", "process": "engine.process",
     # lab: what a notebook starts with, and what it leaves
@@ -43,7 +44,7 @@ MODULES = {
     "grpo": "verifiable.grpo",
     # paper: the paper's data and protocols
     "published": "paper.personal", "data_files": "paper.data_files", "published_reasoning": "paper.reasoning",
-    "diversity": "paper.diversity", "judges": "paper.judges", "win_rates": "paper.win_rates",
+    "diversity": "paper.diversity", "judges": "paper.judges", "replies": "paper.replies", "win_rates": "paper.win_rates",
     "several_gpus": "paper.several_gpus", "trainings": "paper.trainings",
     # studies: each serves a notebook or two
     "steering": "studies.steering", "contrastive": "studies.contrastive", "arms": "studies.arms", "distillation": "studies.distillation", "sweeps": "studies.sweeps", "recognition": "studies.recognition", "swaps": "studies.swaps", "widening": "studies.widening", "without_labels": "studies.without_labels", "rewarded": "studies.rewarded",

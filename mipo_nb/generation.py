@@ -13,8 +13,8 @@ from mipo_nb.base.files import kept
 from mipo_nb.base.progress import progress
 from mipo_nb.engine.decoding import Sampling, chances, decode, ends_of
 from mipo_nb.engine.linear import packed_weights
-from mipo_nb.engine.packing import packs_by_default
 from mipo_nb.engine.plain_decoding import generate
+from mipo_nb.engine.routes import packs_by_default
 from mipo_nb.engine.server import Server
 
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)*]*(?=\s|$)|\n")

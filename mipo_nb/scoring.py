@@ -33,13 +33,13 @@ def continuation_log_probabilities(model, starts, ends, *, batch_size=16, folder
     """
     import torch
 
-    from mipo_nb.engine import packing
+    from mipo_nb.engine import packing, routes
     from mipo_nb.engine.linear import packed_weights
 
     whole = [s + e for s, e in zip(starts, ends, strict=True)]
     order = sorted(range(len(whole)), key=lambda i: whole[i])  # neighbours share what they begin with
     batches = [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
-    packs = packing.packs_by_default(model)
+    packs = routes.packs_by_default(model)
     scores = {}
     with torch.inference_mode(), packed_weights(model):
         for rows in progress(batches, description):
@@ -65,12 +65,12 @@ def padded_log_probabilities(model, starts, ends):
     """
     import torch
 
-    from mipo_nb.engine import packing
+    from mipo_nb.engine import routes
 
     whole = [s + e for s, e in zip(starts, ends, strict=True)]
     width, first = max(map(len, whole)), min(map(len, starts)) - 1  # where the first scored token is predicted
     at_once = max(1, _LOGITS // ((width - first) * model.config.get_text_config().vocab_size))
-    if getattr(model, "_is_stateful", False) or packing.follows_longest(model):  # recurrent layers: no padding at all
+    if getattr(model, "_is_stateful", False) or routes.follows_longest(model):  # recurrent layers: no padding at all
         at_once = 1
     scores = []
     for k in range(0, len(whole), at_once):

@@ -10,7 +10,9 @@ import numpy as np
 
 from mipo_nb import models, prompts
 from mipo_nb.base.errors import UserError
+from mipo_nb.base.files import write_atomically
 from mipo_nb.base.hardware import hardware
+from mipo_nb.engine import checkpoints
 from mipo_nb.engine.arguments import ALL, dpo_numbers, lora, reports, require_layers, trainer_arguments
 from mipo_nb.engine.checkpoints import carry_through
 from mipo_nb.pairs import SIDES, with_reference
@@ -167,7 +169,8 @@ def train(start, pairs, reference, *, folder, held_out=None, report_to="none", m
     stopping = [early_stopping.EarlyStopping(folder, recipe.patience)] if recipe.patience else []
     arguments = dpo_arguments(folder / "checkpoints", **vars(recipe))
     arguments.report_to, arguments.project, arguments.run_name = reports(report_to), "mipo-nb", folder.name
-    arguments.manifest = manifest and {**manifest, "revision": models.revision_of(model)}
+    revision = models.revision_of(model)
+    arguments.manifest = manifest and {**manifest, "revision": revision}
     trainer = trainers.DPO[recipe.route](
         model=model,
         args=arguments,
@@ -183,7 +186,10 @@ def train(start, pairs, reference, *, folder, held_out=None, report_to="none", m
     result = carry_through(trainer, folder)
     if not recipe.rank:
         _stand_alone(result["adapter"], folder, tokenizer)
-    return result | (stopping[0].found() if stopping else {})
+    result |= stopping[0].found() if stopping else {}
+    if recipe.rank:
+        write_atomically(Path(result["adapter"]) / checkpoints.BASE, revision)
+    return result
 
 
 def _stand_alone(model_folder, folder, tokenizer):

@@ -27,10 +27,10 @@ def tokenizer():
 @pytest.fixture(scope="session")
 def model_and_tokenizer():
     from mipo_nb import models
-    from mipo_nb.engine import packing
+    from mipo_nb.engine import routes
 
     model, tokenizer = models.load("embedded:smollm2-135m", dtype="float32")
-    assert packing.enable_packing(model)
+    assert routes.enable_packing(model)
     return model, tokenizer
 
 

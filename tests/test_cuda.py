@@ -11,7 +11,7 @@ from datasets import Dataset
 from mipo_nb import models, prompts, scoring, training
 from mipo_nb.base.hardware import hardware
 from mipo_nb.command import gpu_measures, random_models
-from mipo_nb.engine import decoding, packing, plain_decoding, trainers
+from mipo_nb.engine import decoding, packing, plain_decoding, routes, trainers
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NUMBERS = {"learning_rate": 1e-3, "beta": 0.1, "epochs": 1, "batch_size": 2, "max_length": 512, "rank": 4, "seed": 1}
@@ -59,7 +59,7 @@ def here(name):
 def there(name):
     """(model, tokenizer) on the device, in float32, run on packed sequences."""
     model, tokenizer = models.load(name, device=DEVICE, dtype="float32")
-    assert packing.enable_packing(model)
+    assert routes.enable_packing(model)
     return model, tokenizer
 
 
@@ -118,7 +118,7 @@ def test_drawn_tokens_are_those_of_a_cpu(here, there, temperature):
             == plain_decoding.generate(there[0], ids, how, ends)
             == plain_decoding.generate(here[0], ids, how, ends)
         )
-    assert packing.enable_packing(here[0])
+    assert routes.enable_packing(here[0])
     assert found == decoding.decode(here[0], ids, how, ends, chance=chance)
 
 
@@ -194,6 +194,6 @@ def test_two_gpus_give_what_one_gives(name, pair_rows, tmp_path):
 
 
 def test_the_libraries_ways_are_the_default_on_cuda(there):
-    assert packing.packs_by_default(there[0]) == (DEVICE == "cpu")
-    routes = [training.Recipe(learning_rate=1e-4, device=d, dtype="float32").route for d in ("cpu", "cuda")]
-    assert routes == ["shared_prefix", "trl"]
+    assert routes.packs_by_default(there[0]) == (DEVICE == "cpu")
+    taken = [training.Recipe(learning_rate=1e-4, device=d, dtype="float32").route for d in ("cpu", "cuda")]
+    assert taken == ["shared_prefix", "trl"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mipo_nb import generation, prompts, scoring
-from mipo_nb.engine import packing
+from mipo_nb.engine import routes
 
 pytestmark = pytest.mark.model
 
@@ -116,11 +116,11 @@ def test_packed_rows_give_the_text_and_the_scores_of_plain_attention(model_and_t
         texts = list(generation.sample(model, tokenizer, conversations, how, seed=0)["text"])
         return texts, scoring.log_probabilities(model, tokenizer, conversations, responses)
 
-    assert packing.enable_packing(model)
+    assert routes.enable_packing(model)
     packed = both()
     try:
         model.set_attn_implementation("sdpa")
-        assert not packing.enable_packing(model)
+        assert not routes.enable_packing(model)
         plain = both()
     finally:
         model.set_attn_implementation("grouped_sdpa")

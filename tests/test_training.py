@@ -15,7 +15,7 @@ from trl.trainer import dpo_trainer
 
 from mipo_nb import models, objectives, pairs, scoring, training
 from mipo_nb.base.errors import UserError
-from mipo_nb.engine import checkpoints, early_stopping, packing, trainers
+from mipo_nb.engine import checkpoints, early_stopping, routes, trainers
 from mipo_nb.lab import settings
 
 NAME = "embedded:smollm2-135m"
@@ -60,7 +60,7 @@ def test_gradients_equal_those_of_separate_rows(some_pairs):
     model, tokenizer = models.load(NAME, dtype="float32")
     torch.manual_seed(0)
     policy = get_peft_model(model, training.lora(4))
-    assert packing.enable_packing(policy)
+    assert routes.enable_packing(policy)
     for name, parameter in policy.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)
@@ -449,7 +449,7 @@ def test_patience_needs_looks_and_an_adapter(numbers):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_several_processes_call_the_model_that_averages_their_gradients(monkeypatch, processes):
-    monkeypatch.setattr(packing, "enable_packing", lambda model: True)
+    monkeypatch.setattr(routes, "enable_packing", lambda model: True)
     around, asked = object(), SimpleNamespace(num_processes=processes, unwrap_model=lambda model: "inside")
     called = trainers.SharedPrefixDPOTrainer._forward(SimpleNamespace(accelerator=asked), around)
     assert (called is around) == (processes > 1)

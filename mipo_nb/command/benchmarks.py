@@ -19,7 +19,7 @@ from mipo_nb.base.files import project_root, write_atomically
 from mipo_nb.base.hardware import hardware, processor
 from mipo_nb.command import plain_route
 from mipo_nb.command.plain_route import CHOSEN, MODEL, PROMPT, operations, training_step
-from mipo_nb.engine import decoding, packing
+from mipo_nb.engine import decoding, packing, plain_decoding, routes
 from mipo_nb.engine.linear import packed_weights
 from mipo_nb.lab.costs import product_rate
 
@@ -72,7 +72,7 @@ def bench_sampling(dtype, device, peak, repetitions, *, n=128, batch=64):
     """Tokens per second over `n` prompts, in one batch and in batches of `batch`, against `model.generate` in such
     batches. With users' contexts, and bare: few prompts that many users share. Yields one row per case."""
     model, tokenizer = models.load(MODEL, device=device, dtype=dtype)
-    packing.enable_packing(model)
+    routes.enable_packing(model)
     plain = models.load(MODEL, device=device, dtype=dtype)[0]
     rows, ends = sources.personal_prompts("train", n=n, seed=0), {tokenizer.eos_token_id}
     personal = sorted(prompts.prompt_ids(tokenizer, prompts.messages(r["prompt"], r["context"])) for r in rows)
@@ -81,8 +81,8 @@ def bench_sampling(dtype, device, peak, repetitions, *, n=128, batch=64):
         (personal, {"sample": n, f"sample, batches of {batch}": batch}),
         (bare, {"sample, shared bare prompts": n}),
     ):
-        routes = [(decoding.decode, model, size) for size in cases.values()] + [(generation.generate, plain, batch)]
-        counts = [[] for _ in routes]  # tokens of each call: which responses finish early differs between draws
+        ways = [(decoding.decode, model, size) for size in cases.values()] + [(plain_decoding.generate, plain, batch)]
+        counts = [[] for _ in ways]  # tokens of each call: which responses finish early differs between draws
 
         def run(sampler, policy, size, counts, ids=conversations):
             with torch.inference_mode(), packed_weights(policy) if policy is model else nullcontext():
@@ -91,7 +91,7 @@ def bench_sampling(dtype, device, peak, repetitions, *, n=128, batch=64):
                 counts.append(sum(len(tokens) + done for tokens, done in responses))
 
         torch.manual_seed(0)
-        tasks = [partial(run, *route, of_route) for route, of_route in zip(routes, counts, strict=True)]
+        tasks = [partial(run, *way, of_way) for way, of_way in zip(ways, counts, strict=True)]
         seconds, tokens = in_turn(tasks, repetitions, device), list(map(statistics.mean, counts))
         for k, (what, size) in enumerate(cases.items()):
             prefill = sum(len(piece) for part in _batches(conversations, size) for piece in packing.tree(part)[1])

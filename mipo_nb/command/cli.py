@@ -176,8 +176,12 @@ def train_adapter(
     from mipo_nb.command.train_adapter import train
 
     how = {"model": model, "seed": seed, "numbers": given(parameter or [])}
-    for line in train(data, profile=_checked_profile(profile), output_dir=output_dir, **how):
-        typer.echo(line)
+    try:
+        for line in train(data, profile=_checked_profile(profile), output_dir=output_dir, **how):
+            typer.echo(line)
+    except KeyboardInterrupt:
+        typer.echo(f"What was computed is kept. To go on: {shlex.join(['mipo-nb', *sys.argv[1:]])}", err=True)
+        raise typer.Exit(130) from None
 
 
 @app.command()

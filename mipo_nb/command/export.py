@@ -10,6 +10,7 @@ from mipo_nb.base.errors import UserError, require_known
 from mipo_nb.command.card import card, origin
 from mipo_nb.engine import checkpoints
 
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM's --max-lora-rank takes
 TARGETS = ("merged", "adapter", "ollama", "vllm")
 DTYPES = ("bfloat16", "float16", "float32")
 PROBES = (
@@ -48,8 +49,11 @@ def export(adapter, target, output, *, model=None, dtype="bfloat16", facts=(), p
         if not (unfinished / "README.md").exists():
             (unfinished / "README.md").write_text(card(base, merged=write is _merged, facts=facts), encoding="utf-8")
         lines += _for_a_server(target, unfinished, output, base, config)
-        shutil.rmtree(output, ignore_errors=True)
-        unfinished.rename(output)
+        if output.is_dir():  # empty, and perhaps where a shell stands or a disk is mounted
+            for file in sorted(unfinished.iterdir()):
+                shutil.move(file, output / file.name)
+        else:
+            unfinished.rename(output)
     except OSError as e:  # a folder below a file, a full disk
         raise UserError(f"{output} could not be written ({e.strerror or e}); name another folder.") from None
     finally:
@@ -64,9 +68,14 @@ def _for_a_server(target, folder, output, base, config):
         (folder / "Modelfile").write_text("FROM .\nPARAMETER temperature 0.7\nPARAMETER top_p 0.9\n")
         return [f"To serve it: cd {shlex.quote(str(output))} && ollama create my-model && ollama run my-model"]
     if target == "vllm":
-        name, _, revision = base.partition("@")
+        folder_of_base = Path(base).expanduser()
+        name, _, revision = (str(folder_of_base.resolve()), "", "") if folder_of_base.is_dir() else base.partition("@")
+        rank = next((r for r in _RANKS if r >= config["r"]), config["r"])
+        template = (
+            ["--chat-template", str(output / checkpoints.TEMPLATE)] if (folder / checkpoints.TEMPLATE).is_file() else []
+        )
         words = ["vllm", "serve", name, *(["--revision", revision] if revision else []), "--enable-lora"]
-        command = shlex.join([*words, "--max-lora-rank", str(config["r"]), "--lora-modules", f"mine={output}"])
+        command = shlex.join([*words, "--max-lora-rank", str(rank), "--lora-modules", f"mine={output}", *template])
         (folder / "serve.sh").write_text(f"#!/bin/sh\n{command}\n")
         return [f"To serve it: {command}"]
     return []
@@ -89,6 +98,10 @@ def _base_of(adapter, config, given):
     own = config["base_model_name_or_path"]
     if not (given or own):
         raise UserError(f"The adapter in {adapter} does not name its base; give it by --model.")
+    if not given and not own.startswith("embedded:") and "/" not in own and not Path(own).is_dir():
+        raise UserError(
+            f"The adapter in {adapter} was trained from a folder called {own} and does not know where it lies; give it by --model."
+        )
     checkpoints.require_base(adapter, given or own)
     embedded = given and (own or "").startswith("embedded:") and not Path(given).expanduser().is_dir()
     if embedded and given.partition("@")[0] not in (own, origin(own)[0]):
@@ -168,7 +181,18 @@ def _merged(adapter, folder, base, dtype):
 
     from mipo_nb import models
 
+    if getattr(models.load_config(base), "quantization_config", None):
+        raise UserError(
+            f"{base} holds quantized weights, to which nothing can be added; give the base before it was quantized by --model."
+        )
     exact, tokenizer = models.load(base, dtype="float32", adapter=adapter)
+    known, own = adapter / checkpoints.BASE, json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    # An embedded base is the hub's, rounded: an adapter may be merged into either.
+    embedded = str(own.get("base_model_name_or_path")).startswith("embedded:")
+    if known.is_file() and not embedded and known.read_text(encoding="utf-8") != models.revision_of(exact):
+        raise UserError(
+            f"The adapter in {adapter} was trained from another model, or another revision, than {base}; give its own by --model."
+        )
     if (trained_with := adapter / checkpoints.TEMPLATE).is_file():  # with the options that its training was given
         tokenizer.chat_template = trained_with.read_text(encoding="utf-8")
     before, after = _log_probabilities(exact, tokenizer, adapter_off=True), _log_probabilities(exact, tokenizer)
@@ -182,11 +206,15 @@ def _merged(adapter, folder, base, dtype):
     tokenizer.save_pretrained(folder)
     del merged, exact
     lost[dtype] = _log_probabilities(models.load(str(folder), dtype=dtype)[0], tokenizer)
+    effect, gone = ((a - after).abs().mean().item() for a in (before, lost[dtype]))
+    told = f" Rounding moved it {gone / effect:.0%} as far as training did: take --dtype float32, or serve the adapter as it is."
     away = {kind: f"{(found - after).abs().mean().item():.3f}" for kind, found in lost.items()}
     others = " and ".join(f"{away[kind]} in {kind}" for kind in DTYPES if kind != dtype)
     return [
         f"The adapter moves a token's log-probability by {(after - before).abs().mean().item():.3f} nats on average; the "
         f"merged {dtype} model, loaded again, is {away[dtype]} nats away from the adapter on float32 weights ({others})."
+        + told
+        * (gone > effect / 2)
     ]
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from mipo_nb import models
 from mipo_nb.base.errors import UserError
-from mipo_nb.engine import decoding, packing, plain_decoding
+from mipo_nb.engine import decoding, plain_decoding, routes
 
 ROUTES = ("ours", "generate", "generate_batch", "vllm")
 _PAGE = 256  # tokens, as transformers has it
@@ -21,7 +21,7 @@ def loaded(route, folder, device, dtype, length):
     model, _ = models.load(folder, device=device, dtype=dtype)
     if route == "generate_batch":
         return partial(_in_pages, model)
-    if route == "ours" and not packing.enable_packing(model):
+    if route == "ours" and not routes.enable_packing(model):
         raise UserError("This model cannot be run on packed sequences, as a line above says.")
     return partial(_drawn, decoding.decode if route == "ours" else plain_decoding.generate, model)
 

@@ -3,6 +3,8 @@
 import html
 import shlex
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from mipo_nb.command import state
 from mipo_nb.command.export import export
 from mipo_nb.engine.arguments import reports
 from mipo_nb.lab import ledger, notebooks, runs, settings
-from mipo_nb.statistics import mean
+from mipo_nb.statistics import mean, proportion
 from mipo_nb.studies import arms
 
 WISHES = ("for the user", "for everyone", "misapplied")
@@ -55,6 +57,11 @@ def _require_all(s):
     }
     for split in ("train", "dev"):
         pairs.negative_conversations(rows[split], s.negative, seed=s.seed)
+    if (found := len(rows["train"])) < (least := training.Recipe.of(s).pairs_per_step):
+        told = f"{found} training rows are fewer than the {least} of one step"
+        raise UserError(f"{told}; raise N_PAIRS, add rows or lower BATCH_SIZE.")
+    models.load_config(s.model)
+    models.load_tokenizer(s.model, s.template_options)
 
 
 def _numbers_of_rows(s):
@@ -70,11 +77,12 @@ def _carried_out(run, given, profile, output_dir):
     margin = _margins(pair, tokenizer, held_out, run)
     views, said = _measured(pair, tokenizer, run)
     rows = _rows(result, margin, views, run)
-    folder = run.folder / "adapters" / f"{Path(s.data).stem}-{digest([s.data, s.model])[:6]}"
+    folder = run.folder / "adapters" / f"{Path(s.data).stem}-{digest([s.data, s.model, s.seed, s.numbers])[:6]}"
     facts = [
         f"- Data: {Path(s.data).name}, {len(result['pairs'])} pairs of training users.",
         *map("- {what}: {found}.".format_map, rows),
     ]
+    shutil.rmtree(folder / "new", ignore_errors=True)  # of a call that was killed just here
     export(result["adapter"], "adapter", folder / "new", model=s.model, facts=facts)
     shutil.rmtree(folder / "adapter", ignore_errors=True)
     (folder / "new").rename(folder / "adapter")
@@ -129,19 +137,27 @@ def _measured(pair, tokenizer, run):
     for name, model in pair.items():
         views[name] = arms.measured(model, tokenizer, "test", s, draws=range(s.draws), step=run.step)
         texts[name] = arms.answers(model, tokenizer, rows, s, draws=[0], step=run.step)[0]["text"]
-    return views, [(rows[i], {name: said[i] for name, said in texts.items()}) for i in range(min(3, len(rows)))]
+    users = list(rows["user_id"])
+    shown = [users.index(user) for user in dict.fromkeys(users)][:3]
+    return views, [(rows[i], {name: said[i] for name, said in texts.items()}) for i in shown]
 
 
 def _rows(result, margin, views, run):
     """[{"what", "found"}]: what a reader of the page is told, recorded in the run too."""
     users, base, after = list(result["held_out_pairs"]["user_id"]), views["untrained"], views["trained"]
-    rows = [{"what": "users measured", "found": f"{len(base['users'])}, of whom training saw none"}]
+    learned, why = result["pairs"], {"rows", "pairs", "cut"}  # the counts that say nothing of what was left out
+    left_out = ", ".join(f"{n} {name}" for name, n in result["counts"].items() if name not in why and n)
+    rows = [
+        {"what": "trained on", "found": f"{len(learned)} pairs, of prompts left out: {left_out or 'none'}"},
+        {"what": "cost", "found": f"{sum(step['seconds'] for step in run.steps) / 60:.1f} minutes"},
+        {"what": "users measured", "found": f"{len(base['users'])}, of whom training saw none"},
+    ]
 
     def tell(what, estimate, unit, form, level=""):
         run.record(what, estimate, unit=unit)
         rows.append({"what": f"{what}{level}", "found": f"{estimate:{form}} {unit}"})
 
-    tell("held-out pairs whose chosen side rose more", mean(margin > 0, users) * 100, "%", ".1f")
+    tell("held-out pairs whose chosen side rose more", proportion(margin > 0, users) * 100, "%", ".1f")
     tell("held-out margin", mean(margin, users), "nats", ".1f")
     asked = arms.people("test", run.settings)[0]["preferences"]
     wished = any(map(preferences.checkable, asked))
@@ -152,8 +168,16 @@ def _rows(result, margin, views, run):
     changes = ledger.changes(base, [after], (*(WISHES if wished else ()), *PRICES))
     levels = ledger.levels(base, changes)
     for view, change in changes.items():
+        change = _possible(view, change, levels[view])
         tell(view, change, "words" if view == "words" else "points", "+.1f", f", untrained {levels[view]:.1f}")
     return rows
+
+
+def _possible(view, change, level):
+    """A change whose interval ends where a share, or a length, does."""
+    most = np.inf if view == "words" else 100
+    least = -100 if view == "for the user" else 0
+    return replace(change, low=max(change.low, least - level), high=min(change.high, most - level))
 
 
 def _next(folder, s, given, profile, output_dir):
@@ -166,7 +190,8 @@ def _next(folder, s, given, profile, output_dir):
     for book in notebooks.selected(["15", "12"]):
         taken = [text for text in given if book.takes(text.partition("=")[0], profile)]
         commands.append(["run", book.name[:2], *how, *(word for text in taken for word in ("-p", text))])
-    return ["Next, one of:", *(f"  mipo-nb {shlex.join(map(str, words))}" for words in commands)]
+    program = sys.argv[0] if Path(sys.argv[0]).name == "mipo-nb" and not shutil.which("mipo-nb") else "mipo-nb"
+    return ["Next, one of:", *(f"  {shlex.join([program, *map(str, words)])}" for words in commands)]
 
 
 def _page(run, rows, said):

@@ -15,9 +15,9 @@ from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import digest, tensors_hash, write_atomically
 from mipo_nb.base.progress import report_progress
 
-EVERY = 10.0  # seconds at least from one checkpoint to the next: a training that is over by then needs none
-PATIENCE = 15  # saving costs at most one part in so many
+EVERY, PATIENCE = 10.0, 15  # seconds at least from one checkpoint to the next; saving costs at most one part in so many
 THINKING = "completions/thinking"  # in a log: how many responses of a step think aloud
+BASE = "base_revision.txt"  # of an adapter: the commit or the hash of the weights that it was trained on
 TEMPLATE = "chat_template.jinja"  # where transformers too keeps it
 FEW = 20  # steps: where there are no more, none is given to a warm-up, whose rate begins at 0
 _PACKED = {}  # {hash of 4-bit weights as they were loaded: as they lie after their first use}

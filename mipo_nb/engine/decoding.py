@@ -91,7 +91,7 @@ def decode(model, conversations, sampling, ends, ticks=None, chance=None):
     """(new tokens, finished) for each of `conversations`, a list of token lists, drawn by a `Sampling`. A finished
     response ends with the token of `ends` that closed it. `ticks`, a progress bar, is an iterator that each token of all
     rows moves on; `chance` [rows, max_new_tokens] is that of `draw`. The model must take packed sequences
-    (`packing.enable_packing`)."""
+    (`routes.enable_packing`)."""
     with without_checkpointing(model):
         return go_on(Continuation(model, conversations, sampling.max_new_tokens), sampling, ends, ticks, chance)
 

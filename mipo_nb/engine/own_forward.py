@@ -5,12 +5,12 @@ prompts on the left without saying so. Neither is every model's own forward pass
 """
 
 import functools
-import inspect
 from types import SimpleNamespace
 
 import torch
 
-from mipo_nb.engine import head, packing
+from mipo_nb.engine import head, routes
+from mipo_nb.engine.plain_decoding import takes_positions
 
 
 def under_losses(model, base):
@@ -27,7 +27,7 @@ def _fused_head_is_own(model, base):
     inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens}
     with torch.autocast(base.device.type, enabled=False):
         fused, own = (f(**inputs, fused_lm_head=True).log_probs for f in (model, functools.partial(_scores, model)))
-    return packing.agree(base, fused.float(), own)
+    return routes.agree(base, fused.float(), own)
 
 
 def _scores(model, *, labels, fused_lm_head, output_router_logits=None, **inputs):
@@ -52,8 +52,9 @@ def spread(scores, places, *shape):
 def padded_on_the_left(model, base):
     """`model` (`base`, or what wraps it), told the positions of rows that are padded on the left, if it takes them: where
     positions are learned, padding would count as words."""
-    takes_them = "position_ids" in inspect.signature(base.forward).parameters
-    if not takes_them or base.config is not base.config.get_text_config():  # images have positions of their own
+    if (
+        not takes_positions(base) or base.config is not base.config.get_text_config()
+    ):  # images have positions of their own
         return model
 
     def placed(*, attention_mask, **inputs):

@@ -6,7 +6,7 @@ import inspect
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
-from mipo_nb.engine import packing
+from mipo_nb.engine import packing, routes
 
 
 def generate(model, ids, sampling, ends, processors=()):
@@ -14,10 +14,7 @@ def generate(model, ids, sampling, ends, processors=()):
 
     `processors` are of transformers' class `LogitsProcessor`; they come before temperature, top-k and top-p.
     """
-    base = packing.without_adapter_shell(model)
-    # Padding would go through recurrent layers, count as words, or change the frequencies of shorter rows.
-    apart = getattr(model, "_is_stateful", False) or "position_ids" not in inspect.signature(base.forward).parameters
-    if len(ids) > 1 and (apart or packing.follows_longest(base)):
+    if len(ids) > 1 and one_by_one(model):
         return [generate(model, [row], sampling, ends, processors)[0] for row in ids]
     width, pad = max(map(len, ids)), min(ends, default=0)
     tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=model.device)
@@ -35,6 +32,18 @@ def generate(model, ids, sampling, ends, processors=()):
         (row[: None if stop is None else stop + 1], stop is not None)
         for row, stop in zip(completions, stops, strict=True)
     ]
+
+
+def one_by_one(model):
+    """Whether rows are not to be padded: that would go through recurrent layers, count as words, or change the frequencies
+    of the shorter rows."""
+    base = packing.without_adapter_shell(model)
+    return getattr(base, "_is_stateful", False) or not takes_positions(base) or routes.follows_longest(base)
+
+
+def takes_positions(model):
+    """Whether a model can be told where its tokens stand."""
+    return "position_ids" in inspect.signature(packing.without_adapter_shell(model).forward).parameters
 
 
 @contextlib.contextmanager

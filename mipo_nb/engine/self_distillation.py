@@ -6,7 +6,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it warns that it may c
 
 from trl.experimental.sdft import SDFTConfig, SDFTTrainer  # noqa: E402
 
-from mipo_nb.engine import decoding, own_forward, packing, plain_decoding  # noqa: E402
+from mipo_nb.engine import decoding, own_forward, packing, plain_decoding, routes  # noqa: E402
 from mipo_nb.engine.linear import PackedTraining  # noqa: E402
 from mipo_nb.engine.trainers import OneGPU, WithoutThoughts, require_private  # noqa: E402
 
@@ -30,7 +30,7 @@ class SelfDistillation(WithoutThoughts, PackedTraining, OneGPU, SDFTTrainer):
 
     def _generate(self, prompt_ids):
         policy = self.accelerator.unwrap_model(self.model)
-        if not packing.packs_by_default(policy):
+        if not routes.packs_by_default(policy):
             with plain_decoding.without_defaults(policy):
                 return super()._generate(prompt_ids)
         sampling = decoding.Sampling(self.temperature, 1.0, 0, self.max_completion_length)

@@ -15,7 +15,7 @@ from trl import DPOConfig, DPOTrainer, GRPOTrainer
 from trl.trainer import dpo_trainer
 
 from mipo_nb.base.errors import UserError
-from mipo_nb.engine import decoding, own_forward, packing, plain_decoding
+from mipo_nb.engine import decoding, own_forward, packing, plain_decoding, routes
 from mipo_nb.engine.checkpoints import THINKING
 from mipo_nb.engine.linear import PackedTraining
 from mipo_nb.engine.templates import thinks_aloud
@@ -142,7 +142,7 @@ class SharedPrefixDPOTrainer(PackedTraining, StoredReferenceDPOTrainer):
     def _forward(self, model):
         base = self.accelerator.unwrap_model(model)
         # Several processes average gradients around the model that they are given, so that one must be called.
-        if self.accelerator.num_processes > 1 or not packing.enable_packing(base):
+        if self.accelerator.num_processes > 1 or not routes.enable_packing(base):
             return super()._forward(model)
         return lambda input_ids, attention_mask, labels, **_: shared_prefix_forward(
             base, input_ids, attention_mask, labels
@@ -184,7 +184,7 @@ class SharedPrefixGRPOTrainer(WithoutThoughts, PackedTraining, OneGPU, GRPOTrain
 
     def _generate_single_turn(self, prompt_ids, *args, **kwargs):
         policy = self.accelerator.unwrap_model(self.model)
-        if not packing.packs_by_default(policy):
+        if not routes.packs_by_default(policy):
             with plain_decoding.without_defaults(policy):
                 return super()._generate_single_turn(prompt_ids, *args, **kwargs)
         sampling = decoding.Sampling(1.0, 1.0, 0, self.max_completion_length)
@@ -193,7 +193,7 @@ class SharedPrefixGRPOTrainer(WithoutThoughts, PackedTraining, OneGPU, GRPOTrain
 
     def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, **kwargs):
         base = self.accelerator.unwrap_model(model)
-        if self.accelerator.num_processes > 1 or not packing.packs_by_default(base):
+        if self.accelerator.num_processes > 1 or not routes.packs_by_default(base):
             bare = packing.without_adapter_shell(base)
             forward = own_forward.padded_on_the_left(own_forward.under_losses(model, bare), bare)
             scored = forward, input_ids, attention_mask, logits_to_keep

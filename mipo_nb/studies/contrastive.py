@@ -14,7 +14,7 @@ import torch
 
 from mipo_nb import models, prompts, training
 from mipo_nb.base.errors import UserError, require_known
-from mipo_nb.engine import packing
+from mipo_nb.engine import packing, routes
 from mipo_nb.engine.linear import PackedTraining
 from mipo_nb.mipo import call
 from mipo_nb.objectives import info_nce_loss, mio_loss, sami_loss, sft_loss
@@ -99,7 +99,7 @@ def game_scores(model, tokenizer, games):
     starts = [prompts.prompt_ids(tokenizer, conversation) for conversation, _ in cells]
     ends = [prompts.completion_ids(tokenizer, conversation, response) for conversation, response in cells]
     lengths = list(map(len, ends))
-    if packing.packs_by_default(model):
+    if routes.packs_by_default(model):
         whole = [start + end for start, end in zip(starts, ends, strict=True)]
         log_probs = packing.completion_scores(model, whole, list(map(len, starts)))[0]
     else:

@@ -15,9 +15,9 @@ from transformers import LogitsProcessor
 from mipo_nb import generation, pairs, prompts
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.progress import progress
-from mipo_nb.engine import decoding
+from mipo_nb.engine import decoding, plain_decoding
 from mipo_nb.engine.linear import packed_weights
-from mipo_nb.engine.packing import packs_by_default
+from mipo_nb.engine.routes import packs_by_default
 
 
 def steered(told, untold, strength):
@@ -80,7 +80,8 @@ class Steering(LogitsProcessor):
             self.mask = torch.cat([self.mask, torch.ones_like(tokens)], dim=1)
         with torch.inference_mode():
             cached = {"attention_mask": self.mask, "past_key_values": self.cache, "use_cache": True}
-            out = self.model(tokens, position_ids=positions, logits_to_keep=1, **cached)
+            placed = {"position_ids": positions} if plain_decoding.takes_positions(self.model) else {}
+            out = self.model(tokens, logits_to_keep=1, **placed, **cached)
         self.read, self.cache = width, out.past_key_values
         return steered(scores, out.logits[:, -1].to(scores.device), self.strength)
 
@@ -88,7 +89,13 @@ class Steering(LogitsProcessor):
 def decode(model, told, untold, sampling, ends, strength, *how):
     """What `decoding.decode` returns, steered; `told` and `untold` are lists of token lists, row by row."""
     if not packs_by_default(model):
-        return generation.generate(model, told, sampling, ends, [Steering(model, untold, strength)])
+        parts = [[k] for k in range(len(told))] if plain_decoding.one_by_one(model) else [range(len(told))]
+        steers = [[Steering(model, [untold[k] for k in part], strength)] for part in parts]
+        drawn = [
+            plain_decoding.generate(model, [told[k] for k in part], sampling, ends, steer)
+            for part, steer in zip(parts, steers, strict=True)
+        ]
+        return [response for responses in drawn for response in responses]
     readings = [decoding.Continuation(model, rows, sampling.max_new_tokens) for rows in (told, untold)]
     return decoding.go_on(Both(*readings, strength), sampling, ends, *how)
 

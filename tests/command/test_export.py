@@ -68,7 +68,7 @@ def test_servers_get_their_command(adapter, tmp_path):
     shutil.copytree(adapter, on_the_hub)
     changed(on_the_hub, base_model_name_or_path="HuggingFaceTB/SmolLM2-135M-Instruct")
     said = export(on_the_hub, "vllm", tmp_path / "vllm")
-    assert "--max-lora-rank 4" in said[-1] and (tmp_path / "vllm" / "serve.sh").read_text().startswith(
+    assert "--max-lora-rank 8" in said[-1] and (tmp_path / "vllm" / "serve.sh").read_text().startswith(
         "#!/bin/sh\nvllm serve"
     )
     said = export(adapter, "ollama", tmp_path / "ollama", dtype="float16")

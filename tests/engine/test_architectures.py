@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from mipo_nb import generation, models, prompts, scoring, training
 from mipo_nb.command import random_models
-from mipo_nb.engine import packing, plain_decoding, trainers
+from mipo_nb.engine import packing, plain_decoding, routes, trainers
 from mipo_nb.engine.arguments import without_dropout
 from mipo_nb.engine.attention import NAME
 from mipo_nb.engine.linear import packed_weights
@@ -101,8 +101,8 @@ def test_scores_are_those_of_its_own_forward_pass(tiny):
     for route in (scored, plain):
         for values, expected in zip(route, own, strict=True):
             assert torch.as_tensor(values).detach().numpy() == pytest.approx(expected.numpy(), abs=1e-4), name
-    assert packing.enable_packing(model) == (model.config._attn_implementation == NAME)
-    assert packing.enable_packing(model) or name not in FAST
+    assert routes.enable_packing(model) == (model.config._attn_implementation == NAME)
+    assert routes.enable_packing(model) or name not in FAST
 
 
 def test_greedy_tokens_are_those_of_its_own_forward_pass(tiny):
@@ -125,7 +125,7 @@ def test_greedy_tokens_are_those_of_its_own_forward_pass(tiny):
 def test_a_model_that_is_refused_stays_as_it_is_and_one_line_says_so(name, capsys):
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **SIZE, **MODELS[name]))
     before = model.config._attn_implementation
-    assert not packing.enable_packing(model) and not packing.enable_packing(model)
+    assert not routes.enable_packing(model) and not routes.enable_packing(model)
     assert model.config._attn_implementation == before
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1 and "the plain way is taken" in printed
@@ -173,7 +173,7 @@ def test_an_adapter_that_packed_sequences_pass_by_is_gone_through(adapter, capsy
     torch.manual_seed(1)
     config = AutoConfig.for_model("llama", **SIZE, head_dim=16, tie_word_embeddings=False)
     model = AutoModelForCausalLM.from_config(config).eval()
-    assert packing.enable_packing(model)
+    assert routes.enable_packing(model)
     kinds = {
         "on the head": LoraConfig(r=4, task_type="CAUSAL_LM", target_modules=["q_proj", "lm_head"]),
         "before the layers": PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
@@ -190,7 +190,7 @@ def test_an_adapter_that_packed_sequences_pass_by_is_gone_through(adapter, capsy
             logits = policy(torch.tensor([start + end]), use_cache=False).logits[0, -len(end) - 1 : -1]
         own = logits.log_softmax(-1).gather(-1, torch.tensor(end)[:, None])[:, 0]
         assert values == pytest.approx(own.numpy(), abs=1e-4)
-    assert capsys.readouterr().out.count("an adapter") == 1 and packing.enable_packing(model)
+    assert capsys.readouterr().out.count("an adapter") == 1 and routes.enable_packing(model)
 
 
 def test_nothing_jitters_in_training():
@@ -209,7 +209,7 @@ def test_a_forward_pass_that_raises_anything_is_refused(monkeypatch):
         raise KeyError("pieces")
 
     monkeypatch.setattr(packing, "completion_scores", broken)
-    assert not packing.enable_packing(model) and model.config._attn_implementation == "sdpa"
+    assert not routes.enable_packing(model) and model.config._attn_implementation == "sdpa"
 
 
 def test_without_an_end_token_a_response_goes_on_to_the_limit():
@@ -246,7 +246,9 @@ def test_a_training_step_has_the_loss_and_gradients_of_a_plain_computation(tiny,
     def gradients(loss):
         policy.zero_grad()
         loss.backward()
-        learning = [p for p in policy.parameters() if p.requires_grad]  # of layers without use, as a decoder's cross-attention
+        learning = [
+            p for p in policy.parameters() if p.requires_grad
+        ]  # of layers without use, as a decoder's cross-attention
         return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in learning])
 
     def plain(row, side):

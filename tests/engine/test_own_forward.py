@@ -10,7 +10,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from mipo_nb import pairs, training
 from mipo_nb.command import random_models
-from mipo_nb.engine import own_forward, packing
+from mipo_nb.engine import own_forward, routes
 from mipo_nb.studies import distillation
 from mipo_nb.verifiable import grpo, rewards
 
@@ -94,7 +94,7 @@ def test_padding_on_the_left_counts_as_no_word(name):
 def test_trainers_that_pad_on_the_left_score_each_row_as_it_is(trainer, tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(training, "carry_through", lambda trainer, folder: made.append(trainer) or {})
-    monkeypatch.setattr(packing, "packs_by_default", lambda model: False)  # as on a GPU
+    monkeypatch.setattr(routes, "packs_by_default", lambda model: False)  # as on a GPU
     monkeypatch.setitem(rewards.REWARDS, "short", lambda r: [-float(len(text)) for text in r.texts])
     shape = {"model_type": "gpt2", "hidden_size": 64, "vocab_size": 259, "n_layer": 2, "n_head": 4}
     folder = random_models.write(tmp_path / "model", shape)

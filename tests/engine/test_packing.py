@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipo_nb.engine import attention, head, packing
+from mipo_nb.engine import attention, head, packing, routes
 from mipo_nb.engine.attention import Piece, _TreeAttention, in_batches
 
 
@@ -77,7 +77,7 @@ def test_equal_sequences_are_read_once(share_every_token):
 
 @pytest.mark.model
 def test_the_embedded_model_takes_packed_sequences(model_and_tokenizer):
-    assert packing.enable_packing(model_and_tokenizer[0])
+    assert routes.enable_packing(model_and_tokenizer[0])
 
 
 @pytest.mark.model
@@ -87,7 +87,7 @@ def test_a_model_that_ignores_the_tree_is_found_out(model_and_tokenizer, monkeyp
         return attention.in_batches([Piece(p.length, k - 1 if k else None) for k, p in enumerate(pieces)], *args)
 
     monkeypatch.setattr(packing, "in_batches", in_line)
-    assert "differ by" in packing._trial(model_and_tokenizer[0])
+    assert "differ by" in routes._trial(model_and_tokenizer[0])
 
 
 def tree_of_five():

@@ -11,7 +11,7 @@ from test_templates import KINDS
 
 from mipo_nb import generation, models, pairs, prompts, scoring, training
 from mipo_nb.command import random_models
-from mipo_nb.engine import decoding, packing, plain_decoding
+from mipo_nb.engine import decoding, plain_decoding, routes
 from mipo_nb.studies import contrastive, distillation
 from mipo_nb.verifiable import grpo, rewards
 
@@ -195,7 +195,7 @@ def test_models_with_several_ends_without_one_or_without_padding_are_trained(wha
     monkeypatch.setattr(training, "carry_through", lambda *call: results.append(own(*call)) or results[-1])
     monkeypatch.setitem(rewards.REWARDS, "short", lambda responses: [-float(len(t)) for t in responses.texts])
     trainings_that_sample(folder, tmp_path)
-    monkeypatch.setattr(packing, "packs_by_default", lambda model: False)  # TRL's own way of writing
+    monkeypatch.setattr(routes, "packs_by_default", lambda model: False)  # TRL's own way of writing
     trainings_that_sample(folder, tmp_path / "plain")
     assert len(results) == 4
     for result in results:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
-from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import AutoConfig, AutoModelForCausalLM, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from mipo_nb import generation, prompts
 from mipo_nb.base.errors import UserError
@@ -214,15 +214,26 @@ def test_texts_come_in_the_order_asked_for_and_are_found_again(model_and_tokeniz
     assert sum(a == b for a, b in zip(again, rows, strict=True)) == 1
 
 
+def test_rows_that_must_not_be_padded_are_steered_one_by_one():
+    """Positions that are counted from the first column: padding would move the shorter rows."""
+    shape = {"d_model": 64, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 64, "vocab_size": 300}
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("bart", **shape)).eval()
+    told, untold = [[5, 6, 7, 8, 9, 10], [11, 12]], [[5, 6], [11, 12, 13]]
+    greedy = generation.Sampling(temperature=0, max_new_tokens=6)
+    one_by_one = [steering.decode(model, [a], [b], greedy, {2}, 1.0)[0] for a, b in zip(told, untold, strict=True)]
+    assert steering.decode(model, told, untold, greedy, {2}, 1.0) == one_by_one
+
+
 @pytest.mark.model
 def test_a_model_that_cannot_share_prefixes_is_steered_by_generate(model_and_tokenizer):
     from mipo_nb import models
-    from mipo_nb.engine import packing
+    from mipo_nb.engine import routes
 
     ours = steering.sample(*model_and_tokenizer, TOLD, UNTOLD, HOW, strength=1.0, seed=1)
     plain, tokenizer = models.load("embedded:smollm2-135m", dtype="float32")
     plain.set_attn_implementation("eager")
-    assert not packing.enable_packing(plain)
+    assert not routes.enable_packing(plain)
     theirs = steering.sample(plain, tokenizer, TOLD, UNTOLD, HOW, strength=1.0, seed=1)
     assert theirs.to_list() == ours.to_list()
 
