@@ -153,9 +153,15 @@ def test_a_layer_that_the_model_has_not_is_refused_before_anything_is_sampled(ta
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("target", ["all-linear", "q_proj, v_proj", "layers.0.self_attn.q_proj", "lm_head"])
+@pytest.mark.parametrize("target", ["all-linear", "q_proj, v_proj", "layers.0.self_attn.q_proj"])
 def test_a_layer_that_the_model_has_is_taken(target):
     assert mipo.Recipe.of(settings.resolve("smoke", "train", lora_target=target)).lora_target == target
+
+
+@pytest.mark.model
+def test_an_adapter_on_the_head_is_refused_before_anything_is_sampled():
+    with pytest.raises(UserError, match="'lm_head' is the head, .* put adapters on other layers"):
+        mipo.Recipe.of(settings.resolve("smoke", "train", lora_target="q_proj, lm_head"))
 
 
 class Tracker(TrainerCallback):

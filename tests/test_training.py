@@ -15,7 +15,7 @@ from trl.trainer import dpo_trainer
 
 from mipo_nb import models, objectives, pairs, scoring, training
 from mipo_nb.base.errors import UserError
-from mipo_nb.engine import checkpoints, early_stopping, routes, trainers
+from mipo_nb.engine import checkpoints, early_stopping, own_forward, routes, trainers
 from mipo_nb.lab import settings
 
 NAME = "embedded:smollm2-135m"
@@ -450,8 +450,10 @@ def test_patience_needs_looks_and_an_adapter(numbers):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_several_processes_call_the_model_that_averages_their_gradients(monkeypatch, processes):
     monkeypatch.setattr(routes, "enable_packing", lambda model: True)
-    around, asked = object(), SimpleNamespace(num_processes=processes, unwrap_model=lambda model: "inside")
-    called = trainers.SharedPrefixDPOTrainer._forward(SimpleNamespace(accelerator=asked), around)
+    monkeypatch.setattr(own_forward, "under_losses", lambda model, base: model)
+    around, trainer = object(), trainers.SharedPrefixDPOTrainer.__new__(trainers.SharedPrefixDPOTrainer)
+    trainer.accelerator = SimpleNamespace(num_processes=processes, unwrap_model=lambda model: "inside")
+    called = trainer._forward(around)
     assert (called is around) == (processes > 1)
 
 

@@ -57,10 +57,10 @@ def own_score(model, start, end):
 
 
 @pytest.fixture
-def caught(monkeypatch):
+def caught(monkeypatch, tmp_path):
     """The trainers that trainings make, which do not run."""
-    trainers = []
-    monkeypatch.setattr(training, "carry_through", lambda trainer, folder: trainers.append(trainer) or {})
+    trainers, made = [], {"adapter": str(tmp_path)}
+    monkeypatch.setattr(training, "carry_through", lambda trainer, folder: trainers.append(trainer) or made)
     return trainers
 
 
