@@ -207,14 +207,15 @@ def _merged(adapter, folder, base, dtype):
     del merged, exact
     lost[dtype] = _log_probabilities(models.load(str(folder), dtype=dtype)[0], tokenizer)
     effect, gone = ((a - after).abs().mean().item() for a in (before, lost[dtype]))
-    told = f" Rounding moved it {gone / effect:.0%} as far as training did: take --dtype float32, or serve the adapter as it is."
+    told = ""
+    if gone > effect / 2 > 0:
+        told = f" Rounding moved it {gone / effect:.0%} as far as training did: take --dtype float32, or serve the adapter as it is."
     away = {kind: f"{(found - after).abs().mean().item():.3f}" for kind, found in lost.items()}
     others = " and ".join(f"{away[kind]} in {kind}" for kind in DTYPES if kind != dtype)
     return [
         f"The adapter moves a token's log-probability by {(after - before).abs().mean().item():.3f} nats on average; the "
         f"merged {dtype} model, loaded again, is {away[dtype]} nats away from the adapter on float32 weights ({others})."
         + told
-        * (gone > effect / 2)
     ]
 
 

@@ -215,3 +215,14 @@ def test_a_merged_model_has_the_template_that_its_adapter_was_trained_with(tmp_p
     merged = models.load_tokenizer(str(tmp_path / "out"))
     assert merged.chat_template == tokenizer.chat_template != models.load_tokenizer(base).chat_template
     assert merged.decode(prompts.prompt_ids(merged, data[0]["prompt"])).startswith("Monday: ")
+
+
+def test_an_adapter_that_does_nothing_is_merged_without_a_word_on_rounding(tmp_path):
+    from peft import get_peft_model
+
+    base = random_models.write(tmp_path / "base", "tiny")
+    model, tokenizer = models.load(base, dtype="float32")
+    get_peft_model(model, training.lora(2)).save_pretrained(tmp_path / "mine")  # its second matrices are zero
+    tokenizer.save_pretrained(tmp_path / "mine")
+    said = " ".join(export(tmp_path / "mine", "merged", tmp_path / "out", model=base))
+    assert "log-probability by 0.000 nats" in said and "Rounding" not in said
