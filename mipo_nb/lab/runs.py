@@ -11,6 +11,7 @@ import platform
 import random
 import shutil
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -105,10 +106,16 @@ class Run:
         write_atomically(self.folder / "results.json", json.dumps(self.results, indent=1))
 
     def __repr__(self):
-        s = self.settings
-        numbers = ", ".join(f"{k}={v}" for k, v in _as_given(s.numbers).items())
+        s, usual = self.settings, settings_module.profile_numbers("laptop", None)
+        own = {
+            name: value
+            for name, value in _as_given(s.numbers).items()
+            if usual.get(name) != value and name != "time_out"
+        }
+        numbers = ", ".join(f"{name}={textwrap.shorten(str(value), 60)}" for name, value in own.items())
         head = f"{s.notebook} | profile {s.profile} | model {s.model} | {s.device}, {s.dtype} | seed {s.seed}"
-        return f"{head}\n{numbers}"
+        rest = "all else as in the laptop profile's defaults, see run.settings.numbers"
+        return f"{head}\n{numbers}{'; ' * bool(numbers)}{rest}"
 
 
 def start(notebook, profile="auto", *, seed=0, model=None, output_dir="runs", **overrides):
