@@ -78,7 +78,7 @@ def for_the_user(asked, kept):
 
 
 def measured(rows, draws):
-    """{view: array [n]} of one model's responses, averaged over `draws`, a list of what `generation.sample` returned.
+    """{view: array [n]} of one model's responses, averaged over `draws`, what `generation.sample_draws` returned.
 
     The shares of `for_the_user`, of all kinds and (with ", recital-proof") of those that telling a wish back cannot
     keep; "for the user, form" and so on, of one family of kinds; and the prices of `text_health`. Views of wishes are all

@@ -8,6 +8,8 @@ import itertools
 import re
 from pathlib import Path
 
+import torch
+
 from mipo_nb import prompts
 from mipo_nb.base.files import kept
 from mipo_nb.base.progress import progress
@@ -39,16 +41,27 @@ def sample(model, tokenizer, conversations, sampling, *, seed, folder=None, desc
     answers are kept one by one and have no `tokens`. Raises `UserError` for a conversation longer than the model takes,
     or a server that gives up.
     """
-    options = {"seed": seed, "folder": folder, "description": description}
+    return sample_draws(
+        model, tokenizer, conversations, sampling, seeds=[seed], folder=folder, description=description
+    )[0]
+
+
+def sample_draws(model, tokenizer, conversations, sampling, *, seeds, folder=None, description="sampling"):
+    """A list of what `sample` returns for each of `seeds`, up to rounding: several responses to each conversation, sooner
+    than one by one, because a conversation is read once for all of them that are drawn in one batch."""
     if isinstance(model, Server):
-        return at_limit(model.sample(conversations, sampling, **options), sampling, None)
-    return at_limit(_drawn(model, tokenizer, conversations, sampling, **options), sampling, tokenizer)
+        how = {"folder": folder, "description": description}
+        drawn = [model.sample(conversations, sampling, seed=seed, **how) for seed in seeds]
+    else:
+        drawn = _drawn(model, tokenizer, conversations, sampling, seeds=seeds, folder=folder, description=description)
+    return [at_limit(responses, sampling, None if isinstance(model, Server) else tokenizer) for responses in drawn]
 
 
 def replies(model, tokenizer, conversations, *, max_tokens, batch_size=32, description="replies"):
     """The model's greedy answers as a list of texts, each cut off after `max_tokens` tokens wherever that is."""
     greedy = Sampling(temperature=0, max_new_tokens=max_tokens, batch_size=batch_size)
-    return [r["text"] for r in _drawn(model, tokenizer, conversations, greedy, seed=0, description=description)]
+    drawn = _drawn(model, tokenizer, conversations, greedy, seeds=[0], description=description)
+    return [r["text"] for r in drawn[0]]
 
 
 def _drawn(model, tokenizer, conversations, sampling, **options):
@@ -73,31 +86,32 @@ def token_ids(model, tokenizer, conversations, sampling):
     return [prompts.prompt_ids(tokenizer, c) for c in conversations]
 
 
-def in_batches(respond, model, tokenizer, ids, sampling, *, seed, folder=None, description="sampling"):
-    """[{"text", "tokens", "finished"}] from `respond(rows, ticks, chance)`: (tokens, finished) for each of these rows.
+def in_batches(respond, model, tokenizer, ids, sampling, *, seeds, folder=None, description="sampling"):
+    """For each of `seeds` [{"text", "tokens", "finished"}] from `respond(rows, ticks, chance)`: (tokens, finished) for each of
+    these rows, among which one may be several times.
 
     `ids` are the rows' token ids, which decide what is batched together; `respond` advances `ticks` at each token and
     draws by `chance` (`decoding.chances`).
     """
-    import torch
-
-    order = sorted(range(len(ids)), key=lambda i: ids[i])  # neighbours share what they begin with
+    lots = [(seed, row) for seed in seeds for row in range(len(ids))]
+    order = sorted(range(len(lots)), key=lambda k: ids[lots[k][1]])  # neighbours share what they begin with
     batches = [order[k : k + sampling.batch_size] for k in range(0, len(order), sampling.batch_size)]
     responses = {}
     with torch.inference_mode(), packed_weights(model):
         bar = iter(progress(range(len(batches) * sampling.max_new_tokens), description))
         for number, batch in enumerate(batches):
-            ticks = itertools.islice(bar, sampling.max_new_tokens)
+            ticks, drawn = itertools.islice(bar, sampling.max_new_tokens), [lots[k] for k in batch]
 
-            def draw(number=number, batch=batch, ticks=ticks):
-                torch.manual_seed((seed * 1_000_003 + number) % 2**63)  # for `generate`, which draws for itself
-                return _texts(tokenizer, respond(batch, ticks, chances(seed, batch, sampling.max_new_tokens)))
+            def draw(number=number, drawn=drawn, ticks=ticks):
+                torch.manual_seed((seeds[0] * 1_000_003 + number) % 2**63)  # for `generate`, which draws for itself
+                chance = chances(drawn, sampling.max_new_tokens)
+                return _texts(tokenizer, respond([row for _, row in drawn], ticks, chance))
 
             file = Path(folder) / f"batch-{number:04d}.json" if folder else None
             responses.update(zip(batch, kept(file, draw), strict=True))
             list(ticks)  # advances the bar past the tokens that a batch which ended early did not need
         list(bar)  # closes it
-    return [responses[i] for i in range(len(ids))]
+    return [[responses[k * len(ids) + row] for row in range(len(ids))] for k in range(len(seeds))]
 
 
 def at_limit(responses, sampling, tokenizer):

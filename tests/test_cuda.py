@@ -110,7 +110,7 @@ def test_scores_are_those_of_a_cpu(here, there, pair_rows):
 def test_drawn_tokens_are_those_of_a_cpu(here, there, temperature):
     ids = [prompts.prompt_ids(there[1], prompts.messages(q, USERS[0])) for q, _, _ in SAID[:3]]
     how, ends = decoding.Sampling(temperature=temperature, max_new_tokens=24), {there[1].eos_token_id}
-    chance = decoding.chances(0, range(len(ids)), how.max_new_tokens)
+    chance = decoding.chances([(0, row) for row in range(len(ids))], how.max_new_tokens)
     found = decoding.decode(there[0], ids, how, ends, chance=chance)
     if temperature == 0:
         assert (

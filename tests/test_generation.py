@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mipo_nb import prompts
 from mipo_nb.base.errors import UserError
 from mipo_nb.engine.decoding import Sampling
 from mipo_nb.engine.server import Server
-from mipo_nb.generation import cut_to_sentence, sample
+from mipo_nb.generation import cut_to_sentence, sample, sample_draws
 from mipo_nb.lab.steps import fingerprint
 
 
@@ -212,3 +213,28 @@ def test_a_wrong_port_or_an_empty_key_is_explained(monkeypatch, url, key):
     monkeypatch.setenv("OPENAI_API_KEY", key)
     with pytest.raises(UserError):
         reply(url)
+
+
+def test_several_draws_are_those_of_one_seed_after_another(model_and_tokenizer, tmp_path):
+    asked = [prompts.messages(q) for q in ("What is soup?", "Name a bird.", "Where is Rome?")]
+    how = Sampling(max_new_tokens=12, batch_size=4)  # nine rows: batches hold several draws of one conversation
+    together = sample_draws(*model_and_tokenizer, asked, how, seeds=[3, 1, 2], folder=tmp_path)
+    assert [list(draw["text"]) for draw in together] == [
+        list(sample(*model_and_tokenizer, asked, how, seed=seed)["text"]) for seed in (3, 1, 2)
+    ]
+    assert len({text for draw in together for text in draw["text"]}) > len(asked)
+    assert len(list(tmp_path.glob("batch-*.json"))) == 3
+    again = sample_draws(*model_and_tokenizer, asked, how, seeds=[3, 1, 2], folder=tmp_path)
+    assert [draw.to_list() for draw in again] == [draw.to_list() for draw in together]
+
+
+def test_a_server_keeps_its_answers_to_every_draw(server, tmp_path):
+    drawn = {"seeds": [5, 6], "folder": tmp_path}
+    one, other = sample_draws(Server(server.url, "tiny"), None, [HELLO] * 2, Sampling(max_new_tokens=9), **drawn)
+    assert len(one) == len(other) == 2 and len(list(tmp_path.glob("answer-*.json"))) == 4
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_nothing_is_drawn_of_no_conversation(model_and_tokenizer, seeds):
+    drawn = sample_draws(*model_and_tokenizer, [], Sampling(), seeds=seeds)
+    assert [len(draw) for draw in drawn] == [0] * len(seeds)

@@ -76,13 +76,13 @@ def _quantile(weights, chance):
     return torch.searchsorted(sums, (chance * sums[:, -1])[:, None], right=True)[:, 0].clamp_(max=weights.shape[-1] - 1)
 
 
-def chances(seed, rows, n):
-    """Random numbers [rows, n] from 0 to 1, those of row i made from (seed, i) alone.
+def chances(lots, n):
+    """Random numbers [len(lots), n] from 0 to 1, made of each lot, (seed, number of the row), alone.
 
     With them a response depends neither on the batch that it is drawn in nor on how many tokens others have, and two
     models that are asked the same with one seed share their luck, so that less of it is in their difference.
     """
-    draws = [torch.Generator().manual_seed((seed * 1_000_003 + int(row)) % 2**63) for row in rows]
+    draws = [torch.Generator().manual_seed((seed * 1_000_003 + int(row)) % 2**63) for seed, row in lots]
     return torch.stack([torch.rand(n, generator=draw, dtype=torch.double) for draw in draws])
 
 

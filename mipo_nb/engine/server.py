@@ -92,7 +92,8 @@ class Server:
             return {"text": _said(choice.message).strip(), "finished": choice.finish_reason != "length"}
 
         def answer(number):
-            return kept(Path(folder) / f"answer-{number:05d}.json" if folder else None, lambda: ask(number))
+            file = Path(folder) / f"answer-{seed}-{number:05d}.json" if folder else None
+            return kept(file, lambda: ask(number))
 
         return _at_once(answer, range(len(conversations)), min(self.at_once, sampling.batch_size), description)
 

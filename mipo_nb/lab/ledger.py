@@ -53,14 +53,26 @@ class Ledger:
 
     def complete(self, wanted, function, *, step, **common):
         """Add what is lacking of `wanted`, [(key, arguments)]: `function(**arguments, step=step, **common)`, a step of a run
-        (`run.step`, and so on a cluster many at once), a line as each result comes. Raises `UserError` as `add` does."""
-        lacking = []
+        (`run.step`, and so on a cluster many at once), a line as each result comes. A key whose "negative" is None is the
+        untrained model's; where a training is lacking it is measured once more, unless it was by now's rules and in now's
+        type: trainings are compared with it (`moved`). Raises `UserError` as `add` does."""
+        lacking, trains = [], any("negative" in key and key["negative"] and self.find(key) is None for key, _ in wanted)
         for key, arguments in wanted:
+            if trains and key.get("negative", key) is None:
+                key = self._by_now(key)
             if self.find(key) is None and key not in (wanted_before for wanted_before, _ in lacking):
                 lacking.append((key, arguments))
         grid = [arguments for _, arguments in lacking]
         for number, value in step.arrivals("kept training", function, grid, step=step, **common) if grid else ():
             self.add(lacking[number][0], value)
+
+    def _by_now(self, key):
+        """The untrained model's `key`, with now's rules and type where all that is kept under it was measured otherwise."""
+        now, dtype = rules(), hardware().dtype
+        kept = [line for line in self.lines if line["key"].items() >= key.items()]
+        if alike := [line["key"] for line in kept if measure(line) == (now, dtype)]:
+            return alike[0]
+        return key | {"rules": now} | ({"weights": dtype} if dtype != "bfloat16" else {}) if kept else key
 
 
 def rules():

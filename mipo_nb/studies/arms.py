@@ -13,7 +13,7 @@ import numpy as np
 from mipo_nb import evaluation, generation, mipo, models, pairs, prompts, scoring, sources, training
 from mipo_nb.engine.checkpoints import full_steps
 from mipo_nb.generation import Sampling
-from mipo_nb.lab.ledger import measure, moved, of_users, rules, unlike
+from mipo_nb.lab.ledger import measure, moved, of_users, unlike
 from mipo_nb.training import Recipe
 
 
@@ -87,13 +87,10 @@ def arm_of(key):
 
 def kept(shelf, model, tokenizer, wanted, s, split, *, step, methods=None, among=None):
     """`of_ledger`, after what the ledger lacks of `wanted`, [(arm, seed)], is computed and added (`Ledger.complete`): trainings
-    drawn twice, before them the untrained model four times, by now's rules and type. `methods` as in `measured_training`."""
-    what = [{"arm": arm, "seed": seed, "draws": [0, 1]} for arm, seed in wanted] if s.data == sources.OWN else []
-    lines = [(key(some["arm"], s, seed=some["seed"], split=split, draws=2), some) for some in what]
-    if any(shelf.find(place) is None for place, _ in lines):
-        now = {"rules": rules(), **({} if s.dtype == "bfloat16" else {"weights": s.dtype})}
-        untrained = {"arm": None, "seed": 0, "draws": [0, 1, 2, 3]}
-        lines = [(key(None, s, seed=0, split=split, draws=4) | now, untrained), *lines]
+    drawn twice, before them the untrained model four times. `methods` as in `measured_training`."""
+    trainings = [{"arm": arm, "seed": seed, "draws": [0, 1]} for arm, seed in wanted]
+    what = [{"arm": None, "seed": 0, "draws": [0, 1, 2, 3]}, *trainings] if wanted and s.data == sources.OWN else []
+    lines = [(key(some["arm"], s, seed=some["seed"], split=split, draws=len(some["draws"])), some) for some in what]
     how = {"model": model, "tokenizer": tokenizer, "s": s, "split": split, "step": step, "methods": methods}
     shelf.complete(lines, measured_training, **how)
     return of_ledger(shelf, s, split, among=among)
@@ -171,9 +168,9 @@ def selected(model, tokenizer, rows, arm, sampling, s, *, seed, step):
     asked["rejected"] = pairs.negative_conversations(rows, arm.negative, seed=10 * seed)
     kept = {}
     for side, best, first in (("chosen", np.argmax, 1), ("rejected", np.argmin, 101)):
-        put = (generation.sample, model, tokenizer, asked[side], sampling)
-        numbers = range(first, first + arm.draws)
-        drawn = [step(f"{side} responses {k}", *put, seed=1000 * seed + k) for k in numbers]
+        seeds = [1000 * seed + k for k in range(first, first + arm.draws)]
+        put = (generation.sample_draws, model, tokenizer, asked[side], sampling)
+        drawn = step(f"{side} responses", *put, seeds=seeds)
         told = rows["context"], rows["biography"]
         log_probs = [
             [scoring.context_matrix(model, tokenizer, list(map(prompts.asked, rows)), [[c] for c in contexts], list(draw["text"]), batch_size=s.scoring_batch)[:, 0] for contexts in told]
@@ -201,10 +198,10 @@ def people(split, s):
 def answers(model, tokenizer, rows, s, *, draws, step, first=21, ask=None):
     """What a model says to `rows`, context included: a list of what `generation.sample` returns, one for each of the
     numbers `draws`. A draw has one seed for all models and each row its own random numbers: models share their luck.
-    `ask(model, tokenizer, rows, s)` gives another function to call with a seed, and its arguments before it."""
-    plain = (generation.sample, model, tokenizer, pairs.positive_conversations(rows), Sampling.of(s))
+    `ask(model, tokenizer, rows, s)` gives another function to call with seeds, and its arguments before them."""
+    plain = (generation.sample_draws, model, tokenizer, pairs.positive_conversations(rows), Sampling.of(s))
     put = ask(model, tokenizer, rows, s) if ask else plain
-    return [step(f"responses, draw {k}", *put, seed=first + k) for k in draws]
+    return step("responses", *put, seeds=[first + k for k in draws])
 
 
 def measured(model, tokenizer, split, s, *, draws, step, ask=None):

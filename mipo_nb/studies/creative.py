@@ -49,8 +49,8 @@ def written(model, tokenizer, rows, s, *, step, told=True):
     """What a model writes for `asked` rows, as `generation.sample` returns it, `s.draws` times; where not `told` of the
     users, without their contexts. A draw has one seed for all models: they share their luck."""
     asked = pairs.positive_conversations(rows) if told else pairs.negative_conversations(rows, "missing_context")
-    put = (generation.sample, model, tokenizer, asked, Sampling.of(s))
-    return [step(f"creative texts, draw {k}", *put, seed=51 + k) for k in range(s.draws)]
+    put = (generation.sample_draws, model, tokenizer, asked, Sampling.of(s))
+    return step("creative texts", *put, seeds=[51 + k for k in range(s.draws)])
 
 
 # --- dialogues ---

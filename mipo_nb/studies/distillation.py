@@ -23,7 +23,7 @@ def asked(arm, model, tokenizer, rows, s):
     """What `arms.answers` is to call, for an arm that trains nothing: the untrained model reads what the teacher reads."""
     conversations = zip(pairs.positive_conversations(rows), rows["context"], strict=True)
     put = [told_twice(conversation, context) for conversation, context in conversations]
-    return generation.sample, model, tokenizer, put, generation.Sampling.of(s)
+    return generation.sample_draws, model, tokenizer, put, generation.Sampling.of(s)
 
 
 def prefer(start, reference_model, tokenizer, preferred, recipe, *, scoring_batch=16, step=call):

@@ -105,11 +105,16 @@ def asked(arm, model, tokenizer, rows, s):
     would say, with strength 1 / `arm.beta`; MIPO's optimum at that beta is this tilt, of whole responses."""
     conversations = pairs.positive_conversations(rows), pairs.negative_conversations(rows, arm.negative)
     half = generation.Sampling.of(s, batch_size=max(1, s.sampling_batch // 2))  # each row is held twice
-    return sample, model, tokenizer, *conversations, half, 1 / arm.beta
+    return sample_draws, model, tokenizer, *conversations, half, 1 / arm.beta
 
 
-def sample(model, tokenizer, told, untold, sampling, strength, *, seed, folder=None, description="steered sampling"):
-    """What `generation.sample` returns for the conversations `told`, steered away from `untold`, row by row.
+def sample(model, tokenizer, told, untold, sampling, strength, *, seed, folder=None):
+    """The first of `sample_draws` with one seed."""
+    return sample_draws(model, tokenizer, told, untold, sampling, strength, seeds=[seed], folder=folder)[0]
+
+
+def sample_draws(model, tokenizer, told, untold, sampling, strength, *, seeds, folder=None):
+    """What `generation.sample_draws` returns for the conversations `told`, steered away from `untold`, row by row.
 
     `untold` is what the rejected side of a MIPO pair would be sampled from (`pairs.negative_conversations`): without
     the context, or with another user's. Raises `UserError` for lists of different lengths, a strength that is no finite
@@ -125,9 +130,9 @@ def sample(model, tokenizer, told, untold, sampling, strength, *, seed, folder=N
     def respond(rows, *how):
         return decode(model, [ids[i] for i in rows], [untold_ids[i] for i in rows], sampling, ends, strength, *how)
 
-    options = {"seed": seed, "folder": folder, "description": description}
+    options = {"seeds": seeds, "folder": folder, "description": "steered sampling"}
     drawn = generation.in_batches(respond, model, tokenizer, ids, sampling, **options)
-    return generation.at_limit(drawn, sampling, tokenizer)
+    return [generation.at_limit(responses, sampling, tokenizer) for responses in drawn]
 
 
 def divergences(policy, model, tokenizer, told, untold, responses, candidates, *, description="divergences"):

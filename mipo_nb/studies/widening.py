@@ -29,7 +29,7 @@ def sizes(draws):
 def reached(rows, draws, few):
     """{view: array [n]} of one model's responses to `rows`: for each k of `sizes` the VIEWS of the recital-proof wishes of
     which at least one of k draws keeps one, as "kept, best of 4"; "distinct", the different two-word sequences among a
-    row's first `few` draws, for more draws repeat more; and HEALTH, means over draws. `draws` are what `generation.sample` returned, one after the other."""
+    row's first `few` draws, for more draws repeat more; and HEALTH, means over draws. `draws` are what `generation.sample_draws` returned."""
     matrices = [evaluation.kept_matrix(rows, list(draw["text"])) for draw in draws]
     kinds = matrices[0][0]
     proof = np.array([preferences.proven(kind, rows) for kind in kinds])
@@ -56,7 +56,7 @@ def measured_training(model, tokenizer, arm, s, *, seed, draws, step, train):
     if arm is not None:
         adapter = train(model, tokenizer, arm, s, seed=seed, step=step)["adapter"]
         policy = models.with_adapter(model, adapter, s.model)
-    put = (generation.sample, policy, tokenizer, pairs.positive_conversations(rows), Sampling.of(s))
-    drawn, users = [step(f"responses, draw {k}", *put, seed=21 + k) for k in range(draws)], list(rows["user_id"])
+    put = (generation.sample_draws, policy, tokenizer, pairs.positive_conversations(rows), Sampling.of(s))
+    drawn, users = step("responses", *put, seeds=[21 + k for k in range(draws)]), list(rows["user_id"])
     views = {view: of_users(values, users) for view, values in reached(rows, drawn, s.draws).items()}
     return {"views": {"users": sorted(set(users)), **views}}

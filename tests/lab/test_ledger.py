@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -133,3 +134,34 @@ def test_trainings_are_compared_seed_by_seed_whatever_seeds_an_arm_lacks():
     assert [each["of"] for each in first] == [("a", 1), ("a", 4)]
     assert [each["of"] for each in second] == [("b", 1), ("b", 4)]
     assert ledger.same_seeds(ours, []) == [[], []]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_untrained_model_is_measured_again_where_a_training_is_lacking_and_now_is_otherwise(
+    shelf, monkeypatch, dtype
+):
+    monkeypatch.setattr(ledger, "hardware", lambda: SimpleNamespace(dtype=dtype))
+    untrained, training = {"negative": None, "draws": 4}, {"negative": "another", "draws": 2}
+    wanted, took = [(untrained, {"seed": 0}), *((training | {"seed": seed}, {"seed": seed}) for seed in (0, 1))], []
+
+    class Step:
+        def arrivals(self, name, function, grid, **common):
+            yield from ((number, took.append(each) or "value") for number, each in enumerate(grid))
+
+    def completed(lines):
+        took.clear()
+        shelf().complete(lines, None, step=Step())
+        return len(took)
+
+    assert (
+        completed(wanted[:2]) == 2 and shelf().lines[0]["key"] == untrained
+    )  # the first of its kind has the plain key
+    assert completed(wanted) == 1  # the untrained model is known as it is measured now
+    monkeypatch.setattr(ledger, "rules", lambda: "0" * 16)
+    assert completed(wanted) == 0  # nothing to compare it with
+    assert completed([wanted[0], (training | {"seed": 2}, {"seed": 2})]) == 2
+    by_now = {"rules": "0" * 16} | ({"weights": "float32"} if dtype == "float32" else {})
+    assert shelf().lines[-2]["key"] == untrained | by_now
+    assert completed([wanted[0], (training | {"seed": 3}, {"seed": 3})]) == 1
+    monkeypatch.setattr(ledger, "hardware", lambda: SimpleNamespace(dtype="float16"))
+    assert completed([wanted[0], (training | {"seed": 4}, {"seed": 4})]) == 2

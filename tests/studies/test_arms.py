@@ -32,7 +32,7 @@ class Shelf:
     def add(self, key, value):
         self.lines.append({"key": key, "value": value})
 
-    complete = ledger.Ledger.complete
+    complete, _by_now = ledger.Ledger.complete, ledger.Ledger._by_now
 
 
 def test_labels_say_what_an_arm_is():
@@ -89,24 +89,21 @@ def test_a_training_gains_over_the_untrained_model_that_was_measured_like_it(s):
     assert gains[:, 0].tolist() == [0.25, 0.375, 0.125] and np.isnan(gains[:, 1]).all()
 
 
-@pytest.mark.parametrize(("dtype", "told"), [("bfloat16", {}), ("float32", {"weights": "float32"})])
-def test_the_untrained_model_is_measured_in_the_type_of_what_is_missing(s, dtype, told):
-    class Lacking(Shelf):
-        def find(self, key):
-            return None if key["seed"] == self.lacks else "found"
-
+def test_the_untrained_model_is_asked_for_beside_trainings_and_drawn_more_often(s):
+    class Asked(Shelf):
         def complete(self, lines, function, **how):
             self.wanted = lines
 
-    shelf, held = Lacking(), replace(s, dtype=dtype)
-    for shelf.lacks, seeds in ((1, [0, 1]), (2, [0, 1]), (2, [])):
-        arms.kept(shelf, None, None, [(ARM, seed) for seed in seeds], held, "dev", step=None)
-        untrained = [key for key, arguments in shelf.wanted if arguments["arm"] is None]
-        if shelf.lacks == 1:
-            same = arms.key(None, s, seed=0, split="dev", draws=4) | {"rules": ledger.rules()} | told
-            assert untrained == [same] == [shelf.wanted[0][0]] and len(shelf.wanted) == 3
-        else:
-            assert untrained == [] and len(shelf.wanted) == len(seeds)  # nothing to compare anew
+    shelf = Asked()
+    arms.kept(shelf, None, None, [(ARM, 0), (ARM, 1)], s, "dev", step=None)
+    assert [(arguments["arm"], len(arguments["draws"])) for _, arguments in shelf.wanted] == [
+        (None, 4),
+        (ARM, 2),
+        (ARM, 2),
+    ]
+    assert shelf.wanted[0][0] == arms.key(None, s, seed=0, split="dev", draws=4)
+    arms.kept(shelf, None, None, [], s, "dev", step=None)
+    assert shelf.wanted == []
 
 
 def test_methods_and_betas_are_found_again(s):
@@ -164,9 +161,10 @@ def test_other_methods_are_trained_or_asked_as_they_say(model_and_tokenizer, tmp
     _, kept = arms.kept(shelf, *model_and_tokenizer, wanted, s, "dev", step=step, methods=methods)
     assert set(kept) == {arm for arm, _ in wanted}
     assert [beta for name, _, beta, _ in asked if name == "training"] == [0.2]
-    assert {strength for _, function, _, strength in asked if function == "sample" and isinstance(strength, float)} == {
-        1.0
+    drawn = {
+        strength for _, function, _, strength in asked if function == "sample_draws" and isinstance(strength, float)
     }
+    assert drawn == {1.0}
     trained, told = (shelf.find(arms.key(arm, s, seed=0, split="dev", draws=2)) for arm, _ in wanted)
     assert trained["full steps"] > 0 and "margin" not in trained and set(told) == {"views"}
     assert kept[steered][0]["words"] != shelf.lines[0]["value"]["views"]["words"]
@@ -222,7 +220,10 @@ def test_selected_sides_are_among_the_draws_and_differ_most(model_and_tokenizer,
 
     rows = sources.personal_prompts("train", n=8, seed=0)
     found = arms.selected(model, tokenizer, rows, replace(ARM, draws=2), Sampling.of(s), s, seed=0, step=step)
-    drawn = {side: [set(v["text"]) for n, v in seen if n.startswith(side)] for side in ("chosen", "rejected")}
+    drawn = {
+        side: [set(v["text"]) for n, some in seen if n.startswith(side) for v in some]
+        for side in ("chosen", "rejected")
+    }
     assert all(len(some) == 2 for some in drawn.values())
     for side, some in drawn.items():
         assert set(pairs.texts(found, side)) <= {text.strip() for texts in some for text in texts}
