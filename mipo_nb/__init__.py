@@ -31,7 +31,7 @@ MODULES = {
     "attention": "engine.attention", "packing": "engine.packing", "linear": "engine.linear", "head": "engine.head",
     "routes": "engine.routes", "own_forward": "engine.own_forward", "plain_decoding": "engine.plain_decoding",
     "decoding": "engine.decoding", "templates": "engine.templates", "trainers": "engine.trainers",
-    "arguments": "engine.arguments", "checkpoints": "engine.checkpoints", "early_stopping": "engine.early_stopping", "self_distillation": "engine.self_distillation", "server": "engine.server", "local_server": "engine.local_server", "process": "engine.process",
+    "arguments": "engine.arguments", "checkpoints": "engine.checkpoints", "callbacks": "engine.callbacks", "early_stopping": "engine.early_stopping", "self_distillation": "engine.self_distillation", "server": "engine.server", "local_server": "engine.local_server", "process": "engine.process",
     # lab: what a notebook starts with, and what it leaves
     "settings": "lab.settings", "runs": "lab.runs", "steps": "lab.steps", "store": "lab.store", "grids": "lab.grids",
     "workers": "lab.workers", "names": "lab.names", "provenance": "lab.provenance",
@@ -60,7 +60,7 @@ MODULES = {
     "benchmarks": "command.benchmarks", "gpu_check": "command.gpu_check", "gpu_measures": "command.gpu_measures",
     "gpu_page": "command.gpu_page", "samplers": "command.samplers", "random_models": "command.random_models",
     "export": "command.export", "card": "command.card", "demo": "command.demo",
-    "train_adapter": "command.train_adapter", "parameters": "command.parameters",
+    "train_adapter": "command.train_adapter", "train_page": "command.train_page", "parameters": "command.parameters",
 }  # fmt: skip
 __all__ = ["__version__", *MODULES]
 

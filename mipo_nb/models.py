@@ -24,6 +24,8 @@ def resolve(name):
     if name.startswith("embedded:"):
         return str(embedded_folder(name.removeprefix("embedded:"))), None
     if (folder := Path(name).expanduser()).is_dir():
+        if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+            raise UserError(f"{name} holds an adapter, not a model; give its base as the model, and it as the adapter.")
         return str(folder), None
     if name.startswith(("/", ".", "~")):
         raise UserError(f"There is no model folder {name}; give a folder, a hub id or embedded:smollm2-135m.")
@@ -75,7 +77,7 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, template_optio
         raise UserError(f"There is no adapter in {adapter}; run notebook 11 first, or give the adapter's folder.")
     options = {"dtype": getattr(torch, dtype), "use_safetensors": True}
     if four_bit:
-        options |= {"quantization_config": nf4(dtype), "device_map": {"": device}}
+        options |= {"quantization_config": arguments.nf4(dtype), "device_map": {"": device}}
     model = _from_hub(AutoModelForCausalLM, name, None if lora else adapter, **options)
     if not four_bit:
         model = model.to(device)
@@ -124,21 +126,6 @@ def with_adapter(model, adapter, name):
         how = {"device": model.device.type, "dtype": str(model.dtype).removeprefix("torch."), "four_bit": four_bit}
         return load(name, adapter=adapter, **how)[0]
     return checkpoints.attach(_sharing(model), adapter, name).eval()
-
-
-def nf4(dtype="bfloat16"):
-    """The quantization of QLoRA (Dettmers et al. 2023): 4-bit NormalFloat weights, doubly quantized constants."""
-    import torch
-    from transformers import BitsAndBytesConfig
-
-    try:
-        import bitsandbytes  # noqa: F401
-    except Exception as e:
-        raise UserError(f"4-bit weights need bitsandbytes, which does not load here ({e}); set four_bit=False.") from e
-    compute = getattr(torch, dtype)
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
-    )
 
 
 def _from_hub(cls, name, folder=None, **options):

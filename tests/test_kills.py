@@ -40,7 +40,7 @@ def work(folder, note):
     from transformers import TrainerCallback
 
     from mipo_nb import generation, models, pairs, scoring, sources, training
-    from mipo_nb.engine import checkpoints
+    from mipo_nb.engine import callbacks
 
     def noting(kind):
         return lambda file, compute: files.kept(file, lambda: (note(kind), compute())[1])
@@ -51,8 +51,8 @@ def work(folder, note):
         def on_step_begin(self, *args, **kwargs):
             note("training")
 
-    checkpoints.reporting = Noting
-    checkpoints.EVERY = checkpoints.PATIENCE = 0  # after every step, however quick it is here
+    callbacks.reporting = Noting
+    callbacks.EVERY = callbacks.PATIENCE = 0  # after every step, however quick it is here
     run = runs.Run(settings.resolve("smoke", "01_killed"), folder / "01_killed")
     run.folder.mkdir(parents=True, exist_ok=True)
     model, tokenizer = models.load(NAME, dtype="float32")

@@ -15,7 +15,7 @@ from trl.trainer import dpo_trainer
 
 from mipo_nb import models, objectives, pairs, scoring, training
 from mipo_nb.base.errors import UserError
-from mipo_nb.engine import checkpoints, early_stopping, own_forward, routes, trainers
+from mipo_nb.engine import callbacks, checkpoints, early_stopping, own_forward, routes, trainers
 from mipo_nb.lab import settings
 
 NAME = "embedded:smollm2-135m"
@@ -155,8 +155,8 @@ def test_training_goes_on_from_its_last_checkpoint(some_pairs, reference, tmp_pa
 def test_a_checkpoint_waits_ten_seconds_and_until_its_cost_is_earned(monkeypatch):
     """Steps of 4 seconds, and writing takes 2: the third step has taken ten, and then 30 are to pass."""
     now, saved = 0.0, []
-    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
-    saving, control = checkpoints.saving(), SimpleNamespace()
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now)
+    saving, control = callbacks.saving(), SimpleNamespace()
     saving.on_train_begin(None, None, control)
     for step in range(1, 13):
         now += 4

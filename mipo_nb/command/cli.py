@@ -19,7 +19,7 @@ from mipo_nb.lab import grids, runs, settings, tables
 from mipo_nb.lab import notebooks as collection
 
 app = typer.Typer(add_completion=False, help="Run the MIPO notebooks headless.")
-OutputDir = Annotated[Path, typer.Option(help="Where runs are kept.")]
+OutputDir = Annotated[Path, typer.Option(help="Where runs are kept; a relative folder is one of the project.")]
 RunsProfile = Annotated[str, typer.Option(help="Which profile's runs.")]
 
 
@@ -148,7 +148,7 @@ def show_demo(seed: Annotated[int, typer.Option(min=0, help="Draws other people 
 @app.command("export")
 def export_adapter(
     adapter: Annotated[Path, typer.Argument(help="The folder of an adapter.")],
-    output: Annotated[Path, typer.Option(help="A folder that is new or empty.")],
+    output: Annotated[Path, typer.Option(help="A folder that is new or empty, from where you are.")],
     to: Annotated[str, typer.Option(help="merged, adapter, ollama or vllm.")] = "merged",
     model: Annotated[str | None, typer.Option(help="The base; None: the one that the adapter names.")] = None,
     dtype: Annotated[str, typer.Option(help="Of merged weights: bfloat16, float16 or float32.")] = "bfloat16",

@@ -9,7 +9,7 @@ from mipo_nb.command import state
 from mipo_nb.lab.notebooks import Notebook
 from mipo_nb.lab.runs import formatted, results_of
 
-_HEAD = """<!doctype html>
+HEAD = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
 :root { color-scheme: light dark; }
@@ -26,16 +26,23 @@ _LINK_TO_A_FILE = re.compile(r'<a href="(?!https?:)[^"]*">(.*?)</a>', re.DOTALL)
 
 def write(output_dir, profile):
     """Write report.html beside a profile's runs: what each notebook found in its own words, with its figure, how it ended,
-    its results, and links to its files. Returns its path. Raises `UserError` where no notebook has run."""
+    its results, and links to its files; then the pages of `mipo-nb train`. Returns its path. Raises `UserError` where no notebook has run."""
     folder = state.profile_folder(output_dir, profile)
     run_folders = [path for path in sorted(folder.glob("[0-9][0-9]_*")) if path.is_dir()]
-    if not run_folders:
+    trainings = sorted(folder.glob("train/adapters/*/report.html"))
+    if not run_folders and not trainings:
         raise UserError(f"No notebook has run in {folder}; begin with: mipo-nb run --profile {profile}")
     title = f"MIPO notebooks, profile {html.escape(profile)}"
     caution = "<p>Runs of this profile are too small to conclude anything from.</p>" if profile == "smoke" else ""
-    sections = "\n".join(map(_section, run_folders))
-    write_atomically(folder / "report.html", f"{_HEAD}<title>{title}</title><h1>{title}</h1>{caution}{sections}</html>")
+    sections = "\n".join(map(_section, run_folders)) + _trainings(trainings, folder)
+    write_atomically(folder / "report.html", f"{HEAD}<title>{title}</title><h1>{title}</h1>{caution}{sections}</html>")
     return folder / "report.html"
+
+
+def _trainings(pages, folder):
+    """A list of the pages that `mipo-nb train` left, each by the name of its adapter's folder."""
+    links = [f'<li><a href="{page.relative_to(folder)}">{html.escape(page.parent.name)}</a></li>' for page in pages]
+    return f"<section><h2>Adapters by mipo-nb train</h2><ul>{''.join(links)}</ul></section>" if links else ""
 
 
 def _section(folder):

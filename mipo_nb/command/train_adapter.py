@@ -1,6 +1,5 @@
 """`mipo-nb train`: from a file of users to an adapter with a card and a page, without a notebook."""
 
-import html
 import shlex
 import shutil
 import sys
@@ -15,13 +14,13 @@ from mipo_nb.base.files import digest, write_atomically
 from mipo_nb.base.rows import SPLITS
 from mipo_nb.command import state
 from mipo_nb.command.export import export
+from mipo_nb.command.train_page import PRICES, WISHES, page
 from mipo_nb.engine.arguments import reports
 from mipo_nb.lab import ledger, notebooks, runs, settings
 from mipo_nb.statistics import mean, proportion
 from mipo_nb.studies import arms
 
-WISHES = ("for the user", "for everyone", "misapplied")
-PRICES = ("repetition", "refusal", "echo", "empty", "cut", "words")
+_BY_OPTION = {"MODEL": "--model", "SEED": "--seed", "OUTPUT_DIR": "--output-dir", "DATA": "the first word after train"}
 _NAME = "train"  # of its table in a profile, and of its folder
 
 
@@ -33,6 +32,8 @@ def train(data, *, profile, output_dir, seed=0, model=None, numbers=()):
     """
     known, given = settings.in_capitals(profile, _NAME), dict(numbers)
     for name in given:
+        if name in _BY_OPTION:
+            raise UserError(f"{name} is no number of the profile; give it by {_BY_OPTION[name]}.")
         require_known("parameter", name, known)
     asked = {"model": model, "seed": seed, "data": data, **{known[name]: value for name, value in given.items()}}
     _require_all(settings.resolve(profile, _NAME, **asked))
@@ -76,23 +77,34 @@ def _carried_out(run, given, profile, output_dir):
     pair = {"untrained": untrained, "trained": policy}
     margin = _margins(pair, tokenizer, held_out, run)
     views, said = _measured(pair, tokenizer, run)
-    rows = _rows(result, margin, views, run)
+    rows, changes, held_out = _rows(result, margin, views, run)
     folder = run.folder / "adapters" / f"{Path(s.data).stem}-{digest([s.data, s.model, s.seed, s.numbers])[:6]}"
     facts = [
         f"- Data: {Path(s.data).name}, {len(result['pairs'])} pairs of training users.",
+        *_recipe(s),
         *map("- {what}: {found}.".format_map, rows),
     ]
     shutil.rmtree(folder / "new", ignore_errors=True)  # of a call that was killed just here
     export(result["adapter"], "adapter", folder / "new", model=s.model, facts=facts)
     shutil.rmtree(folder / "adapter", ignore_errors=True)
     (folder / "new").rename(folder / "adapter")
-    page = _page(run, rows, said)
-    write_atomically(folder / "report.html", page)
+    write_atomically(folder / "report.html", page(rows, changes, held_out, said, repr(run)))
     return [
         *(f"{row['what']}: {row['found']}" for row in rows),
         "",
         f"Page: {folder / 'report.html'}",
         *_next(folder, s, given, profile, output_dir),
+    ]
+
+
+def _recipe(s):
+    """Lines for the card: what whoever serves the adapter has to give, and how it was trained."""
+    options = f" Options of its chat template: `{s.template_options}`." if s.template_options else ""
+    return [
+        f"- It was trained with this system prompt: `{s.system}`.",
+        f"- And with the user's context put so: `{s.with_context}`.{options}",
+        f"- Rejected side: {s.negative}. Learning rate {s.learning_rate:g}, β {s.beta:g}, {s.epochs:g} passes, LoRA of rank "
+        f"{s.lora_rank} on {s.lora_target}.",
     ]
 
 
@@ -143,7 +155,8 @@ def _measured(pair, tokenizer, run):
 
 
 def _rows(result, margin, views, run):
-    """[{"what", "found"}]: what a reader of the page is told, recorded in the run too."""
+    """([{"what", "found"}]: what a reader of the page is told, recorded in the run too; {view: its change}; the share of
+    held-out pairs whose chosen side rose more)"""
     users, base, after = list(result["held_out_pairs"]["user_id"]), views["untrained"], views["trained"]
     learned, why = result["pairs"], {"rows", "pairs", "cut"}  # the counts that say nothing of what was left out
     left_out = ", ".join(f"{n} {name}" for name, n in result["counts"].items() if name not in why and n)
@@ -157,8 +170,10 @@ def _rows(result, margin, views, run):
         run.record(what, estimate, unit=unit)
         rows.append({"what": f"{what}{level}", "found": f"{estimate:{form}} {unit}"})
 
-    tell("held-out pairs whose chosen side rose more", proportion(margin > 0, users) * 100, "%", ".1f")
-    tell("held-out margin", mean(margin, users), "nats", ".1f")
+    held_out = proportion(margin > 0, users) * 100
+    chose = ", of the pairs that chose this adapter" if run.settings.patience else ""
+    tell("held-out pairs whose chosen side rose more", held_out, "%", ".1f", chose)
+    tell("held-out margin", mean(margin, users), "nats", ".1f", chose)
     asked = arms.people("test", run.settings)[0]["preferences"]
     wished = any(map(preferences.checkable, asked))
     if not wished:
@@ -167,10 +182,10 @@ def _rows(result, margin, views, run):
         rows.append({"what": "wishes", "found": "all the same, so what is for the user cannot be told from a style"})
     changes = ledger.changes(base, [after], (*(WISHES if wished else ()), *PRICES))
     levels = ledger.levels(base, changes)
+    changes = {view: _possible(view, change, levels[view]) for view, change in changes.items()}
     for view, change in changes.items():
-        change = _possible(view, change, levels[view])
         tell(view, change, "words" if view == "words" else "points", "+.1f", f", untrained {levels[view]:.1f}")
-    return rows
+    return rows, changes, held_out
 
 
 def _possible(view, change, level):
@@ -192,23 +207,3 @@ def _next(folder, s, given, profile, output_dir):
         commands.append(["run", book.name[:2], *how, *(word for text in taken for word in ("-p", text))])
     program = sys.argv[0] if Path(sys.argv[0]).name == "mipo-nb" and not shutil.which("mipo-nb") else "mipo-nb"
     return ["Next, one of:", *(f"  {shlex.join([program, *map(str, words)])}" for words in commands)]
-
-
-def _page(run, rows, said):
-    """One page of HTML: what was found, then what three test users were answered before and after."""
-    cells = "".join(f"<tr><td>{html.escape(r['what'])}</td><td>{html.escape(r['found'])}</td></tr>" for r in rows)
-    people = "".join(
-        f"<h3>{html.escape(row['context'])}</h3><p><em>{html.escape(prompts.in_words(row))}</em></p>"
-        + "".join(f"<p><strong>{name}:</strong> {html.escape(text) or '(nothing)'}</p>" for name, text in texts.items())
-        for row, texts in said
-    )
-    style = "body{font:16px/1.5 sans-serif;max-width:50em;margin:2em auto;padding:0 1em}td{padding:.2em .8em;border-bottom:1px solid #ddd}"
-    note = (
-        "Changes against the untrained model, with 95% over users. One training: another seed gives another one, and "
-        "intervals over several trainings are what notebook 12 measures."
-    )
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>An adapter by MIPO</title><style>{style}</style>"
-        f"<h1>What training did</h1><table>{cells}</table><p>{note}</p><h2>Three test users, before and after</h2>{people}"
-        f"<h2>How</h2><pre style='white-space:pre-wrap'>{html.escape(repr(run))}</pre></html>"
-    )

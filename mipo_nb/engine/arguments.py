@@ -1,4 +1,4 @@
-"""What the numbers of a `training.Recipe` are called by TRL, transformers and PEFT."""
+"""What the numbers of a `training.Recipe` are called by TRL, transformers, PEFT and bitsandbytes."""
 
 from mipo_nb.base.errors import UserError, did_you_mean
 
@@ -18,6 +18,21 @@ def lora_numbers(rank, target):
     names = ALL if target == ALL else [name.strip() for name in target.split(",")]
     numbers = {"r": rank, "lora_alpha": 2 * rank, "lora_dropout": 0.0}
     return {**numbers, "target_modules": names, "task_type": "CAUSAL_LM"}
+
+
+def nf4(dtype="bfloat16"):
+    """The quantization of QLoRA (Dettmers et al. 2023): 4-bit NormalFloat weights, doubly quantized constants."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    try:
+        import bitsandbytes  # noqa: F401
+    except Exception as e:
+        raise UserError(f"4-bit weights need bitsandbytes, which does not load here ({e}); set four_bit=False.") from e
+    compute = getattr(torch, dtype)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
+    )
 
 
 def outline(config):

@@ -1,4 +1,4 @@
-"""How a training is carried through (checkpoints, from which a killed one goes on, progress), and what identifies the
+"""How a training is carried through (checkpoints, from which a killed one goes on), and what identifies the
 weights and adapters that a model holds."""
 
 import copy
@@ -7,15 +7,13 @@ import hashlib
 import json
 import math
 import shutil
-import time
 from pathlib import Path
 
 from mipo_nb.base.embedded import EMBEDDED, cache_path
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import digest, tensors_hash, write_atomically
-from mipo_nb.base.progress import report_progress
+from mipo_nb.engine import callbacks
 
-EVERY, PATIENCE = 10.0, 15  # seconds at least from one checkpoint to the next; saving costs at most one part in so many
 THINKING = "completions/thinking"  # in a log: how many responses of a step think aloud
 BASE = "base_revision.txt"  # of an adapter: the commit or the hash of the weights that it was trained on
 TEMPLATE = "chat_template.jinja"  # where transformers too keeps it
@@ -35,39 +33,6 @@ def last(folder):
     return None
 
 
-def saving():
-    """A callback for transformers' trainers: a checkpoint when the steps since the last one took `EVERY` seconds and
-    `PATIENCE` times as long as writing it did. A killed training loses at most that, or one step that takes longer."""
-    from transformers import TrainerCallback
-
-    class Saving(TrainerCallback):
-        cost = 0.0
-
-        def on_train_begin(self, args, state, control, **kwargs):
-            self.began = time.monotonic()
-
-        def on_step_end(self, args, state, control, **kwargs):
-            self.ended = time.monotonic()
-            control.should_save = self.ended - self.began >= max(EVERY, PATIENCE * self.cost)
-
-        def on_save(self, args, state, control, **kwargs):
-            self.began = time.monotonic()
-            self.cost = self.began - self.ended
-
-    return Saving()
-
-
-def reporting():
-    """A callback that tells the runner how far a training is."""
-    from transformers import TrainerCallback
-
-    class Reporting(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            report_progress("training", state.global_step, state.max_steps)
-
-    return Reporting()
-
-
 def carry_through(trainer, folder):
     """Train to the end, on from the last checkpoint in `folder` if there is one, and save what was trained there.
 
@@ -81,8 +46,8 @@ def carry_through(trainer, folder):
     if _planned_steps(trainer) <= FEW:
         trainer.args.warmup_steps = 0
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(reporting())
-    trainer.add_callback(saving())
+    trainer.add_callback(callbacks.reporting())
+    trainer.add_callback(callbacks.saving())
     initial = adapter_hash(trainer.model)
     trainer.train(resume_from_checkpoint=last(folder / "checkpoints"))
     final = adapter_hash(trainer.model)

@@ -44,7 +44,7 @@ def show(run, name, fig, *, alt, table, instead=None):
 
     if len(alt.split()) < 8:
         raise ValueError("alt= must say in a sentence what is seen in the figure.")
-    folder, picture, text = run.folder / "figures", _png(fig), io.StringIO(newline="")
+    folder, picture, text = run.folder / "figures", png(fig), io.StringIO(newline="")
     write_atomically(folder / f"{name}.png", picture)
     rows = table.to_dict("records") if hasattr(table, "to_dict") else list(table)
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
@@ -57,7 +57,7 @@ def show(run, name, fig, *, alt, table, instead=None):
         display(Image(data=picture, format="png", alt=alt))
 
 
-def _png(fig):
+def png(fig):
     """The bytes of a figure as PNG; the figure is closed."""
     import matplotlib.pyplot as plt
 
@@ -85,7 +85,7 @@ def slider(draw, options, label):
         return (
             made
             if isinstance(made, str)
-            else f'<img src="data:image/png;base64,{base64.b64encode(_png(made)).decode()}">'
+            else f'<img src="data:image/png;base64,{base64.b64encode(png(made)).decode()}">'
         )
 
     chosen = ipywidgets.SelectionSlider(options=list(options.items()), description=label)

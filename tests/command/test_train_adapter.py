@@ -8,10 +8,11 @@ import pytest
 
 from mipo_nb import models, prompts, scoring
 from mipo_nb.base.errors import UserError
-from mipo_nb.command import export, train_adapter
+from mipo_nb.command import export, report, train_adapter, train_page
 from mipo_nb.command.parameters import check_parameters, given
 from mipo_nb.lab import settings
 from mipo_nb.lab.notebooks import selected
+from mipo_nb.statistics import Estimate
 
 NAME = "embedded:smollm2-135m"
 SMALL = {"N_PAIRS": 8, "MAX_NEW_TOKENS": 12, "N_MEASURED": 6, "N_OTHERS": 3, "N_HELD_OUT": 4, "EVALUATE_EVERY": 1}
@@ -44,10 +45,22 @@ def test_from_a_file_to_an_adapter_and_again_at_once(users, tmp_path, capsys):
     assert {"for the user", "misapplied", "repetition"} <= {line.partition(",")[0] for line in said}
     assert sum(line.startswith("  mipo-nb ") for line in said) == 3
     page = (folder / "report.html").read_text()
-    assert page.index("What training did") < page.index("<table>") < page.index("before and after")
+    order = (
+        "What training did",
+        "for that user",
+        'src="data:image/png',
+        "<table>",
+        "This is what training is for",
+        "before and after",
+    )
+    assert sorted(order, key=page.index) == list(order)
+    assert "it was trained with this system prompt" in card.lower() and "learning rate 0.0004" in card.lower()
+    assert f"train/adapters/{folder.name}/report.html" in report.write(tmp_path, "smoke").read_text()
     config = json.loads((folder / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == NAME
     models.load(NAME, adapter=folder / "adapter")
+    with pytest.raises(UserError, match="holds an adapter, not a model; give its base as the model"):
+        models.load(str(folder / "adapter"))
     manifest = json.loads((tmp_path / "smoke" / "train" / "manifest.json").read_text())
     assert train_adapter.train(str(users), **how) == said
     again = json.loads((tmp_path / "smoke" / "train" / "manifest.json").read_text())
@@ -104,6 +117,7 @@ def test_the_commands_that_it_ends_with_can_be_given(users, tmp_path):
         ({"data": "one context"}, "'random_context' needs at least two different contexts"),
         ({"data": "one context", "NEGATIVE": "random_wish"}, "'random_wish' needs a wish in every row"),
         ({"data": "/dev/zero"}, "There is no file /dev/zero to read (it is a folder, a device or a pipe)"),
+        ({"MODEL": "x"}, "MODEL is no number of the profile; give it by --model."),
         ({"N_PAIR": 3}, "Unknown parameter 'N_PAIR'; did you mean"),
         ({"data": "none.jsonl"}, "There is no file none.jsonl"),
         ({"profile": "paper"}, "The profile 'paper' is for notebooks"),
@@ -118,3 +132,23 @@ def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(tmp_pa
     with pytest.raises(UserError) as caught:
         train_adapter.train(output_dir=tmp_path / "out", numbers=numbers, **how)
     assert told in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_a_page_says_what_its_intervals_allow():
+    half = Estimate(50.0, 45.0, 55.0, 30)
+
+    def told(**changes):
+        return " ".join(
+            train_page.in_words({name.replace("_", " "): Estimate(*e, 30) for name, e in changes.items()}, half)
+        )
+
+    assert "keeps more of a user's wishes, for that user: +6.0 [2.0, 10.0] points" in told(for_the_user=(6, 2, 10))
+    assert "keeps fewer" in told(for_the_user=(-6, -10, -2))
+    unsure = told(for_the_user=(1, -2, 4), refusal=(3, 1, 5), echo=(2, -1, 5), words=(9, 5, 13))
+    assert "is undecided, 4.3 points could have been seen with 30 users: +1.0" in unsure
+    assert unsure.endswith("Its price, in points: refusal +3.0 [1.0, 5.0].")
+    none = told(repetition=(0, -1, 1))
+    assert "No wish here can be checked" in none and "50.0 [45.0, 55.0] %" in none and "No price rose for sure" in none
+    assert "<img" not in train_page.page([], {}, half, [], "how") and "&lt;b&gt;" in train_page.page(
+        [], {}, half, [], "<b>"
+    )
