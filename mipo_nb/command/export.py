@@ -197,11 +197,8 @@ def _merged(adapter, folder, base, dtype):
         tokenizer.chat_template = trained_with.read_text(encoding="utf-8")
     before, after = _log_probabilities(exact, tokenizer, adapter_off=True), _log_probabilities(exact, tokenizer)
     merged = exact.merge_and_unload()
-    lost = {
-        kind: _log_probabilities(copy.deepcopy(merged).to(getattr(torch, kind)), tokenizer)
-        for kind in DTYPES
-        if kind != dtype
-    }
+    others = [kind for kind in DTYPES if kind != dtype]
+    lost = {kind: _log_probabilities(_rounded(merged, getattr(torch, kind)), tokenizer) for kind in others}
     merged.to(getattr(torch, dtype)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     del merged, exact
@@ -217,6 +214,17 @@ def _merged(adapter, folder, base, dtype):
         f"merged {dtype} model, loaded again, is {away[dtype]} nats away from the adapter on float32 weights ({others})."
         + told
     ]
+
+
+def _rounded(model, dtype):
+    """A copy of a float32 model in another type, without a second one in float32 on the way; itself where that is its own."""
+    import torch
+
+    if dtype == model.dtype:
+        return model
+    weights = {id(one): torch.nn.Parameter(one.detach().to(dtype), requires_grad=False) for one in model.parameters()}
+    buffers = {id(one): one.to(dtype) for one in model.buffers() if one.is_floating_point()}
+    return copy.deepcopy(model, weights | buffers)
 
 
 def _log_probabilities(model, tokenizer, adapter_off=False):
