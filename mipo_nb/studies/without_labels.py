@@ -189,7 +189,7 @@ def kept(shelf, model, tokenizer, wanted, s, *, step):
 
 
 def of_ledger(shelf, s):
-    """{task: (what the untrained model did, {Arm: [what each training did, by seed]})}: the lines of a ledger under this
+    """{task: (what the untrained model did, {Arm: [what each training did, and its "seed", in their order]})}: the lines of a ledger under this
     run's numbers, on the same test problems as the untrained model's last line."""
     alike = {name: getattr(s, name) for name in _ALIKE}
     lines = [(line["key"], line["value"]) for line in shelf.lines if line["key"].items() >= alike.items()]
@@ -199,5 +199,5 @@ def of_ledger(shelf, s):
         base = bases.get(k["task"], ({}, None))[0]
         if k["negative"] and all(k[name] == base.get(name) for name in ("n_test", "n_drawn", "n_links")):
             arm = Arm(k["task"], k["learning_rate"], k["shuffled"])
-            found[k["task"]][1].setdefault(arm, []).append(value)
+            found[k["task"]][1].setdefault(arm, []).append({**value, "seed": k["seed"]})
     return found

@@ -110,10 +110,11 @@ def test_kept_trainings_are_found_by_arm_in_the_order_of_their_seeds(s):
         (Arm("stories-1"), 0, s), (Arm("stories-1"), 0, unlike), (ARM, 1, s), (ARM, 0, s), (control, 0, s), (ARM, 2, bigger),
         (ARM, 3, unlike), (Arm("arc_easy", 1e-4), 0, s),
     ]:  # fmt: skip
-        shelf.add(without_labels.key(arm, run, seed=seed), f"{arm.learning_rate} {arm.shuffled} {seed}")
-    assert without_labels.of_ledger(shelf, s) == {
-        "stories-1": ("None False 0", {ARM: ["0.0001 False 0", "0.0001 False 1"], control: ["0.0001 True 0"]})
-    }
+        shelf.add(without_labels.key(arm, run, seed=seed), {"of": (arm.learning_rate, arm.shuffled)})
+    base, found = without_labels.of_ledger(shelf, s)["stories-1"]
+    assert base == {"of": (None, False)} and set(without_labels.of_ledger(shelf, s)) == {"stories-1"}
+    assert found[ARM] == [{"of": (1e-4, False), "seed": 0}, {"of": (1e-4, False), "seed": 1}]
+    assert found[control] == [{"of": (1e-4, True), "seed": 0}] and len(found) == 2
     assert without_labels.of_ledger(Shelf(), s) == {}
 
 
@@ -122,12 +123,13 @@ def test_what_a_ledger_lacks_is_computed_once_with_the_untrained_model_first(s, 
 
     def training(model, tokenizer, arm, s, *, seed, step):
         asked.append((arm, seed))
-        return f"{arm.learning_rate} {seed}"
+        return {"rate": arm.learning_rate}
 
     monkeypatch.setattr(without_labels, "measured_training", training)
     wanted = [(ARM, 0), (ARM, 1), (Arm("arc_easy", 1e-4), 0)]
     found = without_labels.kept(shelf, None, None, wanted, s, step=step)
     assert asked == [(Arm("stories-1"), 0), (Arm("arc_easy"), 0), *wanted]
-    assert found["stories-1"] == ("None 0", {ARM: ["0.0001 0", "0.0001 1"]})
+    base, trainings = found["stories-1"]
+    assert base == {"rate": None} and trainings == {ARM: [{"rate": 1e-4, "seed": 0}, {"rate": 1e-4, "seed": 1}]}
     assert without_labels.kept(shelf, None, None, wanted, s, step=step) == found and len(asked) == 5
     assert without_labels.kept(shelf, None, None, [], s, step=step) == found
