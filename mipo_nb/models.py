@@ -12,6 +12,8 @@ import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from mipo_nb.base.embedded import embedded_folder
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import content_hash, stamps
@@ -78,7 +80,9 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, template_optio
     options = {"dtype": getattr(torch, dtype), "use_safetensors": True}
     if four_bit:
         options |= {"quantization_config": arguments.nf4(dtype), "device_map": {"": device}}
-    model = _from_hub(AutoModelForCausalLM, name, None if lora else adapter, **options)
+    model = _whole(
+        name, *_from_hub(AutoModelForCausalLM, name, None if lora else adapter, output_loading_info=True, **options)
+    )
     if not four_bit:
         model = model.to(device)
     elif device == "cpu":  # what stays in 16 bits is a part of the file, which would lie in memory as a whole for it
@@ -97,7 +101,7 @@ _LOADED = {}  # a weak reference to what was last loaded in each way
 
 
 def _way(name, device, dtype, template_options):
-    return name, device, dtype, *sorted(dict(template_options).items())
+    return name, device, dtype, repr(sorted(dict(template_options).items()))
 
 
 def load_frozen(name, *, device, dtype, four_bit, template_options):
@@ -133,12 +137,21 @@ def _from_hub(cls, name, folder=None, **options):
     source, revision = resolve(name) if folder is None else (str(folder), None)
     try:
         return cls.from_pretrained(source, revision=revision, trust_remote_code=False, **options)
-    except (OSError, ValueError) as e:
-        reason = str(e).strip().splitlines()[0]
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as e:
+        reason = (str(e).strip() or type(e).__name__).splitlines()[0]
         raise UserError(
             f"Model '{name}' could not be loaded ({reason}); check the name and the network, or use "
             f"embedded:smollm2-135m, which needs no model hub."
         ) from e
+
+
+def _whole(name, model, loaded):
+    """`model`, if no weight of it was left to chance; raises `UserError` for names in its files that are not the model's."""
+    if missing := sorted(loaded["missing_keys"]):
+        raise UserError(
+            f"The files of '{name}' lack {len(missing)} of its weights, such as {missing[0]}; save the model anew, by its own class."
+        )
+    return model
 
 
 def revision_of(model):

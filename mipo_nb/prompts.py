@@ -3,6 +3,8 @@
 Everything that samples, scores or trains gets its tokens here, so the three always speak of the same sequence.
 """
 
+import textwrap
+
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.frame import SYSTEM, WITH_CONTEXT, Frame, frame, use
 
@@ -100,10 +102,11 @@ def completion_ids(tokenizer, conversation, response):
 
 def check_length(tokenizer, conversations, max_new_tokens, limit):
     """Raise `UserError` when a conversation and the response allowed for it do not fit in `limit` tokens."""
-    for row, conversation in enumerate(conversations):
+    for conversation in conversations:
         n = len(prompt_ids(tokenizer, conversation))
         if n + max_new_tokens > limit:
+            begins = textwrap.shorten(conversation[-1]["content"], 60, placeholder=" ...")
             raise UserError(
-                f"The prompt of row {row} has {n} tokens and its response may have {max_new_tokens}, but the model "
-                f"reads {limit}; shorten the prompt or context, or lower max_new_tokens."
+                f"The prompt that ends with {begins!r} has {n} tokens with its context, and its response may have {max_new_tokens}, "
+                f"but the model reads {limit}; shorten the prompt or context, or lower max_new_tokens."
             )

@@ -6,6 +6,7 @@ turns, where rows have any), and the parts of its context: `biography` (who the 
 `train` (pairs come from here), `dev` (choices are made here) and `test` (measured once). No user is in two splits.
 """
 
+import json
 import random
 from pathlib import Path
 
@@ -104,15 +105,20 @@ def _split_rows(path, split, seed):
     require_one_type_of_value(located)
     splits = splits_of_users(located)
     rows = [{**row, "split": splits[row["user_id"]]} for _, row in located]
-    training_prompts = [asked(r) for r in rows if r["split"] == "train" and not r.get("for_somebody_else")]
+    training_prompts = {_text(r) for r in rows if r["split"] == "train" and not r.get("for_somebody_else")}
     split_rows = [r for r in rows if r["split"] == split]
     if split != "train":  # of open prompts, and of texts for others: the unseen ones, where there are some
-        kinds = [(bool(r.get("for_somebody_else")), asked(r) in training_prompts) for r in split_rows]
+        kinds = [(bool(r.get("for_somebody_else")), _text(r) in training_prompts) for r in split_rows]
         split_rows = [
             r for r, (kind, seen) in zip(split_rows, kinds, strict=True) if not (seen and (kind, False) in kinds)
         ]
     random.Random(seed).shuffle(split_rows)
     return split_rows
+
+
+def _text(row):
+    """What was asked, history included, as text that can be looked up."""
+    return json.dumps(asked(row), sort_keys=True)
 
 
 def columns(row):

@@ -9,8 +9,9 @@ class UserError(Exception):
 
 def did_you_mean(name, known):
     """The end of an error message: the nearest known name, or all of them."""
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}."
+    lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(str(name).lower(), list(lower), n=1)
+    return f"did you mean '{lower[near[0]]}'?" if near else f"known: {', '.join(sorted(known))}."
 
 
 def require_known(what, name, known):

@@ -10,6 +10,7 @@ _FREE = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc0-1.0")
 _EMBEDDED = {
     "smollm2-135m": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")
 }  # whose weights, under which licence
+_LAST = "- Trained by MIPO"  # begins the line before the facts
 
 
 def card(base, *, merged=False, facts=()):
@@ -29,8 +30,15 @@ def card(base, *, merged=False, facts=()):
             f"- Trained on the weights that `mipo_nb` calls `{base}`: those of the base, rounded to 4 bits and back."
         )
     lines.append(f"- Licence of the base: {_advice(licence)}")
-    lines.append("- Trained by MIPO (arXiv 2603.19294): pairs of the base's own responses, without labels or a judge.")
+    lines.append(f"{_LAST} (arXiv 2603.19294): pairs of the base's own responses, without labels or a judge.")
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join([*lines, *facts]) + "\n"
+
+
+def facts_of(file):
+    """The `facts` of a card that was written by `card`, from its file; none where there is no such file or line."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    begin = next((k for k, line in enumerate(lines) if line.startswith(_LAST)), len(lines))
+    return [line for line in lines[begin + 1 :] if line.startswith("- ")]
 
 
 def _advice(licence):

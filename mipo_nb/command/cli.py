@@ -169,13 +169,15 @@ def train_adapter(
     profile: Annotated[str, typer.Option(help="smoke, laptop, gpu, auto, or a .toml file.")] = "auto",
     output_dir: OutputDir = Path("runs"),
     seed: Annotated[int, typer.Option(min=0, help="Of the samples, the adapter, the order.")] = 0,
+    rules: Annotated[str | None, typer.Option(help="A Python file with rules for wishes of your own.")] = None,
     parameter: Annotated[list[str] | None, typer.Option("-p", help="NAME=VALUE: a number of the profile.")] = None,
 ):
     """From a file of users to an adapter: pairs, training, what it did to users it never saw, a card, a page."""
     runs.quieten()  # before libraries are imported that announce what is not there
     from mipo_nb.command.train_adapter import train
 
-    how = {"model": model, "seed": seed, "numbers": given(parameter or [])}
+    numbers = given(parameter or []) | ({"RULES_FILE": rules} if rules else {})
+    how = {"model": model, "seed": seed, "numbers": numbers}
     try:
         for line in train(data, profile=_checked_profile(profile), output_dir=output_dir, **how):
             typer.echo(line)

@@ -2,13 +2,15 @@
 
 import copy
 import json
+import os
 import shlex
 import shutil
 from pathlib import Path
 
 from mipo_nb.base.errors import UserError, require_known
-from mipo_nb.command.card import card, origin
+from mipo_nb.command.card import card, facts_of, origin
 from mipo_nb.engine import checkpoints
+from mipo_nb.lab.settings import located
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM's --max-lora-rank takes
 TARGETS = ("merged", "adapter", "ollama", "vllm")
@@ -33,7 +35,9 @@ def export(adapter, target, output, *, model=None, dtype="bfloat16", facts=(), p
     require_known("target", target, TARGETS)
     require_known("dtype", dtype, DTYPES)
     adapter, output = Path(adapter).expanduser(), Path(output).expanduser().resolve()
-    config = _config_of(adapter)
+    if (adapter / "adapter" / "adapter_config.json").is_file():  # the folder that `mipo-nb train` made around it
+        adapter = adapter / "adapter"
+    config, model = _config_of(adapter), located("MODEL", model, os.path.isdir)
     base = _base_of(adapter, config, model)
     _require_whole(adapter)
     if push_to is not None:
@@ -47,7 +51,8 @@ def export(adapter, target, output, *, model=None, dtype="bfloat16", facts=(), p
         write = _merged if target in ("merged", "ollama") else _adapter
         lines = write(adapter, unfinished, base, dtype)
         if not (unfinished / "README.md").exists():
-            (unfinished / "README.md").write_text(card(base, merged=write is _merged, facts=facts), encoding="utf-8")
+            told = facts or facts_of(adapter / "README.md")
+            (unfinished / "README.md").write_text(card(base, merged=write is _merged, facts=told), encoding="utf-8")
         lines += _for_a_server(target, unfinished, output, base, config)
         if output.is_dir():  # empty, and perhaps where a shell stands or a disk is mounted
             for file in sorted(unfinished.iterdir()):
@@ -161,7 +166,7 @@ def _pushed(folder, name):
 
     try:
         api = HfApi()
-        api.create_repo(name, private=True, exist_ok=True)
+        name = api.create_repo(name, private=True, exist_ok=True).repo_id  # with the owner, should that be left out
         if not api.repo_info(name).private:
             raise UserError(
                 f"{folder} is written, but {name} is public; upload it yourself, or name another repository."

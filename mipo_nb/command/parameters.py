@@ -19,7 +19,7 @@ def _parameter(text):
         raise UserError(f"-p takes NAME=VALUE, not '{text}'.")
     try:
         return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return name, value
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mipo_nb import generation, mipo, models, pairs, preferences, prompts, sources, training
 from mipo_nb.base.errors import UserError, require_known
-from mipo_nb.base.files import digest, write_atomically
+from mipo_nb.base.files import content_hash, digest, write_atomically
 from mipo_nb.base.rows import SPLITS
 from mipo_nb.command import state
 from mipo_nb.command.export import export
@@ -20,7 +20,9 @@ from mipo_nb.lab import ledger, notebooks, runs, settings
 from mipo_nb.statistics import mean, proportion
 from mipo_nb.studies import arms
 
-_BY_OPTION = {"MODEL": "--model", "SEED": "--seed", "OUTPUT_DIR": "--output-dir", "DATA": "the first word after train"}
+_BY_OPTION = {
+    "MODEL": "--model", "SEED": "--seed", "OUTPUT_DIR": "--output-dir", "PROFILE": "--profile", "DATA": "the first word after train",
+}  # fmt: skip
 _NAME = "train"  # of its table in a profile, and of its folder
 
 
@@ -35,6 +37,10 @@ def train(data, *, profile, output_dir, seed=0, model=None, numbers=()):
         if name in _BY_OPTION:
             raise UserError(f"{name} is no number of the profile; give it by {_BY_OPTION[name]}.")
         require_known("parameter", name, known)
+    if "SYSTEM" in given and "WITH_CONTEXT" not in given:
+        raise UserError(
+            "SYSTEM is put where no user is known, and here one is in every row; give WITH_CONTEXT too, with your words and {context}."
+        )
     asked = {"model": model, "seed": seed, "data": data, **{known[name]: value for name, value in given.items()}}
     _require_all(settings.resolve(profile, _NAME, **asked))
     with state.alone(state.profile_folder(output_dir, profile)):
@@ -65,6 +71,11 @@ def _require_all(s):
     models.load_tokenizer(s.model, s.template_options)
 
 
+def _content(data):
+    """What identifies the rows that were given: a file by what is in it, so that a corrected one has an adapter of its own."""
+    return content_hash([Path(data)]) if Path(data).is_file() else data
+
+
 def _numbers_of_rows(s):
     return {"train": s.n_pairs, "dev": s.n_held_out, "test": s.n_measured}
 
@@ -78,7 +89,9 @@ def _carried_out(run, given, profile, output_dir):
     margin = _margins(pair, tokenizer, held_out, run)
     views, said = _measured(pair, tokenizer, run)
     rows, changes, held_out = _rows(result, margin, views, run)
-    folder = run.folder / "adapters" / f"{Path(s.data).stem}-{digest([s.data, s.model, s.seed, s.numbers])[:6]}"
+    folder = (
+        run.folder / "adapters" / f"{Path(s.data).stem}-{digest([_content(s.data), s.model, s.seed, s.numbers])[:6]}"
+    )
     facts = [
         f"- Data: {Path(s.data).name}, {len(result['pairs'])} pairs of training users.",
         *_recipe(s),
@@ -92,6 +105,7 @@ def _carried_out(run, given, profile, output_dir):
     return [
         *(f"{row['what']}: {row['found']}" for row in rows),
         "",
+        f"Adapter: {folder / 'adapter'}",
         f"Page: {folder / 'report.html'}",
         *_next(folder, s, given, profile, output_dir),
     ]
@@ -101,8 +115,7 @@ def _recipe(s):
     """Lines for the card: what whoever serves the adapter has to give, and how it was trained."""
     options = f" Options of its chat template: `{s.template_options}`." if s.template_options else ""
     return [
-        f"- It was trained with this system prompt: `{s.system}`.",
-        f"- And with the user's context put so: `{s.with_context}`.{options}",
+        f"- What it was told of a user: `{s.with_context}`. Without a user: `{s.system}`.{options}",
         f"- Rejected side: {s.negative}. Learning rate {s.learning_rate:g}, β {s.beta:g}, {s.epochs:g} passes, LoRA of rank "
         f"{s.lora_rank} on {s.lora_target}.",
     ]
@@ -178,7 +191,7 @@ def _rows(result, margin, views, run):
     wished = any(map(preferences.checkable, asked))
     if not wished:
         rows.append({"what": "wishes", "found": "none that a rule can check; see docs/own_wishes.md"})
-    elif not any(after["kept"]) and all(some == asked[0] for some in asked):
+    elif not any(after["kept"]) and len({tuple(sorted(p["kind"] or "" for p in some)) for some in asked}) == 1:
         rows.append({"what": "wishes", "found": "all the same, so what is for the user cannot be told from a style"})
     changes = ledger.changes(base, [after], (*(WISHES if wished else ()), *PRICES))
     levels = ledger.levels(base, changes)

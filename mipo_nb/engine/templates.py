@@ -7,6 +7,8 @@ whoever renders it: sampling, scoring, and TRL, which takes the template from th
 
 import re
 
+from mipo_nb.base.errors import UserError
+
 DATE = "01 Jan 2026"  # for templates that write the day on which they are rendered
 _SETTLED = "{#- settled -#}"
 _BEGINS = "{{ '' }}"  # before the model's own template: a line break that it begins with stays one
@@ -18,7 +20,8 @@ def settle(tokenizer, **options):
 
     `options` are variables that the template reads, `enable_thinking` and `date_string` unless given otherwise. Control
     tokens in the contents of messages get a blank after their first character, and so are plain text. Where the template
-    refuses or drops a system message, its text begins the first user turn.
+    refuses or drops a system message, its text begins the first user turn. Raises `UserError` for an option that the
+    template does not read.
     """
     template = tokenizer.chat_template
     template = template.get("default", next(iter(template.values()))) if isinstance(template, dict) else template
@@ -26,6 +29,11 @@ def settle(tokenizer, **options):
         if not options:
             return
         template = template.partition(_BEGINS)[2]
+    for name in options:
+        if not re.search(rf"\b{re.escape(name)}\b", template):
+            raise UserError(
+                f"The chat template reads no variable '{name}', so TEMPLATE_OPTIONS would change nothing; leave it out."
+            )
     options = variables(options)
     lines = [f"{{% set {name} = {_literal(value)} %}}" for name, value in options.items() if name in template]
     if "strftime_now" in template:

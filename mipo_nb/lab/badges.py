@@ -95,6 +95,12 @@ def outcome(claim, rows):
     return "no" if False in answers else SMALL if set(answers) == {SMALL} else "undecided"
 
 
+def is_registered(outcome, cores):
+    """Whether an outcome was written down before: all `cores` were, and a gain that is too small to matter was not: most
+    sizes that matter were chosen when results were known."""
+    return outcome != SMALL and all("registered" in row for row in cores)
+
+
 def badge(claim, records, profile=""):
     """The badge of a claim, from the `records` {notebook: its recorded results} of runs of this `profile`.
 
@@ -111,7 +117,7 @@ def badge(claim, records, profile=""):
     if found := outcome(claim, rows):
         said, cores = ANSWERS[found][claim.about != "method" and profile != "paper"], [r for r in rows if r["core"]]
         size = f" {cores[0]['smallest']:g} {cores[0]['result']['unit']}" if found == SMALL else ""
-        when = "registered" if all("registered" in row for row in cores) else "after the fact"
+        when = "registered" if is_registered(found, cores) else "after the fact"
         parts.append(f"{said}{size}, {when}")
     return "; measured: ".join(parts) or claim.verdict or OPEN
 

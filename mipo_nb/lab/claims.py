@@ -19,6 +19,7 @@ from mipo_nb.lab.settings import profile_names, profile_numbers, read_toml
 # Where a claim may come from; one that several make names them with "; " between.
 SOURCES = (
     r"paper abstract, (v1 and v2|v3 and later|all versions)",
+    r"conference abstract",
     r"(review of v1|aggregator)",
     r"write-up W([1-9]|1[0-3])",
     r"criticism [a-h]",

@@ -13,7 +13,7 @@ _OPENING = """# Results
 *Written by `mipo-nb tables` from the committed notebooks and `mipo_nb/lab/claims.toml`; do not edit.*
 """
 
-_READING = """Intervals hold 95 %. Zero inside means that we could not see, not that nothing is there. An answer follows by rule from the intervals; an asterisk marks what was expected in writing before the run. *n* counts users, prompts or problems. Notebooks 22 and 30 to 32 ran with the users and rules that the project had before ([limits](docs/limits.md)).
+_READING = """Intervals hold 95 %. Zero inside means that we could not see, not that nothing is there. An answer follows by rule from the intervals; an asterisk marks what was expected in writing before the run. Fewer than eight trainings settle nothing for good. *n* counts users, prompts or problems. Notebooks 22 and 30 to 32 ran with the users and rules that the project had before ([limits](docs/limits.md)).
 """
 
 _MORE = """## More
@@ -27,7 +27,7 @@ _LEDGER = """# The ledger of claims
 
 What is claimed about MIPO (Nam, Li and Jaques, arXiv 2603.19294) by the paper, its code, a write-up and its critics, in our words. Beside it stands what we recorded. The answers on one page are [Results](../RESULTS.md).
 
-Published figures are of models of 1 to 7 billion parameters and a judge. Ours are of one model of 135 million and of rules. They cannot be compared number by number.
+The paper is in the proceedings of ICML 2026 (PMLR 306). Published figures are of models of 1 to 7 billion parameters and a judge. Ours are of one model of 135 million and of rules. They cannot be compared number by number.
 
 ## How a badge is made
 
@@ -75,7 +75,7 @@ def _answer(claim, rows):
         cores = [row for row in rows if row["core"]]
         answer = f"No gain above {cores[0]['smallest']:g} points" if found == badges.SMALL else _ANSWERS[found]
         answer = answer.lower() if answers else answer
-        answers.append(answer + "*" * all("registered" in row for row in cores))
+        answers.append(answer + "*" * badges.is_registered(found, cores))
     return "; measured: ".join(answers) or "Not run yet"
 
 
@@ -87,7 +87,7 @@ def _question(claim, rows):
     return {
         "question": claim.question,
         "answer": _answer(claim, rows),
-        "effect": "<br>".join(map(_effect, shown)) or claim.reason.partition(". ")[0] + ".",
+        "effect": "<br>".join(map(_effect, shown)),
         "n, trainings": "<br>".join(counts),
         "where": ", ".join([*(f"[{n[:2]}](notebooks/{n}.ipynb)" for n in numbers), _to_claims(claim.id)]),
     }

@@ -113,7 +113,7 @@ class Run:
             if usual.get(name) != value and name != "time_out"
         }
         numbers = ", ".join(f"{name}={textwrap.shorten(str(value), 60)}" for name, value in own.items())
-        head = f"{s.notebook} | profile {s.profile} | model {s.model} | {s.device}, {s.dtype} | seed {s.seed}"
+        head = f"{s.notebook} | profile {s.profile} | model {_named(s.model)} | {s.device}, {s.dtype} | seed {s.seed}"
         rest = "all else as in the laptop profile's defaults, see run.settings.numbers"
         return f"{head}\n{numbers}{'; ' * bool(numbers)}{rest}"
 
@@ -151,9 +151,14 @@ def start(notebook, profile="auto", *, seed=0, model=None, output_dir="runs", **
 
 
 def _as_given(numbers):
-    """A run's numbers with files of the project named from its root: where it lies is nobody's business."""
+    """A run's numbers with files of the project named from its root, and others by their last part: where they lie is
+    nobody's business."""
+    return {name: _named(value) if name in ("data", "rules_file") else value for name, value in numbers.items()}
+
+
+def _named(path):
     root = f"{project_root()}{os.sep}"
-    return {name: value.removeprefix(root) if isinstance(value, str) else value for name, value in numbers.items()}
+    return path.removeprefix(root) if path.startswith(root) or not os.path.isabs(path) else Path(path).name
 
 
 def _variables():

@@ -41,7 +41,7 @@ def write(*, check=False):
         "RESULTS.md": pages.results(read, told, records),
         "docs/ledger.md": pages.ledger(read, told, records) + _runs(notebooks),
         "docs/results.svg": forest.svg(pages.effects(read, records)),
-        "results/recorded.csv": _recorded(records),
+        "results/recorded.csv": _recorded(records, read),
     }
     address = urls.get("Repository", "")
     for notebook in notebooks.values():
@@ -145,15 +145,19 @@ def _bench(notebooks):
     return markdown_table(rows)
 
 
-def _recorded(records):
-    """The text of a CSV file with every recorded number."""
-    text, fields = io.StringIO(), ("name", "value", "low", "high", "n", "unit")
+def _recorded(records, read):
+    """The text of a CSV file with every recorded number; of those that a claim stands on, on how many trainings and which
+    commit held the expectation."""
+    text, fields, listed = io.StringIO(), ("name", "value", "low", "high", "n", "unit"), ("trainings", "registered")
+    told = {
+        (result.get("notebook", claim.notebook), result["name"]): result for claim in read for result in claim.results
+    }
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["notebook", *fields])
+    writer.writerow(["notebook", *fields, *listed])
     for name, results in records.items():
         for result in results:
             row = [f"{result[k]:.6g}" if isinstance(result[k], float) else result[k] for k in fields]
-            writer.writerow([name[:2], *row])
+            writer.writerow([name[:2], *row, *(told.get((name, result["name"]), {}).get(k, "") for k in listed)])
     return text.getvalue()
 
 

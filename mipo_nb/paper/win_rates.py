@@ -54,6 +54,27 @@ def chance(probabilities, *, preferences=1, ties=TIES_WIN):
     return 100 * ((1 - tie) / 2 + ties * tie)
 
 
+def an_equal(scores, users=None, *, ties=TIES_WIN, seed=0):
+    """The win rate in percent that a model has against itself, from anybody's own `scores`, an `Estimate`.
+
+    `scores` [n, k]: a judge's scores of k >= 2 responses of one model to each of n prompts; each response stands against
+    every other to its prompt. Or [n], one response each: then against all others, whatever they answer, with fewer ties than
+    responses to one prompt would have. Far from 50, the way of counting and not the model makes the difference. `ties` as in
+    `outcomes`, `users` as in `win_rate`. Raises `ValueError` for fewer than two responses, `UserError` without any score.
+    """
+    scores = np.asarray(scores, dtype=float)
+    if scores.ndim not in (1, 2) or scores.shape[-1] < 2:
+        raise ValueError("`scores` must be [n], or [n, k] with two responses or more to each prompt.")
+    rows = scores if scores.ndim == 2 else np.broadcast_to(scores, (len(scores), len(scores)))
+    responses = scores if scores.ndim == 2 else scores[:, None]
+    won = outcomes(*np.broadcast_arrays(responses[:, :, None], rows[:, None, :]), ties=ties)
+    own = np.eye(rows.shape[1], dtype=bool)  # no response stands against itself
+    won[np.broadcast_to(own if scores.ndim == 2 else own[:, None], won.shape)] = np.nan
+    counted = (~np.isnan(won)).sum((1, 2))
+    sums = np.nansum(won, (1, 2))
+    return win_rate(np.divide(sums, counted, out=np.full(len(sums), np.nan), where=counted > 0), users, seed=seed)
+
+
 def length_controlled(won, lengths, other_lengths, users=None, *, seed=0):
     """`statistics.Estimate` in percent: the win rate expected if both responses were equally long.
 

@@ -80,6 +80,10 @@ def checked(expression, example=None):
         raise UserError(
             f"the pattern {expression[:60]!r}... is longer than {_LONGEST} characters; write a rule instead."
         )
+    if any(ord(sign) < 32 and sign not in "\t\n" for sign in expression):  # as of "\b" in a JSON file
+        raise UserError(
+            f"the pattern {expression!r} has a control character; write each backslash twice in a JSON file."
+        )
     plain = re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), expression)
     plain = re.sub(r"(?s)\\(.)", lambda m: "x" if m[1] in "wd" else " ", plain).strip(" \t\n")  # without escapes
     if normal(plain) != plain:

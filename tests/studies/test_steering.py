@@ -245,7 +245,7 @@ def test_a_model_that_cannot_share_prefixes_is_steered_by_generate(model_and_tok
         (UNTOLD[:2], 1.0, "3 conversations to steer towards and 2 to steer away from"),
         (UNTOLD, math.nan, "must be a finite number, not nan"),
         (UNTOLD, math.inf, "must be a finite number, not inf"),
-        ([*UNTOLD[:2], prompts.messages("why? " * 9000)], 1.0, "The prompt of row 2 has"),
+        ([*UNTOLD[:2], prompts.messages("why? " * 9000)], 1.0, "The prompt that ends with'why? why?"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_sampled(model_and_tokenizer, tmp_path, untold, strength, told_so):
