@@ -87,7 +87,7 @@ def _question(claim, rows):
     return {
         "question": claim.question,
         "answer": _answer(claim, rows),
-        "effect": "<br>".join(map(_effect, shown)),
+        "effect": "<br>".join(map(_effect, shown)) or f"{claim.reason.partition('. ')[0]}." * bool(claim.read),
         "n, trainings": "<br>".join(counts),
         "where": ", ".join([*(f"[{n[:2]}](notebooks/{n}.ipynb)" for n in numbers), _to_claims(claim.id)]),
     }
