@@ -18,7 +18,7 @@ from peft import get_peft_model
 from mipo_nb import models, prompts, scoring, training
 from mipo_nb.base import embedded, files
 from mipo_nb.base.errors import UserError
-from mipo_nb.engine import checkpoints
+from mipo_nb.engine import callbacks, checkpoints
 
 NAME = "embedded:smollm2-135m"
 SPEC = embedded.EMBEDDED["smollm2-135m"]
@@ -545,8 +545,8 @@ def test_a_base_is_called_without_where_it_lies(name, base):
 def test_what_a_training_writes_holds_no_place_of_this_machine(tiny, some_pairs, tmp_path, monkeypatch, rank):
     from mipo_nb import training
 
-    monkeypatch.setattr(checkpoints, "EVERY", 0)
-    monkeypatch.setattr(checkpoints, "PATIENCE", 0)
+    monkeypatch.setattr(callbacks, "EVERY", 0)
+    monkeypatch.setattr(callbacks, "PATIENCE", 0)
     folder, numbers = tmp_path / "step", {"learning_rate": 1e-2, "batch_size": 2, "max_length": 256, "dtype": "float32"}
     trained = training.train(str(tiny), some_pairs, None, folder=folder, rank=rank, **numbers)
     written = [f for f in folder.rglob("*") if f.suffix in (".json", ".md", ".txt", ".jinja")]

@@ -143,7 +143,7 @@ def test_training_goes_on_from_its_last_checkpoint(some_pairs, reference, tmp_pa
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoints, "reporting", Interrupt)
-        patch.setattr(checkpoints, "EVERY", 0)
+        patch.setattr(callbacks, "EVERY", 0)
         training.train(NAME, many, stored, folder=tmp_path / "partial", **call)
     assert not (tmp_path / "partial" / "adapter").exists()
     resumed = training.train(NAME, many, stored, folder=tmp_path / "partial", **call)

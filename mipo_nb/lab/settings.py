@@ -190,18 +190,17 @@ def located(parameter, name, is_there):
     """The absolute path, as text, of what a relative `name` means; the name as it was where nothing `is_there`.
 
     Taken from the project's root, else from the working folder: JupyterLab, VS Code and headless runs work in different
-    folders, and a name means the same in each. None stays None. Raises `UserError` for a name that is not text, and for
-    one that is there twice.
+    folders, and a name means the same in each. None stays None. Raises `UserError` for a name that is not text.
     """
     if name is None:
         return None
     if not isinstance(name, (str, Path)):
         raise UserError(f"{parameter} must be a name or a path as text, not {name!r}.")
-    paths = [os.path.abspath(folder / os.path.expanduser(name)) for folder in (project_root(), Path.cwd())]
-    found = [path for path in dict.fromkeys(paths) if is_there(path)]
-    if len(found) > 1:
-        raise UserError(f"{parameter} could be {found[0]} or {found[1]}; give the whole path of the one you mean.")
-    return found[0] if found else str(name)
+    for folder in (project_root(), Path.cwd()):
+        path = os.path.abspath(folder / os.path.expanduser(name))
+        if is_there(path):
+            return path
+    return str(name)
 
 
 def _checked(name, value, default):

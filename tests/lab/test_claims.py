@@ -26,8 +26,8 @@ RESULTS_OF = [(claim, result) for claim in CLAIMS for result in claim.results]
 
 # Every published number that we know, by the words under which it must be given. Nothing else may be called published.
 PUBLISHED = {
-    "P2": "3-40% 3-16% 51% +17.4 +35.3 +3.5",
-    "P5": "1-18% 1-20% +0.9",
+    "P2": "3-40% 3-16% 51% 4-38% +17.4 +35.3 +3.5",
+    "P5": "1-18% 1-20% 3 18% +0.9",
     "R5": "22.0 10.67",
 }
 # Numbers that other fields may hold: settings of the authors' code, limits of ours, notebooks by their number.
@@ -62,7 +62,7 @@ def test_earlier_ids_are_found_once():
     """The committed outputs of notebooks name them."""
     found = [c.id for c in CLAIMS] + [name for c in CLAIMS for name in c.merges.split(", ") if name]
     found += [name for row in TOLD_BESIDE["left_out"] for name in row["claims"].split(", ")]
-    assert max(Counter(found).values()) == 1 and set(EARLIER.split()) == set(found) - {"W12b", "S40", "S42"}
+    assert max(Counter(found).values()) == 1 and set(EARLIER.split()) == set(found) - {"P1d", "W12b", "S40", "S42"}
 
 
 def test_each_known_published_number_stands_where_it_belongs_and_no_other_does():
@@ -152,7 +152,9 @@ def registered(result, notebook, runs):
     against += [] if held else ["not expected there"]
     if page := git("show", f"{commit}:notebooks/{notebook}.ipynb"):
         then = json.loads(page)["metadata"].get("mipo_nb", {})
-        same_dose = _dose(then) == _dose(NOTEBOOKS[notebook].stamp)  # another dose is another result by the same name
+        same_dose = (
+            len({_dose(then), _dose(NOTEBOOKS[notebook].stamp)} - {None}) < 2
+        )  # else another result of that name
         recorded_then = {r["name"] for r in then.get("results", [])}
         against += ["recorded there already"] if same_dose and result["name"] in recorded_then else []
     for run in runs:

@@ -618,6 +618,6 @@ def test_a_tokenizer_is_asked_again_when_it_changed_and_only_then(monkeypatch):
 
 def test_a_run_is_told_by_what_differs_from_the_defaults(tmp_path):
     usual = runs.start("00_start_here", "laptop", output_dir=tmp_path)
-    told = runs.start("00_start_here", "laptop", output_dir=tmp_path, beta=0.7, system="Answer. " * 50)
+    told = runs.start("00_start_here", "laptop", output_dir=tmp_path, beta=0.7, lora_target="q_proj, " * 50)
     assert "beta" not in repr(usual) and "beta=0.7" in repr(told)
     assert len(repr(told)) < 500  # a long value is cut

@@ -230,3 +230,21 @@ def test_bootstrap_of_the_mean_is_the_mean():
     values, users = np.random.default_rng(2).normal(size=150), np.repeat(np.arange(30), 5)
     found = statistics.bootstrap(lambda w: w @ values / w.sum(1), 150, users, resamples=4000)
     assert triple(found) == pytest.approx(triple(statistics.mean(values, users)), abs=0.02) and found.n == 150
+
+
+def test_a_model_wins_against_itself_what_its_ties_give_it():
+    rng = np.random.default_rng(0)
+    draws = rng.integers(3, 6, (400, 4)).astype(float)  # three ratings, equally likely: a third of all pairs tie
+    assert win_rates.an_equal(draws).value == pytest.approx(win_rates.chance([0, 0, 1 / 3, 1 / 3, 1 / 3]), abs=1.5)
+    for scores in (draws, draws[:, 0]):
+        split = win_rates.an_equal(scores, ties=win_rates.TIES_SPLIT)
+        assert split.value == pytest.approx(50) and win_rates.an_equal(scores).value > 60
+    assert win_rates.an_equal(np.full(9, 4.0)).value == 100
+    assert win_rates.an_equal([[1, 2], [3, 3]]).value == 75  # the first pair splits, the second ties both ways
+    draws[0] = np.nan
+    assert win_rates.an_equal(draws).n == 399
+    for few in ([4.0], [[1.0], [2.0]], 3.0):
+        with pytest.raises(ValueError):
+            win_rates.an_equal(few)
+    with pytest.raises(UserError):
+        win_rates.an_equal([np.nan, np.nan])

@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from mipo_nb import models, objectives, prompts, scoring, training
 from mipo_nb.base.errors import UserError
-from mipo_nb.engine import checkpoints
+from mipo_nb.engine import callbacks, checkpoints
 from mipo_nb.studies import contrastive
 
 NAME = "embedded:smollm2-135m"
@@ -279,7 +279,7 @@ def test_a_training_starts_as_dpo_does_goes_on_from_its_checkpoint_and_lowers_it
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoints, "reporting", Interrupt)
-        patch.setattr(checkpoints, "EVERY", 0)
+        patch.setattr(callbacks, "EVERY", 0)
         contrastive.train(NAME, games, reference, folder=tmp_path / "partial", **call)
     assert list((tmp_path / "partial" / "checkpoints").glob("checkpoint-*"))
     resumed = contrastive.train(NAME, games, reference, folder=tmp_path / "partial", **call)

@@ -9,7 +9,7 @@ from trl import GRPOTrainer
 from mipo_nb import models, prompts, training
 from mipo_nb.base.errors import UserError
 from mipo_nb.command import random_models
-from mipo_nb.engine import checkpoints, decoding, trainers
+from mipo_nb.engine import callbacks, checkpoints, decoding, trainers
 from mipo_nb.verifiable import grpo, problems, rewards
 
 NAME = "embedded:smollm2-135m"
@@ -104,7 +104,7 @@ def test_it_learns_watches_goes_on_from_its_checkpoint_and_starts_as_dpo_does(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoints, "reporting", Interrupt)
-        patch.setattr(checkpoints, "EVERY", 0)
+        patch.setattr(callbacks, "EVERY", 0)
         grpo.train(NAME, rows, asked, folder=tmp_path / "partial", **call)
     assert list((tmp_path / "partial" / "checkpoints").glob("checkpoint-*"))
     resumed = grpo.train(NAME, rows, asked, folder=tmp_path / "partial", **call)
