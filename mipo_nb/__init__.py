@@ -60,7 +60,7 @@ MODULES = {
     "benchmarks": "command.benchmarks", "gpu_check": "command.gpu_check", "gpu_measures": "command.gpu_measures",
     "gpu_page": "command.gpu_page", "samplers": "command.samplers", "random_models": "command.random_models",
     "export": "command.export", "card": "command.card", "demo": "command.demo",
-    "train_adapter": "command.train_adapter", "train_page": "command.train_page", "parameters": "command.parameters",
+    "train_adapter": "command.train_adapter", "train_page": "command.train_page", "upload": "command.upload", "parameters": "command.parameters",
 }  # fmt: skip
 __all__ = ["__version__", *MODULES]
 

@@ -13,9 +13,9 @@ _EMBEDDED = {
 _LAST = "- Trained by MIPO"  # begins the line before the facts
 
 
-def card(base, *, merged=False, facts=()):
-    """The text of a README.md. `base` is a model as `models.load` takes it; `facts` are lines of Markdown, such as how it
-    was trained and what was measured."""
+def card(base, *, merged=False, weights="", facts=()):
+    """The text of a README.md. `base` is a model as `models.load` takes it, `weights` the commit or hash of those that it had
+    (`checkpoints.BASE`); `facts` are lines of Markdown, such as how it was trained and what was measured."""
     from huggingface_hub import ModelCardData
 
     name, revision, licence = origin(base)
@@ -23,7 +23,7 @@ def card(base, *, merged=False, facts=()):
     head = {"base_model": name, "license": licence, "library_name": "transformers" if merged else "peft", "tags": tags}
     data = ModelCardData(**{key: value for key, value in head.items() if value})
     what, name = "Model with a LoRA adapter merged in" if merged else "LoRA adapter", name or base_name(base)
-    at = f", revision `{revision}`" if revision else ""
+    at = f", revision `{revision}`" if revision else f", weights `{weights[:12]}`" if weights else ""
     lines = [f"# {what}, from {name}", "", f"- Base: `{name}`{at}."]
     if base.startswith("embedded:"):
         lines.append(

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from mipo_nb.base.errors import UserError, require_known
+from mipo_nb.command import upload
 from mipo_nb.command.card import card, facts_of, origin
 from mipo_nb.engine import checkpoints
 from mipo_nb.lab.settings import located
@@ -41,7 +42,7 @@ def export(adapter, target, output, *, model=None, dtype="bfloat16", facts=(), p
     base = _base_of(adapter, config, model)
     _require_whole(adapter)
     if push_to is not None:
-        _require_id(push_to)
+        upload.require_id(push_to)
     if target == "vllm" and base.startswith("embedded:"):
         raise UserError(f"vLLM cannot fetch {base}, which travels in a wheel; use --to merged, and serve that folder.")
     _require_room(output)
@@ -51,8 +52,8 @@ def export(adapter, target, output, *, model=None, dtype="bfloat16", facts=(), p
         write = _merged if target in ("merged", "ollama") else _adapter
         lines = write(adapter, unfinished, base, dtype)
         if not (unfinished / "README.md").exists():
-            told = facts or facts_of(adapter / "README.md")
-            (unfinished / "README.md").write_text(card(base, merged=write is _merged, facts=told), encoding="utf-8")
+            told = {"facts": facts or facts_of(adapter / "README.md"), "weights": _known_weights(adapter)}
+            (unfinished / "README.md").write_text(card(base, merged=write is _merged, **told), encoding="utf-8")
         lines += _for_a_server(target, unfinished, output, base, config)
         if output.is_dir():  # empty, and perhaps where a shell stands or a disk is mounted
             for file in sorted(unfinished.iterdir()):
@@ -63,7 +64,7 @@ def export(adapter, target, output, *, model=None, dtype="bfloat16", facts=(), p
         raise UserError(f"{output} could not be written ({e.strerror or e}); name another folder.") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    uploaded = [_pushed(output, push_to)] if push_to else []
+    uploaded = [upload.upload(output, push_to)] if push_to else []
     return [f"{target}: {output} ({_megabytes(output):.0f} MB)", *lines, *uploaded]
 
 
@@ -114,6 +115,12 @@ def _base_of(adapter, config, given):
     return given or own
 
 
+def _known_weights(adapter):
+    """The commit or hash of the base's weights that an adapter was trained on; "" where it does not say."""
+    file = adapter / checkpoints.BASE
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+
+
 def _require_room(output):
     """Raise `UserError` where a folder cannot be made, or has something in it."""
     try:
@@ -121,17 +128,6 @@ def _require_room(output):
             raise UserError(f"{output} has something in it; name a folder that is new or empty.")
     except OSError as e:  # a name that is too long
         raise UserError(f"{output} could not be written ({e.strerror}); name another folder.") from None
-
-
-def _require_id(name):
-    """Raise `UserError` for what is no id of a repository on the hub."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        raise UserError(f"{name!r} is no id of a repository on the hub; write it as in you/name.") from None
 
 
 def _require_whole(adapter):
@@ -158,27 +154,6 @@ def _adapter(adapter, folder, base, dtype):
     return []
 
 
-def _pushed(folder, name):
-    """Upload a folder to a private repository of the hub. Raises `UserError` where the hub refuses or is not there."""
-    from httpx import HTTPError
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
-
-    try:
-        api = HfApi()
-        name = api.create_repo(name, private=True, exist_ok=True).repo_id  # with the owner, should that be left out
-        if not api.repo_info(name).private:
-            raise UserError(
-                f"{folder} is written, but {name} is public; upload it yourself, or name another repository."
-            )
-        return f"Uploaded: {api.upload_folder(repo_id=name, folder_path=folder)}"
-    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, HTTPError, OSError) as e:
-        reason = (str(e).strip() or type(e).__name__).splitlines()[0]
-        raise UserError(
-            f"{folder} is written, but {name} on the hub does not take it ({reason}); run 'hf auth login'."
-        ) from None
-
-
 def _merged(adapter, folder, base, dtype):
     """Save base and adapter as one model in `dtype`, load it again, and say what of the adapter's effect is left, here and
     in the other types. An adapter that was trained on 4-bit weights is added to the base's own, not to the rounded ones."""
@@ -191,10 +166,10 @@ def _merged(adapter, folder, base, dtype):
             f"{base} holds quantized weights, to which nothing can be added; give the base before it was quantized by --model."
         )
     exact, tokenizer = models.load(base, dtype="float32", adapter=adapter)
-    known, own = adapter / checkpoints.BASE, json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    known, own = _known_weights(adapter), json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     # An embedded base is the hub's, rounded: an adapter may be merged into either.
     embedded = str(own.get("base_model_name_or_path")).startswith("embedded:")
-    if known.is_file() and not embedded and known.read_text(encoding="utf-8") != models.revision_of(exact):
+    if known and not embedded and known != models.revision_of(exact):
         raise UserError(
             f"The adapter in {adapter} was trained from another model, or another revision, than {base}; give its own by --model."
         )
