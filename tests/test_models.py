@@ -18,6 +18,7 @@ from peft import get_peft_model
 from mipo_nb import models, prompts, scoring, training
 from mipo_nb.base import embedded, files
 from mipo_nb.base.errors import UserError
+from mipo_nb.command import random_models
 from mipo_nb.engine import callbacks, checkpoints
 
 NAME = "embedded:smollm2-135m"
@@ -721,3 +722,26 @@ def test_adapters_share_the_weights_of_one_base(tmp_path, four_bit):
     held = {tensor.data_ptr() for tensor in base.parameters()}
     others = [p for policy in policies for n, p in policy.named_parameters() if "lora_" not in n]
     assert others and ({tensor.data_ptr() for tensor in others} <= held) is not four_bit
+
+
+def test_weights_whose_names_do_not_fit_are_not_left_to_chance(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(random_models.write(tmp_path / "odd", "tiny"))
+    [file] = folder.glob("*.safetensors")
+    weights = {f"_orig_mod.{name}": tensor for name, tensor in load_file(file).items()}
+    (folder / "model.safetensors.index.json").unlink()
+    file = file.rename(folder / "model.safetensors")
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(UserError, match="lack .* of its weights, such as "):
+        models.load(str(folder), dtype="float32")
+    file.write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UserError, match="could not be loaded"):
+        models.load(str(folder), dtype="float32")
+
+
+def test_options_of_any_kind_can_be_given(tmp_path):
+    folder = random_models.write(tmp_path / "tiny", "tiny")
+    template = Path(folder) / "chat_template.jinja"
+    template.write_text("{% if tools %}{{ tools }}{% endif %}" + template.read_text())
+    models.load(folder, dtype="float32", template_options={"tools": ["x"]})

@@ -12,6 +12,7 @@ from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import project_root
 from mipo_nb.command import random_models
 from mipo_nb.command.export import _log_probabilities, export
+from mipo_nb.engine import checkpoints
 
 NAME = "embedded:smollm2-135m"
 
@@ -187,6 +188,16 @@ def test_the_base_may_be_given_by_the_name_that_it_has_on_the_hub(copied, tmp_pa
 def test_an_adapter_can_be_exported_where_folders_are_missing(copied, tmp_path):
     export(copied, "adapter", tmp_path / "a" / "b" / "c")
     assert (tmp_path / "a" / "b" / "c" / "README.md").exists()
+
+
+def test_facts_and_weights_go_from_card_to_card(copied, tmp_path):
+    (copied / "README.md").unlink()  # a card that is there stays
+    (copied / checkpoints.BASE).write_text("0123456789abcdef")
+    facts = ["- Data: mine.jsonl, 8 pairs.", "- held-out margin: 1.0 [0.5, 1.5] nats."]
+    export(copied, "adapter", tmp_path / "one" / "adapter", facts=facts)
+    export(tmp_path / "one", "adapter", tmp_path / "two")  # the folder around the adapter does as well
+    texts = [(folder / "README.md").read_text() for folder in (tmp_path / "one" / "adapter", tmp_path / "two")]
+    assert texts[0] == texts[1] and all(fact in texts[0] for fact in facts) and "weights `0123456789ab`" in texts[0]
 
 
 @pytest.mark.parametrize("patience", [0, 1])

@@ -62,6 +62,7 @@ def test_a_wish_written_short_gets_its_kind_and_can_be_handed_on(tmp_path, writt
         ({"pattern": "Ada\u2019s"}, 'write "Ada\'s"'),
         ({"pattern": r"\bAda\u2019s\b"}, "has signs that answers are freed of first"),
         ({"pattern": "(" * 3000 + "tea" + ")" * 3000}, "is longer than 1000 characters; write a rule"),
+        ({"pattern": "\btea\b"}, "write each backslash twice in a JSON file"),
         ({"pattern": "a{9999999}"}, "counts beyond the length of any answer"),
         ({"pattern": ".*"}, "matches any answer, such as 'No.'"),
         ({"pattern": ""}, "matches any answer"),
