@@ -27,4 +27,4 @@ def demo(shown=3, *, seed=0, say=print):
         f"\nOf {total} wishes of {len(rows)} people: {kept['before'].sum()} kept before, {kept['after'].sum()} after. One draw each."
     )
     say("What that is worth, over many trainings and with its price: notebooks/12_measuring_personalization.ipynb.")
-    say("Next: make run (the main notebooks, 25 minutes), or make lab.")
+    say("Next: make run (the main notebooks, 25 minutes, 80 without fast bf16), or make lab.")

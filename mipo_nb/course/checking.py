@@ -45,7 +45,7 @@ def number(function, arguments, wanted, hint, within=1e-6):
     except Exception:  # no number at all, one beyond all floats, a tensor without a value
         return f"one number is wanted, you give {type(answer).__name__}."
     near = np.isclose(answer, wanted, rtol=1e-3, atol=within)
-    return None if near else f"{hint} (wanted {wanted:.4g}, got {answer:.4g})"
+    return None if near else f"{hint} (you give {answer:.4g})"
 
 
 def numbers(says, *cases):

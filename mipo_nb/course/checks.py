@@ -16,12 +16,14 @@ weights_in_gigabytes = checking.numbers(
     "Notebook 00, exercise 2: `function(parameters, bits)` is the memory of the weights in GB (10^9 bytes).",
     ((1_500_000_000, 16), 3.0, "16 bits are two bytes for each parameter"),
     ((1_500_000_000, 4), 0.75, "a byte has 8 bits, so 4 bits are half a byte"),
+    ((7_000_000_000, 4), 3.5, "more parameters need more"),
 )
 steps_of = checking.numbers(
     "Notebook 14, exercise 1: `function(pairs, batch_size, epochs)` is the number of whole training steps.",
     ((256, 8, 1), 32, "each step takes one batch"),
     ((250, 8, 1), 32, "the last, smaller batch is a step too"),
     ((250, 8, 3), 96, "every epoch ends with its own smaller batch"),
+    ((100, 16, 1), 7, "batches may have another size"),
 )
 
 
@@ -134,6 +136,7 @@ def other_user(function):
     for i, allowed, hint in (
         (0, {3}, "row 3 has the same prompt and another user"),
         (1, {3}, "row 0 has the same prompt but is the same user"),
+        (3, {0, 1}, "rows 0 and 1 have the same prompt and another user"),
         (4, {0, 1, 2, 3}, "no other row has this prompt, so any other user will do"),
     ):
         answer, problem = checking.tried(function, rows, i)
@@ -205,6 +208,7 @@ paired_gain = checking.numbers(
     "Notebook 12, exercise 2: standard error of a paired difference of means.",
     ((_after, _before), _wanted, "take the differences first, then their standard error (n - 1)"),
     ((_before + 5, _before), 0.0, "when every row gains the same, the difference is certain"),
+    ((_after[:3], _before[:3]), 1 / 3, "fewer rows are less sure: count them"),
 )
 
 no_larger = checking.numbers(

@@ -337,6 +337,7 @@ WRONG = {
         "GiB": lambda n, bits: n * bits / 8 / 2**30,
         "megabytes": lambda n, bits: n * bits / 8 / 1e6,
         "whole bytes": lambda n, bits: n * (bits // 8) / 1e9,
+        "one model": lambda n, bits: 1.5 * bits / 8,
     },
     "steps_of": {
         "the last batch dropped": lambda n, size, epochs: n // size * epochs,
@@ -344,6 +345,7 @@ WRONG = {
         "epochs forgotten": lambda n, size, epochs: math.ceil(n / size),
         "epochs run together": lambda n, size, epochs: math.ceil(n * epochs / size),
         "one too many": lambda n, size, epochs: (n // size + 1) * epochs,
+        "batches of eight": lambda n, size, epochs: math.ceil(n / 8) * epochs,
         "pairs": lambda n, size, epochs: n * epochs,
     },
     "times_likelier": {
@@ -403,6 +405,7 @@ WRONG = {
         "any other user": lambda rows, i: other(rows, i, own_prompt_first=False),
         "the row, not its index": lambda rows, i: rows[other(rows, i)]["user_id"],
         "no such row": lambda rows, i: -1,
+        "always row 3": lambda rows, i: 3,
     },
     "margin": {
         "swapped sign": lambda a, b, c, d: (b - d) - (a - c),
@@ -429,6 +432,7 @@ WRONG = {
         "variance": lambda after, before: (after - before).var(ddof=1) / len(after),
         "not paired": lambda after, before: np.sqrt((after.var(ddof=1) + before.var(ddof=1)) / len(after)),
         "the gain": lambda after, before: (after - before).mean(),
+        "six rows": lambda after, before: (after - before).std(ddof=1) / np.sqrt(6),
     },
     "what_moves_pmi": {
         "general stays": lambda: ["falls", "falls", "rises", "falls"],
