@@ -70,12 +70,12 @@ def test_a_template_that_changes_the_prompt_is_refused(tokenizer):
 
 
 @pytest.mark.model
-def test_length_is_checked_to_the_token_and_names_the_row(tokenizer):
+def test_length_is_checked_to_the_token_and_names_the_prompt(tokenizer):
     short, long = prompts.messages("Hi"), prompts.messages("Hi", "Ada likes soup, bread, tea and long walks.")
     n = len(prompts.prompt_ids(tokenizer, long))
     assert len(prompts.prompt_ids(tokenizer, short)) < n
     assert prompts.check_length(tokenizer, [short, long], 10, n + 10) is None
-    with pytest.raises(UserError, match=rf"row 1 has {n} tokens.*lower max_new_tokens"):
+    with pytest.raises(UserError, match=rf"ends with 'Hi' has {n} tokens.*lower max_new_tokens"):
         prompts.check_length(tokenizer, [short, long], 10, n + 9)
 
 

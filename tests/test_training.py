@@ -142,7 +142,7 @@ def test_training_goes_on_from_its_last_checkpoint(some_pairs, reference, tmp_pa
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoints, "reporting", Interrupt)
+        patch.setattr(callbacks, "reporting", Interrupt)
         patch.setattr(callbacks, "EVERY", 0)
         training.train(NAME, many, stored, folder=tmp_path / "partial", **call)
     assert not (tmp_path / "partial" / "adapter").exists()
@@ -379,7 +379,7 @@ def test_a_trainer_learns_in_float32(some_pairs, reference, tmp_path, monkeypatc
         def on_step_begin(self, args, state, control, model=None, **kwargs):
             types.append({p.dtype for p in model.parameters() if p.requires_grad})
 
-    monkeypatch.setattr(checkpoints, "reporting", Noting)
+    monkeypatch.setattr(callbacks, "reporting", Noting)
     call = {**NUMBERS, "dtype": "bfloat16", "four_bit": four_bit, "device": "cpu"}
     training.train(NAME, some_pairs, reference, batch_size=3, folder=tmp_path, **call)
     assert len(types) >= 2 and all(kinds == {torch.float32} for kinds in types)

@@ -30,8 +30,7 @@ def settle(tokenizer, **options):
             return
         template = template.partition(_BEGINS)[2]
     for name in options:
-        written = "strftime_now" if name == "date_string" else name  # the day comes in by either
-        if not re.search(rf"\b(?:{re.escape(name)}|{written})\b", template):
+        if name not in variables({}) and not re.search(rf"\b{re.escape(name)}\b", template):
             raise UserError(
                 f"The chat template reads no variable '{name}', so TEMPLATE_OPTIONS would change nothing; leave it out."
             )

@@ -7,7 +7,7 @@ from transformers import TrainerCallback
 
 from mipo_nb import models, pairs, training
 from mipo_nb.command import random_models
-from mipo_nb.engine import checkpoints
+from mipo_nb.engine import callbacks, checkpoints
 from mipo_nb.studies import contrastive, distillation
 from mipo_nb.verifiable import grpo
 
@@ -64,7 +64,7 @@ def test_what_learns_is_float32_and_what_does_not_is_as_it_was_asked_for(
             found.append({learns: {p.dtype for p in model.parameters() if p.requires_grad == learns} for learns in (True, False)})  # fmt: skip
             raise Begun
 
-    monkeypatch.setattr(checkpoints, "reporting", Noting)
+    monkeypatch.setattr(callbacks, "reporting", Noting)
     with pytest.raises(Begun):
         begin(kind, folder, data, tmp_path, dtype=dtype, four_bit=four_bit)
     [types] = found

@@ -278,7 +278,7 @@ def test_a_training_starts_as_dpo_does_goes_on_from_its_checkpoint_and_lowers_it
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoints, "reporting", Interrupt)
+        patch.setattr(callbacks, "reporting", Interrupt)
         patch.setattr(callbacks, "EVERY", 0)
         contrastive.train(NAME, games, reference, folder=tmp_path / "partial", **call)
     assert list((tmp_path / "partial" / "checkpoints").glob("checkpoint-*"))

@@ -79,8 +79,8 @@ def test_who_is_told_nothing_is_asked_the_same_with_the_same_luck(everybody, s):
         creative.written(
             "m", "t", creative.asked(everybody[:4]), s, step=lambda *a, **k: calls.append((a, k)), told=told
         )
-    assert [k["seed"] for _, k in calls] == [51, 52, 51, 52]
-    with_context, without = calls[0][0][4], calls[2][0][4]
+    assert [k["seeds"] for _, k in calls] == [[51, 52], [51, 52]]
+    with_context, without = calls[0][0][4], calls[1][0][4]
     for row, one, other in zip(creative.asked(everybody[:4]), with_context, without, strict=True):
         assert one[-1] == other[-1] and row["context"] in one[0]["content"]
         assert other == prompts.messages(row["prompt"])
@@ -228,8 +228,10 @@ def test_replies_are_judged_turn_by_turn(everybody, s):
 # --- what is kept ---
 
 
-def step(name, function, model, tokenizer, conversations, sampling, *, seed):
+def step(name, function, model, tokenizer, conversations, sampling, *, seed=None, seeds=()):
     """In place of sampling: models are numbers, and a text tells which model was asked what with which luck."""
+    if function is generation.sample_draws:
+        return [step(name, generation.sample, model, tokenizer, conversations, sampling, seed=each) for each in seeds]
     assert function is generation.sample
     return drawn([f"{model} {seed} heard {len(c[0]['content'])} and {len(c)} turns." for c in conversations])
 

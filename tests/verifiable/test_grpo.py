@@ -103,7 +103,7 @@ def test_it_learns_watches_goes_on_from_its_checkpoint_and_starts_as_dpo_does(
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoints, "reporting", Interrupt)
+        patch.setattr(callbacks, "reporting", Interrupt)
         patch.setattr(callbacks, "EVERY", 0)
         grpo.train(NAME, rows, asked, folder=tmp_path / "partial", **call)
     assert list((tmp_path / "partial" / "checkpoints").glob("checkpoint-*"))
