@@ -7,7 +7,7 @@ from transformers import TrainerCallback
 
 from mipo_nb import models, pairs, training
 from mipo_nb.command import random_models
-from mipo_nb.engine import callbacks, checkpoints
+from mipo_nb.engine import callbacks
 from mipo_nb.studies import contrastive, distillation
 from mipo_nb.verifiable import grpo
 

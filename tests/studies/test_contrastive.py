@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from mipo_nb import models, objectives, prompts, scoring, training
 from mipo_nb.base.errors import UserError
-from mipo_nb.engine import callbacks, checkpoints
+from mipo_nb.engine import callbacks
 from mipo_nb.studies import contrastive
 
 NAME = "embedded:smollm2-135m"
