@@ -374,10 +374,13 @@ def test_with_the_head_lost_what_was_finished_is_found(tmp_path):
         alone.stop()
     told, errors = driver.communicate(timeout=60)
     port = alone.address.rpartition(":")[2]
+    said = [
+        line for line in told.splitlines() if line and "(raylet)" not in line
+    ]  # Ray itself may say why its node ended
+    assert len(said) == 1, told
     assert re.match(
-        rf"The head of the cluster at [\d.]+:{port} does not answer any more; start it and its work", told
+        rf"The head of the cluster at [\d.]+:{port} does not answer any more; start it and its work", said[0]
     ), errors
-    assert told.count("\n") == 1
     (tmp_path / "go").touch()
     run = runs.start("01_test", "smoke", output_dir=tmp_path / "out")
     found = run.map("waits", waits, [{"n": 0}, {"n": 1}], place=str(tmp_path))
