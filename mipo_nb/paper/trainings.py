@@ -6,22 +6,24 @@ the untrained model, the adapter's folder, and what to do with both.
 
 import inspect
 
-from mipo_nb import mipo, models
+from mipo_nb import mipo, models, pairs
 from mipo_nb.generation import Sampling
 from mipo_nb.paper import personal
 from mipo_nb.training import Recipe
 
 
-def trained(model, tokenizer, s, *, seed, step):
-    """What `mipo.train` returns, with the "counts" of `pairs.build`: MIPO on the run's data, everything drawn from `seed`.
-    `s` are a run's settings; errors as `mipo.make_pairs` and `mipo.train` raise them."""
+def trained(model, tokenizer, s, *, seed, step, shuffled=False):
+    """What `mipo.train` returns, with its "pairs": MIPO on the run's data, everything drawn from `seed`, or its control
+    (`shuffled`), with the sides of a random half exchanged. `s` are a run's settings; errors as `mipo.make_pairs` and
+    `mipo.train` raise them."""
     rows = personal.personal_prompts(s.data, "train", n=s.n_pairs, seed=seed)
     recipe, sizes = Recipe.of(s, seed=seed), {"seed": seed, "max_length": s.max_length, "step": step}
-    made, counts = mipo.make_pairs(
+    made, _ = mipo.make_pairs(
         model, tokenizer, rows, s.negative, Sampling.of(s), at_least=recipe.pairs_per_step, **sizes
     )
+    made = pairs.swap_sides(made, seed=seed) if shuffled else made
     result = mipo.train(s.model, model, tokenizer, made, recipe, scoring_batch=s.scoring_batch, step=step)
-    return {**result, "counts": counts}
+    return {**result, "pairs": made}
 
 
 def measured(function, untrained, adapter, start, folder=None, **arguments):
