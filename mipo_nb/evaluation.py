@@ -186,6 +186,20 @@ def identify_by_encoder(encoder, responses, candidates):
     return np.stack([context_vectors[[index[c] for c in row]] @ v for row, v in zip(candidates, vectors, strict=True)])
 
 
+def told_apart(encoder, rows, responses, *, k=4, seed=0):
+    """Array [n], 0 to 1: how often a response is nearer to its own user's context than to that of one of k - 1 others, under
+    an independent sentence encoder; chance is 1/2. Needs no rule. Fewer others where there are not so many; NaN for all
+    where there are none."""
+    contexts, own = {row["context"] for row in rows}, {}
+    for row in rows:
+        own.setdefault(row["user_id"], set()).add(row["context"])
+    k = min(k, 1 + min(len(contexts - of_user) for of_user in own.values()))
+    if k < 2:
+        return np.full(len(rows), np.nan)
+    candidates = candidate_contexts(rows, k, seed=seed)
+    return identification(identify_by_encoder(encoder, responses, candidates))["auc"]
+
+
 def identification(scores):
     """{"auc": [n], "top1": [n]} from scores [n, K] with the true context in column 0; chance is 1/2 and 1/K."""
     return {"auc": area_under_curve(scores), "top1": identified(scores)}

@@ -80,10 +80,14 @@ def continued(model, ids, sampling, ends, *how):
 
 def token_ids(model, tokenizer, conversations, sampling):
     """Token ids of each conversation, a list of lists. Raises `UserError` where one and its response are too long."""
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if limit:
+    if limit := window_of(model):
         prompts.check_length(tokenizer, conversations, sampling.max_new_tokens, limit)
     return [prompts.prompt_ids(tokenizer, c) for c in conversations]
+
+
+def window_of(model):
+    """How many tokens, prompt and response together, the model reads at once; None where nothing limits it."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
 def in_batches(respond, model, tokenizer, ids, sampling, *, seeds, folder=None, description="sampling"):

@@ -39,21 +39,24 @@ def make_pairs(
     `rows` are personal prompts (`sources.personal_prompts`), `negative` one of `pairs.NEGATIVES`, `sampling` a
     `generation.Sampling`, by default its own numbers. Pairs have `prompt` (context included), `chosen` and `rejected` as
     message lists, which any trainer of TRL takes. Raises `UserError` as `pairs.negative_conversations`,
-    `generation.sample` and `pairs.build` do, and before sampling where too few prompts leave room for a response.
+    `pairs.build` does, and before sampling where too few prompts leave room for a response; rows that leave none are
+    counted as "over-long".
     """
-    conversations = {
-        "chosen responses": pairs.positive_conversations(rows),
-        f"rejected responses {negative}": pairs.negative_conversations(rows, negative, seed=seed),
-    }
-    asked = conversations["chosen responses"]
-    fit = sum(max_length is None or len(prompts.prompt_ids(tokenizer, turns)) < max_length for turns in asked)
-    if fit < at_least:  # which sampling would not mend
+    sampling = sampling or Sampling()
+    sides = pairs.positive_conversations(rows), pairs.negative_conversations(rows, negative, seed=seed)
+    sizes = {"max_length": max_length, "window": generation.window_of(model), "response": sampling.max_new_tokens}
+    fit = pairs.with_room(tokenizer, *sides, **sizes)
+    if len(fit) < at_least:  # which sampling would not mend
         needed = f"{at_least} pairs are needed; raise max_length, shorten contexts, add rows or lower batch_size."
-        raise UserError(f"{fit} of {len(rows)} prompts have room for a response in {max_length} tokens, and {needed}")
-    chosen, rejected = (
-        step(name, generation.sample, model, tokenizer, put, sampling or Sampling(), seed=seed + k)
-        for k, (name, put) in enumerate(conversations.items(), 1)
-    )
+        raise UserError(
+            f"{len(fit)} of {len(rows)} prompts have room for a response in {max_length} tokens, and {needed}"
+        )
+    chosen, rejected = [None] * len(rows), [None] * len(rows)
+    names = "chosen responses", f"rejected responses {negative}"
+    for k, (name, asked, said) in enumerate(zip(names, sides, (chosen, rejected), strict=True), 1):
+        put = (model, tokenizer, [asked[i] for i in fit], sampling)
+        for i, response in zip(fit, step(name, generation.sample, *put, seed=seed + k), strict=True):
+            said[i] = response
     return pairs.build(rows, chosen, rejected, tokenizer, negative=negative, max_length=max_length, at_least=at_least)
 
 

@@ -126,7 +126,7 @@ def build(rows, chosen, rejected, tokenizer, *, negative, max_length, at_least=1
 
     `chosen` and `rejected` are what `generation.sample` returns, or lists of texts, row by row; the prompt is
     `conversations[i]`, by default from `positive_conversations` for rows of personal prompts. Left out, in this order:
-    an empty side, one that thinks aloud, sides of one text, a side with which the prompt exceeds `max_length` tokens
+    a side that is None, which was not asked (`with_room`), an empty side, one that thinks aloud, sides of one text, a side with which the prompt exceeds `max_length` tokens
     (TRL would cut or drop it silently). "cut" counts the responses, two a row, that reached the limit of their tokens.
     Sampled tokens go with the pair as `chosen_ids` and `rejected_ids`: with an end only where it was sampled. Raises
     `UserError` when fewer than `at_least` pairs are left.
@@ -137,8 +137,10 @@ def build(rows, chosen, rejected, tokenizer, *, negative, max_length, at_least=1
     conversations = positive_conversations(rows) if conversations is None else conversations
     chosen, rejected = list(map(_response, chosen)), list(map(_response, rejected))
     for number, (row, conversation, *sides) in enumerate(zip(rows, conversations, chosen, rejected, strict=True)):
-        plus, minus = (side["text"].strip() for side in sides)
-        if not plus or not minus:
+        plus, minus = (side["text"].strip() if side else None for side in sides)
+        if None in (plus, minus):
+            counts["over-long"] += 1
+        elif not plus or not minus:
             counts["empty"] += 1
         elif any(thinks_aloud(tokenizer, said) for y in sides for said in (y["text"], y.get("tokens") or "")):
             counts["thinking"] += 1
@@ -150,7 +152,7 @@ def build(rows, chosen, rejected, tokenizer, *, negative, max_length, at_least=1
             labels = {"pair_id": f"{negative}-{number:05d}", "negative": negative, "user_id": row.get("user_id", "")}
             answers = {name: _answer(side["text"]) for name, side in zip(SIDES, sides, strict=True)}
             pairs.append({"prompt": conversation, **answers, **ids, **labels})
-    counts |= {"pairs": len(pairs), "cut": sum(not side["finished"] for side in chosen + rejected)}
+    counts |= {"pairs": len(pairs), "cut": sum(not side["finished"] for side in chosen + rejected if side)}
     if len(pairs) < at_least:
         raise UserError(
             f"Only {len(pairs)} of {len(rows)} rows make a usable pair ({counts['empty']} empty, {counts['thinking']} "
@@ -159,8 +161,20 @@ def build(rows, chosen, rejected, tokenizer, *, negative, max_length, at_least=1
     return Dataset.from_list(pairs), counts
 
 
+def with_room(tokenizer, asked, others, *, max_length, window, response):
+    """The numbers of the rows whose prompts leave room for a response of so many tokens in the `window` that the model reads
+    at once (None: no end), in the conversations of both sides. The pair is trained on the first, so it is to be shorter
+    than `max_length` too."""
+    fit = []
+    for i, both in enumerate(zip(asked, others, strict=True)):
+        trained, other = (len(prompts.prompt_ids(tokenizer, conversation)) for conversation in both)
+        if (max_length is None or trained < max_length) and (not window or max(trained, other) + response <= window):
+            fit.append(i)
+    return fit
+
+
 def _response(of):
-    return of if isinstance(of, dict) else {"text": of, "finished": True}
+    return of if of is None or isinstance(of, dict) else {"text": of, "finished": True}
 
 
 def _tokens(tokenizer, conversation, sides, max_length):

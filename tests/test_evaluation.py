@@ -247,6 +247,15 @@ def test_identification_by_an_encoder_is_the_cosine():
         evaluation.identify_by_encoder(WordCounts(), ["bees"], candidates)
 
 
+def test_users_are_told_apart_by_an_encoder_as_far_as_there_are_others():
+    rows = [row(context="bees tea", user="u1"), row(context="bus", user="u2"), row(context="sea", user="u3")]
+    responses = ["bees", "sea", "sea"]  # the second is the third's; the third is nearest to its own
+    found = evaluation.told_apart(WordCounts(), rows, responses)  # k of 4 becomes 3
+    np.testing.assert_allclose(found, [1, 1 / 4, 1])  # a tie with "bees tea" counts a half
+    assert np.isnan(evaluation.told_apart(WordCounts(), rows[:1], responses[:1])).all()
+    assert np.isnan(evaluation.told_apart(WordCounts(), [rows[0], {**rows[0], "user_id": "u2"}], ["bees", "bees"])).all()
+
+
 @pytest.mark.model
 def test_a_sentence_encoder_finds_whom_a_response_was_written_for():
     from mipo_nb.base import embedded

@@ -55,6 +55,23 @@ def test_pairs_are_what_asking_twice_by_hand_gives(model_and_tokenizer, rows):
 
 
 @pytest.mark.model
+@pytest.mark.parametrize("limit", ["max_length", "window"])
+def test_a_row_that_leaves_no_room_is_counted_and_the_others_are_asked(model_and_tokenizer, rows, monkeypatch, limit):
+    model, tokenizer = model_and_tokenizer
+    several = [*list(rows)[:1], {**rows[1], "context": rows[1]["context"] + " and bees" * 120}, *list(rows)[2:]]
+    options = {"max_length": 200} if limit == "max_length" else {"max_length": None}
+    if limit == "window":
+        monkeypatch.setattr(model.config, "max_position_embeddings", 200)
+    made, counts = mipo.make_pairs(model, tokenizer, several, "missing_context", SHORT, seed=3, **options)
+    assert counts["rows"] == 4 and counts["over-long"] == 1 and counts["cut"] <= 6
+    assert {pair["pair_id"][-1]: pair["user_id"] for pair in made}.items() <= {
+        str(i): row["user_id"] for i, row in enumerate(several) if i != 1
+    }.items()
+    with pytest.raises(UserError, match="3 of 4 prompts have room"):
+        mipo.make_pairs(model, tokenizer, several, "missing_context", SHORT, at_least=4, **options)
+
+
+@pytest.mark.model
 @pytest.mark.parametrize(
     ("sizes", "told"),
     [

@@ -216,8 +216,8 @@ def main():
         raise SystemExit(app(standalone_mode=False) or 0)
     except UserError as e:
         message, code = str(e), 2
-    except typer.Abort:
-        message, code = "Nothing was done.", 1
+    except typer.Abort as e:  # a question that was answered by no, or Ctrl-C, which is its cause
+        message, code = ("Stopped.", 130) if isinstance(e.__cause__, KeyboardInterrupt) else ("Nothing was done.", 1)
     except Exception as e:
         if not hasattr(e, "format_message"):
             raise

@@ -15,7 +15,8 @@ def require_id(name):
 
 
 def upload(folder, name):
-    """Upload a folder to a private repository of the hub. Raises `UserError` where the hub refuses or is not there."""
+    """Upload a folder to a private repository of the hub. Raises `UserError` where the hub refuses or is not there, or where
+    it is stopped."""
     from httpx import HTTPError
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
@@ -28,6 +29,10 @@ def upload(folder, name):
                 f"{folder} is written, but {name} is public; upload it yourself, or name another repository."
             )
         return f"Uploaded: {api.upload_folder(repo_id=name, folder_path=folder)}"
+    except KeyboardInterrupt:
+        raise UserError(
+            f"Stopped. {folder} is written; {name} may have a part of it. 'hf upload {name} {folder}' goes on."
+        ) from None
     except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, HTTPError, OSError) as e:
         reason = (str(e).strip() or type(e).__name__).splitlines()[0]
         raise UserError(

@@ -58,6 +58,11 @@ class Run:
         """
         return self.step.map(name, function, grid, **common)
 
+    def seconds(self, name):
+        """Seconds that each step of this name took, in the order they were asked for, in whichever run, and on whichever
+        machine, it was computed; with those of the steps that it took itself."""
+        return [step["seconds"] for step in self.steps if step["name"] == name]
+
     def record(self, name, value, *, unit="", low=None, high=None, n=None):
         """Keep a result for tables and RESULTS.md. `value` is a number or a `statistics.Estimate`."""
         if hasattr(value, "low"):

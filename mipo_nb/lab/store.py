@@ -24,6 +24,7 @@ class Steps:
 
     def __init__(self, folder, *, after=lambda: None, manifest=lambda: None, cluster=None):
         self.folder, self.taken, self.places = folder, [], []
+        self._spared = 0.0  # seconds that steps which were found took when they were computed
         self._after, self._manifest, self._cluster = after, manifest, cluster
 
     def __call__(self, name, function, /, *args, **kwargs):
@@ -46,8 +47,15 @@ class Steps:
 
     def map(self, name, function, grid, /, **common):
         """[`function(**common, **each)` for each of `grid`]: what a loop over steps gives, of calls that do not need one
-        another. `grid` is a list of keyword arguments; with a cluster its workers compute what is not found."""
-        return [result for _, result in sorted(self.arrivals(name, function, grid, **common), key=lambda one: one[0])]
+        another. `grid` is a list of keyword arguments; with a cluster its workers compute what is not found. `taken` is in the
+        order of the grid too, whichever came first."""
+        begun, results, spans = len(self.taken), {}, {}
+        for number, result in self.arrivals(name, function, grid, **common):
+            spans[number] = (max((end for _, end in spans.values()), default=begun), len(self.taken))
+            results[number] = result
+        self.taken[begun:] = [entry for number in sorted(spans) for entry in self.taken[slice(*spans[number])]]
+        self._after()
+        return [results[number] for number in sorted(results)]
 
     def arrivals(self, name, function, grid, /, **common):
         """(number in the grid, result) of each call of `map`, as soon as it is there."""
@@ -71,6 +79,7 @@ class Steps:
                     # A new result is read back too, so that a resumed run sees exactly what the first one saw.
                     return self._computed(place, function, args, kwargs), False
         self.places += [place.with_name(inner) for inner in entry.get("steps", ())]
+        self._spared += entry["seconds"]
         return entry, True
 
     def samples(self):
@@ -90,9 +99,10 @@ class Steps:
         make_folder(place)
         given, wanted = {"folder": lambda: place, "manifest": self._manifest}, inspect.signature(function).parameters
         kwargs = {**kwargs, **{name: value() for name, value in given.items() if name in wanted}}
-        begun, before = time.time(), len(self.places)
+        begun, before, spared = time.time(), len(self.places), self._spared
         value = function(*args, **kwargs)
-        entry = {"seconds": round(time.time() - begun, 2), "peak_memory": peak_memory()}
+        seconds = time.time() - begun + self._spared - spared  # as if it had not found what an earlier run left
+        entry = {"seconds": round(seconds, 2), "peak_memory": peak_memory()}
         if inner := [taken.name for taken in self.places[before:]]:
             entry["steps"] = inner
         write_atomically(file, json.dumps({**entry, "value": encode(value, place)}))

@@ -285,6 +285,54 @@ def test_a_worker_that_is_killed_is_replaced_and_progress_says_where(cluster, tm
     assert seen == [{"step": where, "done": 0, "total": 3}]
 
 
+def noted(place):
+    with Path(place, "inner").open("a") as file:
+        file.write("once\n")
+    return 7
+
+
+def in_stages(stage, place, folder, step):
+    """[7, a file of the word "left"]; the first to come waits at a stage: before its own step, after it, in mid-file."""
+
+    def wait_at(here):
+        if here == stage and not Path(place, "go").exists():
+            Path(place, f"at-{here}").touch()
+            wait_for(Path(place, "go").exists)
+
+    with Path(place, "pid-0").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    wait_at("before its step")
+    inner = step("inner", noted, place)
+    wait_at("after its step")
+    with (folder / "left.txt").open("w") as file:
+        file.write("le")
+        file.flush()
+        wait_at("in mid-file")
+        file.write("ft")
+    return [inner, folder / "left.txt"]
+
+
+@pytest.mark.parametrize("stage", ["before its step", "after its step", "in mid-file", "with its result written"])
+def test_a_worker_may_be_killed_at_any_moment(cluster, tmp_path, stage):
+    def results():
+        written = {*tmp_path.glob("out/**/result.json"), *cluster.scratch.glob("steps/*/result.json")} - before
+        return [file for file in written if file.parent.name.startswith(in_stages.__name__)]
+
+    def kill():
+        wait_for(Path(tmp_path, f"at-{stage}").exists if stage != "with its result written" else results)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(at_it(tmp_path, 0)[0]), signal.SIGKILL)
+        (tmp_path / "go").touch()
+
+    before = set(cluster.scratch.glob("steps/*/result.json"))
+    run, killer = runs.start("01_test", "smoke", output_dir=tmp_path / "out"), threading.Thread(target=kill)
+    killer.start()
+    [(inner, file)] = run.map("stages", in_stages, [{"stage": stage}], place=str(tmp_path), step=run.step)
+    killer.join()
+    assert inner == 7 and file.read_text() == "left"
+    assert len(at_it(tmp_path, 0)) == 2 or stage == "with its result written"
+
+
 def mistaken(n, place, folder):
     if n == 1:
         raise UserError("Say which bird.")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from mipo_nb.base.files import project_root
 from mipo_nb.command import random_models
 from mipo_nb.engine import templates
 from mipo_nb.engine.decoding import Sampling
-from mipo_nb.lab import runs, steps
+from mipo_nb.lab import runs, steps, store
 from mipo_nb.statistics import Estimate
 
 values = st.recursive(
@@ -103,6 +104,47 @@ def test_another_argument_or_function_is_another_step_and_another_name_is_not(ru
 def test_one_call_written_in_several_ways_is_one_step(run):
     assert {run.step("double", twice, 3), run.step("double", twice, x=3), run.step("double", twice, 3, offset=0)} == {6}
     assert calls == [3]
+
+
+def slow(x, fail, step):
+    value = step("inner", waits, x)
+    if fail.exists():
+        raise RuntimeError("killed")
+    return value
+
+
+def waits(x):
+    time.sleep(0.3)
+    return x
+
+
+def test_the_seconds_of_a_step_hold_those_of_what_it_found_from_an_earlier_start(run, tmp_path):
+    fail = tmp_path / "fail"
+    fail.touch()
+    with pytest.raises(RuntimeError):
+        run.step("outer", slow, 1, fail, step=run.step)
+    fail.unlink()
+    run.step("outer", slow, 1, tmp_path / "fail", step=run.step)
+    run.step("outer", slow, 1, tmp_path / "fail", step=run.step)
+    assert run.seconds("outer")[0] == run.seconds("outer")[1] >= 0.3
+    assert len(run.seconds("inner")) == 2 and run.seconds("other") == []
+
+
+class Backwards:
+    """Brings what a grid lacks as a cluster may: the last call first."""
+
+    def brought(self, steps, name, function, calls):
+        return reversed(range(len(calls)))
+
+
+def test_a_map_gives_results_and_steps_in_the_order_of_its_grid(tmp_path):
+    steps = store.Steps(tmp_path, cluster=Backwards())
+    calls.clear()
+    steps("before", twice, 9)
+    assert steps.map("double", twice, [{"x": 1}, {"x": 2}, {"x": 3}]) == [2, 4, 6]
+    assert calls == [9, 3, 2, 1]
+    expected = [steps.place(twice, x=x).name.rpartition("-")[2] for x in (9, 1, 2, 3)]
+    assert [entry["key"] for entry in steps.taken] == expected
 
 
 def test_a_step_that_fails_is_tried_again(run):
