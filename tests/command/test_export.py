@@ -17,7 +17,11 @@ from mipo_nb.command.export import _log_probabilities, export
 from mipo_nb.engine import checkpoints
 
 NAME = "embedded:smollm2-135m"
-BOUNDS = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}  # nats a token between an adapter and its merge, as docs/running.md says
+BOUNDS = {
+    "float32": 1e-3,
+    "float16": 0.1,
+    "bfloat16": 0.5,
+}  # nats a token between an adapter and its merge, as docs/running.md says
 
 
 @pytest.fixture(scope="module")
