@@ -86,7 +86,10 @@ def token_ids(model, tokenizer, conversations, sampling):
 
 
 def window_of(model):
-    """How many tokens, prompt and response together, the model reads at once; None where nothing limits it."""
+    """How many tokens, prompt and response together, the model reads at once; None where nothing limits it, and for a
+    `Server`, which knows its own."""
+    if isinstance(model, Server):
+        return None
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 

@@ -19,7 +19,7 @@ does it; the `step` of a run (`lab.runs`) keeps what comes out, and finds it aga
 
 from pathlib import Path
 
-from mipo_nb import generation, models, pairs, prompts, training
+from mipo_nb import generation, models, pairs, training
 from mipo_nb.base.errors import UserError
 from mipo_nb.engine.arguments import require_layers
 from mipo_nb.generation import Sampling
