@@ -253,7 +253,9 @@ def test_users_are_told_apart_by_an_encoder_as_far_as_there_are_others():
     found = evaluation.told_apart(WordCounts(), rows, responses)  # k of 4 becomes 3
     np.testing.assert_allclose(found, [1, 1 / 4, 1])  # a tie with "bees tea" counts a half
     assert np.isnan(evaluation.told_apart(WordCounts(), rows[:1], responses[:1])).all()
-    assert np.isnan(evaluation.told_apart(WordCounts(), [rows[0], {**rows[0], "user_id": "u2"}], ["bees", "bees"])).all()
+    assert np.isnan(
+        evaluation.told_apart(WordCounts(), [rows[0], {**rows[0], "user_id": "u2"}], ["bees", "bees"])
+    ).all()
 
 
 @pytest.mark.model

@@ -14,10 +14,8 @@ _KEPT = "kept trainings: "
 _MAIN = "12_measuring_personalization"  # others record results of the same names
 _GLANCE = {  # what stands in the README's table: its words, and what `_MAIN` recorded
     "kept for the user who wished it": f"{_KEPT}for the user, recital-proof",
-    "range for one more training": f"{_KEPT}where the next one is expected",
     "the control, sides shuffled, {controls} trainings": "kept trainings, control: for the user, recital-proof",
     "MIPO minus control, seed by seed": f"{_KEPT}MIPO minus control",
-    "a style for everyone": f"{_KEPT}for everyone, recital-proof",
     "the price: a wish acts where it must not": f"{_KEPT}misapplied",
     "the price: repeated phrases": f"{_KEPT}repetition",
 }

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +17,11 @@ from mipo_nb.command.export import _log_probabilities, export
 from mipo_nb.engine import checkpoints
 
 NAME = "embedded:smollm2-135m"
+BOUNDS = {
+    "float32": 1e-3,
+    "float16": 0.1,
+    "bfloat16": 0.5,
+}  # nats a token between an adapter and its merge, as docs/running.md says
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +50,7 @@ def expected(adapter):
 
 
 @pytest.mark.model
-@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-3), ("float16", 0.1), ("bfloat16", 0.5)])
+@pytest.mark.parametrize(("dtype", "bound"), BOUNDS.items())
 def test_a_merged_model_stands_alone_and_says_nearly_the_same(adapter, expected, tmp_path, dtype, bound):
     said = export(adapter, "merged", tmp_path / "out", dtype=dtype)
     assert not (tmp_path / "out" / "adapter_config.json").exists()
@@ -104,6 +111,49 @@ def test_what_is_no_adapter_or_has_another_base_is_refused_and_leaves_nothing(ad
     with pytest.raises(UserError, match="does not name its base; give it by --model"):
         export(other, "merged", tmp_path / "out")
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+ELSEWHERE = """
+import sys, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+base, dtype, adapter = sys.argv[1:4]
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype))
+if adapter:
+    model = PeftModel.from_pretrained(model, adapter)
+ids = torch.tensor([tokenizer("Take the second train, and ask for Ada at the desk.")["input_ids"]])
+with torch.inference_mode():
+    scores = model.eval()(ids).logits[0, :-1].float().log_softmax(-1)
+print(*scores.gather(-1, ids[0, 1:, None])[:, 0].tolist())
+"""
+
+
+def said_elsewhere(base, dtype="float32", adapter=""):
+    """Log-probs [tokens] of a text by transformers and PEFT, in a process that knows nothing of this project."""
+    command = [sys.executable, "-c", ELSEWHERE, base, dtype, adapter]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    return np.array(done.stdout.split(), dtype=float)
+
+
+def test_what_was_exported_says_the_same_in_another_process(tmp_path):
+    from peft import get_peft_model
+
+    base = random_models.write(tmp_path / "base", "tiny")
+    torch.manual_seed(0)
+    policy = get_peft_model(models.load(str(base), dtype="float32")[0], training.lora(4))
+    for name, parameter in policy.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    policy.save_pretrained(tmp_path / "mine")
+    checkpoints.name_base(tmp_path / "mine")
+    expected = said_elsewhere(base, adapter=tmp_path / "mine")
+    assert np.abs(expected - said_elsewhere(base)).max() > 0.05  # the adapter says something
+    export(tmp_path / "mine", "adapter", tmp_path / "adapter", model=str(base))
+    np.testing.assert_array_equal(said_elsewhere(base, adapter=tmp_path / "adapter"), expected)
+    for dtype, bound in BOUNDS.items():  # nats a token
+        export(tmp_path / "mine", "merged", tmp_path / dtype, model=str(base), dtype=dtype)
+        assert np.abs(said_elsewhere(tmp_path / dtype, dtype) - expected).mean() < bound
 
 
 # --- without a model ---
