@@ -6,7 +6,6 @@ needed. No code that comes with a model is ever run, and weights are read from s
 """
 
 import copy
-import functools
 import hashlib
 import weakref
 from dataclasses import dataclass
@@ -180,42 +179,36 @@ def fingerprint(model):
 
 @dataclass(frozen=True)
 class Lineage:
-    """A model and what training made of it: `name` as in `models.load`, and folders of `adapters`, the oldest first.
-
-    Without `merged` there is at most one adapter, which every round goes on training. With it every round leaves a new
-    one: all but the last are added to the weights, in order and in the weights' type (16 or 4 bits round each time).
-    """
+    """A model and what training made of it: `name` as in `models.load`, and the folder of the `adapter` that every round
+    goes on training; None before the first."""
 
     name: str
-    adapters: tuple = ()
-    merged: bool = False
+    adapter: Path | None = None
 
     def then(self, adapter):
         """The lineage after a round that left `adapter`, a folder."""
-        earlier = self.adapters if self.merged else ()
-        return Lineage(self.name, (*earlier, Path(adapter)), self.merged)
+        return Lineage(self.name, Path(adapter))
 
     def fingerprint(self):
-        """What identifies the weights for a step's key: equal for untrained lineages of a name, merged or not."""
-        files = [_existing(Path(adapter) / "adapter_model.safetensors") for adapter in self.adapters]
-        hashes = [hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files]
+        """What identifies the weights for a step's key."""
         folder = Path(self.name).expanduser()
-        return [folder if folder.is_dir() else self.name, self.merged and bool(hashes), *hashes]
+        file = _existing(self.adapter / "adapter_model.safetensors") if self.adapter else None
+        hashes = [hashlib.sha256(file.read_bytes()).hexdigest()[:16]] if file else []
+        return [folder if folder.is_dir() else self.name, *hashes]
 
     def load(self, **how):
-        """(model, tokenizer) in evaluation mode, the last adapter attached; `how` goes to `models.load`."""
-        for adapter in self.adapters:
-            _existing(Path(adapter) / "adapter_config.json")
-        model, tokenizer = _with_merged(self.name, self.adapters[:-1], how)
-        if self.adapters:
-            model = checkpoints.attach(model, self.adapters[-1], self.name)
+        """(model, tokenizer) in evaluation mode, the adapter attached; `how` goes to `models.load`."""
+        if self.adapter:
+            _existing(self.adapter / "adapter_config.json")
+        model, tokenizer = load(self.name, **how)
+        if self.adapter:
+            model = checkpoints.attach(model, self.adapter, self.name)
         return model.eval(), tokenizer
 
     def start(self, frozen=False, **how):
-        """(model, tokenizer) to train from: without an adapter, and where `merged` with all added to the weights. `frozen`
-        is for a training that leaves these weights as they are (`load_frozen`)."""
-        added = self.adapters if self.merged else ()
-        return load_frozen(self.name, **how) if frozen and not added else _with_merged(self.name, added, how)
+        """(model, tokenizer) to train from, without the adapter. `frozen` is for a training that leaves these weights as they
+        are (`load_frozen`)."""
+        return (load_frozen if frozen else load)(self.name, **how)
 
     def put_adapter_into(self, policy):
         """Give a PEFT model's new adapter the weights of this lineage's last one, so that training goes on from there.
@@ -224,22 +217,9 @@ class Lineage:
         """
         from peft import load_peft_weights, set_peft_model_state_dict
 
-        checkpoints.require_base(self.adapters[-1], self.name)
-        weights = load_peft_weights(self.adapters[-1], device=next(policy.parameters()).device.type)
+        checkpoints.require_base(self.adapter, self.name)
+        weights = load_peft_weights(self.adapter, device=next(policy.parameters()).device.type)
         set_peft_model_state_dict(policy, weights)
-
-
-def _with_merged(name, adapters, how):
-    """(model, tokenizer) with `adapters` added to the weights; the caller may change both."""
-    return copy.deepcopy(_merged(name, adapters, **how)) if adapters else load(name, **how)
-
-
-@functools.lru_cache(maxsize=1)
-def _merged(name, adapters, **how):
-    """What `_with_merged` copies, not to be changed. The latest stays in memory: a round needs the model it begins
-    with, and the next round that model with one adapter more."""
-    model, tokenizer = _with_merged(name, adapters[:-1], how)
-    return checkpoints.attach(model, adapters[-1], name).merge_and_unload(), tokenizer
 
 
 def _existing(file):

@@ -82,9 +82,6 @@ def paired_difference(after, before, clusters=None, *, seed=0):
     return mean(np.asarray(after, dtype=float) - np.asarray(before, dtype=float), clusters, seed=seed)
 
 
-change_in_share = paired_difference  # of arrays of right or wrong, 1 or 0 (or shared credit), one row a problem
-
-
 def ratio(parts, wholes, clusters=None, *, seed=0):
     """Sum of `parts` over that of `wholes`, both [n] or [trainings, n]; see `base.resampling`. Nothing may be NaN."""
     columns = np.stack([np.atleast_2d(np.asarray(column, dtype=float)) for column in (parts, wholes)], axis=-1)

@@ -149,7 +149,7 @@ def _with_tokens(pairs, tokenizer):
 def train(start, pairs, reference, *, folder, held_out=None, report_to="none", manifest=None, **numbers: Recipe):
     """Train an adapter, or all weights, on pairs. Returns what `carry_through` returns.
 
-    `start` is a model's name or a `models.Lineage`, whose adapter is trained on unless it is merged. `reference` is the
+    `start` is a model's name or a `models.Lineage`, whose adapter is trained on. `reference` is the
     array of `reference_log_probabilities` of whichever model the loss is to compare with; where None, the trainer computes
     it at the beginning. `numbers` make a `Recipe`.
     `held_out`, (pairs, their reference), is looked at every `evaluate_every` steps; with `patience` "adapter" is the one
@@ -181,7 +181,7 @@ def train(start, pairs, reference, *, folder, held_out=None, report_to="none", m
         callbacks=stopping,
     )
     del model  # the trainer alone holds it
-    if lineage.adapters and not lineage.merged:
+    if lineage.adapter:
         lineage.put_adapter_into(trainer.model)
     result = carry_through(trainer, folder)
     if not recipe.rank:

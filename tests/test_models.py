@@ -587,7 +587,7 @@ def adapter_of(tiny, folder, base):
 @pytest.mark.model
 def test_an_adapter_of_another_base_is_refused(tiny, tmp_path):
     folder = adapter_of(tiny, tmp_path / "a", "embedded:another")
-    lineage = models.Lineage(NAME, (folder,))
+    lineage = models.Lineage(NAME, folder)
     asked = (lambda: models.load(NAME, adapter=folder), lineage.load, lambda: lineage.put_adapter_into(None))
     for ask in asked:
         with pytest.raises(UserError, match="was trained from embedded:another, not from embedded:smollm2") as caught:

@@ -140,8 +140,8 @@ def walk(model, tokenizer, world, arm, s, *, seed, step):
     rows, test = sheet(world, s, seed)
     lineage, policy, found = models.Lineage(s.model), model, {"rounds": [], "looks": []}
     for k in range(s.rounds + 1):
-        if lineage.adapters:
-            policy = models.with_adapter(model, lineage.adapters[-1], s.model)
+        if lineage.adapter:
+            policy = models.with_adapter(model, lineage.adapter, s.model)
         found["looks"].append(look(policy, tokenizer, world, test, s, seed=7000 + seed, step=step))
         if k < s.rounds:
             how = {"s": s, "draw": 1000 * (seed + 1) + k, "step": step}

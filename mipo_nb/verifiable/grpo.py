@@ -52,7 +52,7 @@ def train(
     )
     policy.append(trainer.model)
     del model
-    if lineage.adapters and not lineage.merged:
+    if lineage.adapter:
         lineage.put_adapter_into(trainer.model)
     result = training.carry_through(trainer, Path(folder))
     policy.clear()

@@ -88,11 +88,11 @@ def test_files_are_found_where_they_lie_on_the_worker(adapter, tmp_path):
     rows = tmp_path / "mine.jsonl"
     rows.write_text('{"prompt": "Name a bird."}\n')
     s = settings.resolve("smoke", "12_measuring_personalization", data=str(rows), adapter=str(adapter), seed=3)
-    values = {"adapter": adapter, "as text": str(adapter), "lineage": Lineage("embedded:x", (adapter,)), "s": s}
+    values = {"adapter": adapter, "as text": str(adapter), "lineage": Lineage("embedded:x", adapter), "s": s}
     moved = {str(path): str(tmp_path / "there" / path.name) for path in (adapter, rows)}
     found = there(values, here=lambda file: moved[file.path])
     assert found["adapter"] == Path(moved[str(adapter)]) and found["as text"] == moved[str(adapter)]
-    assert found["lineage"] == Lineage("embedded:x", (Path(moved[str(adapter)]),))
+    assert found["lineage"] == Lineage("embedded:x", Path(moved[str(adapter)]))
     assert (found["s"].data, found["s"].adapter) == (moved[str(rows)], moved[str(adapter)])
     assert found["s"].numbers == {**s.numbers, "data": moved[str(rows)]} and found["s"].seed == 3
     assert there(values) == values

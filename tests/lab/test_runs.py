@@ -479,7 +479,7 @@ def test_a_local_model_of_a_lineage_counts_by_its_weights(keyed, tmp_path):
     assert keyed(Lineage(str(tmp_path / "renamed"))) == before
     (tmp_path / "renamed" / "model.safetensors").write_bytes(b"other")
     assert keyed(Lineage(str(tmp_path / "renamed"))) != before
-    assert Lineage("embedded:smollm2-135m").fingerprint() == ["embedded:smollm2-135m", False]
+    assert Lineage("embedded:smollm2-135m").fingerprint() == ["embedded:smollm2-135m"]
 
 
 def test_a_function_of_a_notebook_is_keyed_by_its_own_text():
