@@ -126,7 +126,8 @@ def build(rows, chosen, rejected, tokenizer, *, negative, max_length, at_least=1
 
     `chosen` and `rejected` are what `generation.sample` returns, or lists of texts, row by row; the prompt is
     `conversations[i]`, by default from `positive_conversations` for rows of personal prompts. Left out, in this order:
-    a side that is None, which was not asked (`with_room`), an empty side, one that thinks aloud, sides of one text, a side with which the prompt exceeds `max_length` tokens
+    a side that is None, which was not asked (`with_room`), an empty side, one that thinks aloud, sides of one text, a side
+    with which the prompt exceeds `max_length` tokens
     (TRL would cut or drop it silently). "cut" counts the responses, two a row, that reached the limit of their tokens.
     Sampled tokens go with the pair as `chosen_ids` and `rejected_ids`: with an end only where it was sampled. Raises
     `UserError` when fewer than `at_least` pairs are left.

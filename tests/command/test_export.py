@@ -8,11 +8,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import HfApi
 
 from mipo_nb import models, pairs, prompts, training
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import project_root
-from mipo_nb.command import random_models
+from mipo_nb.command import random_models, upload
 from mipo_nb.command.export import _log_probabilities, export
 from mipo_nb.engine import checkpoints
 
@@ -154,6 +155,17 @@ def test_what_was_exported_says_the_same_in_another_process(tmp_path):
     for dtype, bound in BOUNDS.items():  # nats a token
         export(tmp_path / "mine", "merged", tmp_path / dtype, model=str(base), dtype=dtype)
         assert np.abs(said_elsewhere(tmp_path / dtype, dtype) - expected).mean() < bound
+
+
+def test_an_upload_that_is_stopped_says_what_is_there_and_how_it_goes_on(tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HfApi, "create_repo", stopped)
+    with pytest.raises(UserError) as caught:
+        upload.upload(tmp_path, "you/name")
+    assert str(caught.value).startswith(f"Stopped. {tmp_path} is written; you/name may have a part of it.")
+    assert f"'hf upload you/name {tmp_path}'" in str(caught.value)
 
 
 # --- without a model ---
