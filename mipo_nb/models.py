@@ -89,7 +89,7 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, template_optio
             tensor.data = tensor.data.clone()
     model.as_loaded = _held(model)
     if lora:
-        model = checkpoints.attach(model, adapter, name)
+        model = checkpoints.attach(model, adapter, name, revision_of(model))
     elif adapter is None and not four_bit:
         _LOADED[_way(name, device, dtype, template_options)] = weakref.ref(model)
     return_freed_memory()
@@ -128,7 +128,7 @@ def with_adapter(model, adapter, name):
     if not (Path(adapter) / "adapter_config.json").exists() or (four_bit and model.device.type == "cpu"):
         how = {"device": model.device.type, "dtype": str(model.dtype).removeprefix("torch."), "four_bit": four_bit}
         return load(name, adapter=adapter, **how)[0]
-    return checkpoints.attach(_sharing(model), adapter, name).eval()
+    return checkpoints.attach(_sharing(model), adapter, name, revision_of(model)).eval()
 
 
 def _from_hub(cls, name, folder=None, **options):
@@ -202,7 +202,7 @@ class Lineage:
             _existing(self.adapter / "adapter_config.json")
         model, tokenizer = load(self.name, **how)
         if self.adapter:
-            model = checkpoints.attach(model, self.adapter, self.name)
+            model = checkpoints.attach(model, self.adapter, self.name, revision_of(model))
         return model.eval(), tokenizer
 
     def start(self, frozen=False, **how):
@@ -218,6 +218,7 @@ class Lineage:
         from peft import load_peft_weights, set_peft_model_state_dict
 
         checkpoints.require_base(self.adapter, self.name)
+        checkpoints.require_weights(self.adapter, self.name, revision_of(policy))
         weights = load_peft_weights(self.adapter, device=next(policy.parameters()).device.type)
         set_peft_model_state_dict(policy, weights)
 

@@ -598,6 +598,26 @@ def test_an_adapter_of_another_base_is_refused(tiny, tmp_path):
 
 
 @pytest.mark.model
+def test_an_adapter_of_other_weights_is_refused(tiny, tmp_path):
+    """The same name does not make it the same model: a folder may be trained on, and a hub's name gets new commits."""
+    folder, (model, _) = adapter_of(tiny, tmp_path / "a", "tiny"), models.load(str(tiny))
+    lineage = models.Lineage(str(tiny), folder)
+    (folder / checkpoints.BASE).write_text("0123456789abcdef")
+    for ask in (
+        lambda: models.load(str(tiny), adapter=folder),
+        lambda: models.with_adapter(model, folder, str(tiny)),
+        lineage.load,
+        lambda: lineage.put_adapter_into(model),
+    ):
+        with pytest.raises(UserError, match="was trained from another model, or another revision, than") as caught:
+            ask()
+        assert one_sentence(caught)
+    for known in (models.revision_of(model), "a" * 40, ""):  # its own; a commit, which a folder does not know; not said
+        (folder / checkpoints.BASE).write_text(known)
+        models.with_adapter(model, folder, str(tiny))
+
+
+@pytest.mark.model
 @pytest.mark.parametrize("base", ["/gone/with/its/owner", "tiny", "Org/Model", "embedded:another", None])
 def test_a_folder_is_believed_to_be_an_adapters_base(tiny, tmp_path, base):
     folder = adapter_of(tiny, tmp_path / "a", base)

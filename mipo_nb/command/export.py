@@ -52,7 +52,7 @@ def export(adapter, target, output, *, model=None, dtype="bfloat16", facts=(), p
         write = _merged if target in ("merged", "ollama") else _adapter
         lines = write(adapter, unfinished, base, dtype)
         if not (unfinished / "README.md").exists():
-            told = {"facts": facts or facts_of(adapter / "README.md"), "weights": _known_weights(adapter)}
+            told = {"facts": facts or facts_of(adapter / "README.md"), "weights": checkpoints.trained_on(adapter)}
             (unfinished / "README.md").write_text(card(base, merged=write is _merged, **told), encoding="utf-8")
         lines += _for_a_server(target, unfinished, output, base, config)
         if output.is_dir():  # empty, and perhaps where a shell stands or a disk is mounted
@@ -115,12 +115,6 @@ def _base_of(adapter, config, given):
     return given or own
 
 
-def _known_weights(adapter):
-    """The commit or hash of the base's weights that an adapter was trained on; "" where it does not say."""
-    file = adapter / checkpoints.BASE
-    return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
-
-
 def _require_room(output):
     """Raise `UserError` where a folder cannot be made, or has something in it."""
     try:
@@ -166,13 +160,6 @@ def _merged(adapter, folder, base, dtype):
             f"{base} holds quantized weights, to which nothing can be added; give the base before it was quantized by --model."
         )
     exact, tokenizer = models.load(base, dtype="float32", adapter=adapter)
-    known, own = _known_weights(adapter), json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    # An embedded base is the hub's, rounded: an adapter may be merged into either.
-    embedded = str(own.get("base_model_name_or_path")).startswith("embedded:")
-    if known and not embedded and known != models.revision_of(exact):
-        raise UserError(
-            f"The adapter in {adapter} was trained from another model, or another revision, than {base}; give its own by --model."
-        )
     if (trained_with := adapter / checkpoints.TEMPLATE).is_file():  # with the options that its training was given
         tokenizer.chat_template = trained_with.read_text(encoding="utf-8")
     before, after = _log_probabilities(exact, tokenizer, adapter_off=True), _log_probabilities(exact, tokenizer)

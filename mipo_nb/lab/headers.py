@@ -34,13 +34,14 @@ def _is_strip(part):
 
 
 def _strip(name, names, address):
-    """The notebooks of the route, this one in bold."""
-    told = [f"[Open in Colab]({url})"] if (url := colab.link(name, address)) else []
-    if name[:2] in (*ROUTE, *OPTIONAL):
-        shown = {n[:2]: f"**{n[:2]}**" if n == name else f"[{n[:2]}]({n}.ipynb)" for n in names}
-        beside = ", ".join(f"{shown[n]} is optional, {where}" for n, where in OPTIONAL.items())
-        told = [f"{' → '.join(shown[n] for n in ROUTE)}; {beside}.", *told]
-    return f"*{' '.join(told)}*" if told else ""
+    """The notebooks of the route, this one in bold, or behind them where it is beside the route."""
+    shown = {n[:2]: f"**{n[:2]}**" if n == name else f"[{n[:2]}]({n}.ipynb)" for n in names}
+    beside = ", ".join(f"{shown[n]} is optional, {where}" for n, where in OPTIONAL.items())
+    here = f"you are beside it, at {shown[name[:2]]}"
+    told = [f"{' → '.join(shown[n] for n in ROUTE)}; {beside if name[:2] in (*ROUTE, *OPTIONAL) else here}."]
+    if url := colab.link(name, address):
+        told.append(f"[Open in Colab]({url})")
+    return f"*{' '.join(told)}*"
 
 
 def _cost(notebook, line):

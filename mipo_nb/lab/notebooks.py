@@ -88,9 +88,13 @@ class Notebook:
         return f"{said} {', '.join(changed)}." if changed else ""
 
     def takes(self, name, profile):
-        """Whether a parameter, in capitals, is its own or a number of the profile that its run may read."""
-        numbers = settings.in_capitals(profile, self.name)
-        return name in self.parameters or (name in numbers and numbers[name] in self.numbers)
+        """Whether a parameter, in capitals, is its own or a number of the profile that its run may read. A number of which
+        it tries several (`learning_rates`, or each of its `arms`) is not read where it stands alone."""
+        names = settings.in_capitals(profile, self.name)
+        if name in self.parameters or name not in names or names[name] not in self.numbers:
+            return name in self.parameters
+        own = settings.resolve(profile, self.name).numbers
+        return not own.get(f"{names[name]}s") and not any(names[name] in arm for arm in own.get("arms", ()))
 
     @property
     def stamp(self):

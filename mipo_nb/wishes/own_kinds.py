@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import regex
@@ -175,13 +176,10 @@ def _twice(file):
 
 
 def _telling(where, rule):
-    """The rule, which says where it stands when it fails on an answer."""
+    """The rule, which says where it stands when it fails on an answer, or takes too long for it."""
 
     def told(response, value):
-        try:
-            return rule(response, value)
-        except Exception as e:
-            raise UserError(f"{where}: its rule fails on {response.answer[:60]!r} ({_told(e)}).") from None
+        return _timed(where, response.answer, partial(rule, response, value))
 
     return told
 
@@ -200,20 +198,21 @@ def _check_examples(where, kind):
         raise UserError(f"{where}: give at least one text that it accepts and one that it refuses.")
     for expected, verb in ((True, "accepts"), (False, "refuses")):
         for text in getattr(kind, verb):
-            if _judged(where, kind, text) is not expected:
+            if _timed(where, text, partial(kind.keeps, Response(text, NAME))) is not expected:
                 raise UserError(f"{where}: it says that it {verb} {text!r}, but its rule says otherwise.")
     for text in _LONG:
-        _judged(where, kind, text)
+        _timed(where, text, partial(kind.keeps, Response(text, NAME)))
 
 
-def _judged(where, kind, text, tries=5):
+def _timed(where, text, judge, tries=5):
+    """What `judge` says of a text, within `_RULE_SECONDS`; raises `UserError` where it takes longer or fails."""
     begun = time.process_time()
     try:
         with _within(_RULE_SECONDS):
-            return kind.keeps(Response(text, NAME))
+            return judge()
     except TimeoutError:
         if tries > 1 and time.process_time() - begun < _RULE_SECONDS / 2:  # others had the processor, or it waits
-            return _judged(where, kind, text, tries - 1)
+            return _timed(where, text, judge, tries - 1)
         raise UserError(
             f"{where}: its rule takes more than {_RULE_SECONDS:g} s for {text[:20]!r}{' and so on' * (len(text) > 20)}; "
             "write it without a pattern that has one repetition inside another, and without waiting."

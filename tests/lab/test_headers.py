@@ -33,7 +33,9 @@ def test_the_route_shows_where_one_is_and_links_the_others():
         assert strip.count(f"**{name[:2]}**") == 1 and f"{name}.ipynb" not in strip
         linked = {path for path in COLLECTION if f"]({path}.ipynb)" in strip}
         assert {path[:2] for path in linked} | {name[:2]} == {"00", "01", "02", "03", "10", "11", "12"}
-    assert "→" not in headers.header(COLLECTION["40_what_the_pair_swaps"], COLLECTION, ADDRESS)
+    beside = headers.header(COLLECTION["40_what_the_pair_swaps"], COLLECTION, "")
+    assert "; you are beside it, at **40**." in beside and "40_what_the_pair_swaps.ipynb" not in beside
+    assert {name[:2] for name in COLLECTION if f"]({name}.ipynb)" in beside} == {"00", "01", "03", "10", "11", "12"}
 
 
 @pytest.mark.parametrize("name", COLLECTION)

@@ -155,6 +155,16 @@ def test_a_rule_that_fails_when_answers_are_measured_says_where_it_stands(rules)
         found["speaks_of_km"].keeps(Response("3 km on"))
 
 
+def test_a_rule_that_runs_away_on_an_answer_says_where_it_stands(rules, monkeypatch):
+    slow = RULES.replace('"km" in r.answer', '"km" in r.answer and not re.match("(a+)+b", r.answer)')
+    found = own_kinds.read_kinds(rules("import re\n" + slow))
+    monkeypatch.setattr(own_kinds, "_RULE_SECONDS", 0.2)
+    with pytest.raises(
+        UserError, match=r"kind 'speaks_of_km': its rule takes more than 0.2 s for 'aaaaaaaaaaaaaaaaaaaa' and"
+    ):
+        found["speaks_of_km"].keeps(Response("a" * 40 + " km"))
+
+
 def test_a_file_of_rules_that_goes_elsewhere_moves_nothing_else(rules, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     own_kinds.read_kinds(rules("import os\nos.chdir('/')\n" + RULES))
