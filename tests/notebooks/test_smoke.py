@@ -97,8 +97,17 @@ def test_the_same_numbers_twice(output_dir, tmp_path):
 
 
 @pytest.mark.whole
-def test_other_users_need_no_code(output_dir, tmp_path):
-    """A JSONL of prompt, context and user_id goes through pairs, training and measuring."""
+@pytest.mark.parametrize(
+    ("name", "recorded"),
+    [
+        ("10_building_pairs", "pairs ordered by PMI"),
+        ("12_measuring_personalization", "gain in PMI"),
+        ("14_choosing_the_dose", "responses cut at the limit"),
+        ("15_your_model_your_users", "change, repetition"),
+    ],
+)
+def test_other_users_need_no_code(name, recorded, tmp_path):
+    """A JSONL of prompt, context and user_id, without a wish, goes through pairs, training, measuring and serving."""
     jobs = ["bakes bread", "flies kites", "tunes cars", "keeps owls", "sells maps", "plays the oboe"]
     questions = ["What now?", "Name a gift.", "How do I rest?", "Plan my day."]
     file = tmp_path / "mine.jsonl"
@@ -112,12 +121,9 @@ def test_other_users_need_no_code(output_dir, tmp_path):
             for k in range(4)
         )
     )
-    state = run("12_measuring_personalization", tmp_path / "runs", DATA=str(file))
+    state = run(name, tmp_path / "runs", DATA=str(file))
     assert state.error is None
-    assert {r["name"] for r in results_of(state.call.folder)} >= {
-        "gain in PMI",
-        "change: repetition",
-    }
+    assert recorded in {r["name"] for r in results_of(state.call.folder)}
 
 
 @pytest.mark.whole
