@@ -96,10 +96,14 @@ def slider(draw, options, label):
 
 def intervals(ax, labels, estimates, *, reference=None, colours=None, dots=None):
     """Points with their 95% intervals, one line per label, read from top to bottom. `reference` draws a dashed line,
-    `dots` small circles below each interval: a list for each label, such as the single trainings."""
+    `dots` small circles close below each interval: a list for each label, such as the single trainings."""
+    from matplotlib.transforms import offset_copy
+
+    below = offset_copy(ax.transData, fig=ax.figure, y=-7, units="points")
     for y, estimate in enumerate(estimates):
         if dots:
-            ax.plot(dots[y], [y + 0.25] * len(dots[y]), "o", color="0.55", ms=4, alpha=0.8)
+            ax.plot(dots[y], [y] * len(dots[y]), "o", color="0.55", ms=4, alpha=0.8, transform=below)
+            ax.update_datalim([(dot, y) for dot in dots[y]])  # which a transform of one's own does not do
         colour = colours[y] if colours else COLOURS[0]
         ax.plot([estimate.low, estimate.high], [y, y], color=colour, lw=2.2, solid_capstyle="butt")
         ax.plot(estimate.value, y, "o", color=colour, ms=6)
