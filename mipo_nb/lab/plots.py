@@ -127,6 +127,31 @@ def coloured_tokens(tokens, values, *, limit=4.0):
     return '<div style="font-family:monospace;line-height:1.7;white-space:pre-wrap">' + "".join(spans) + "</div>"
 
 
+def coloured_text(tokens, values, *, limit=4.0, columns=84):
+    """What `coloured_tokens` shows as a figure with a bar of its colours, for pages that keep no styles: lines of `columns`
+    letters, a token on the colour of its PMI in nats, full at +-`limit`."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+    from matplotlib.patches import Rectangle
+
+    scale = LinearSegmentedColormap.from_list("PMI", [COLOURS[0], "white", COLOURS[1]])
+    colours, placed, row, column = ScalarMappable(Normalize(-limit, limit), scale), [], 0, 0
+    for token, value in zip(tokens, map(float, values), strict=True):
+        letters = token.replace("\n", "⏎")
+        if column + len(letters) > columns:
+            row, column = row + 1, 0
+        placed.append((row, column, letters, value))
+        row, column = (row + 1, 0) if "\n" in token else (row, column + len(letters))
+    fig, ax = figure(width=10, height=0.27 * (row + 1) + 0.2)
+    for row, column, letters, value in placed:
+        ax.add_patch(Rectangle((column, row), len(letters), 1, color=colours.to_rgba(value), lw=0))
+        ax.text(column, row + 0.5, letters.replace("$", r"\$"), family="monospace", fontsize=11.5, va="center")
+    ax.set(xlim=(0, columns), ylim=(placed[-1][0] + 1, 0))
+    ax.axis("off")
+    fig.colorbar(colours, ax=ax, label="nats", shrink=0.9, aspect=12, pad=0.01)
+    return fig
+
+
 def markdown_table(rows, columns=None):
     """A list of dictionaries as a Markdown table, for display and for the README; what would end a cell is escaped."""
     columns = columns or list(rows[0])
