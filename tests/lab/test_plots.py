@@ -71,7 +71,7 @@ def test_a_text_is_drawn_token_by_token_in_lines():
     drawn = [(*text.get_position(), text.get_text()) for text in ax.texts]
     assert drawn == [(0, 0.5, "A"), (1, 0.5, r" \$5"), (0, 1.5, " tea"), (4, 1.5, "⏎"), (0, 2.5, "pot"), (3, 2.5, "!")]
     colours = [tuple(patch.get_facecolor()) for patch in ax.patches]
-    assert colours[0] == (1, 1, 1, 1) and colours[1] == colours[4] != colours[2]  # beyond the limit as at the limit
+    assert min(colours[0]) > 0.99 and colours[1] == colours[4] != colours[2]  # beyond the limit as at the limit
 
 
 def test_single_trainings_stand_inside_the_figure_close_to_their_interval():
