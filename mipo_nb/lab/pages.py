@@ -13,7 +13,7 @@ _OPENING = """# Results
 *Written by `mipo-nb tables` from the committed notebooks and `mipo_nb/lab/claims.toml`; do not edit.*
 """
 
-_READING = """Intervals hold 95 %. Zero inside means that we could not see, not that nothing is there. An answer follows by rule from the intervals; an asterisk marks what was expected in writing before the run. Fewer than eight trainings settle nothing for good. *n* counts users, prompts or problems. Notebook 30 ran with the users and rules that the project had before ([limits](docs/limits.md)).
+_READING = """Intervals hold 95 %. Zero inside means that we could not see, not that nothing is there. An answer follows by rule from the intervals; an asterisk marks what was expected in writing before the run. Fewer than eight trainings settle nothing for good. *n* counts users, prompts or problems.
 """
 
 _MORE = """## More
