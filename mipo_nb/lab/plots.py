@@ -96,10 +96,14 @@ def slider(draw, options, label):
 
 def intervals(ax, labels, estimates, *, reference=None, colours=None, dots=None):
     """Points with their 95% intervals, one line per label, read from top to bottom. `reference` draws a dashed line,
-    `dots` small circles below each interval: a list for each label, such as the single trainings."""
+    `dots` small circles close below each interval: a list for each label, such as the single trainings."""
+    from matplotlib.transforms import offset_copy
+
+    below = offset_copy(ax.transData, fig=ax.figure, y=-7, units="points")
     for y, estimate in enumerate(estimates):
         if dots:
-            ax.plot(dots[y], [y + 0.25] * len(dots[y]), "o", color="0.55", ms=4, alpha=0.8)
+            ax.plot(dots[y], [y] * len(dots[y]), "o", color="0.55", ms=4, alpha=0.8, transform=below)
+            ax.update_datalim([(dot, y) for dot in dots[y]])  # which a transform of one's own does not do
         colour = colours[y] if colours else COLOURS[0]
         ax.plot([estimate.low, estimate.high], [y, y], color=colour, lw=2.2, solid_capstyle="butt")
         ax.plot(estimate.value, y, "o", color=colour, ms=6)
@@ -121,6 +125,31 @@ def coloured_tokens(tokens, values, *, limit=4.0):
         text = html.escape(token).replace("\n", "⏎<br>")
         spans.append(f'<span title="{value:+.2f} nats" style="background:rgba({rgb},{opacity:.2f})">{text}</span>')
     return '<div style="font-family:monospace;line-height:1.7;white-space:pre-wrap">' + "".join(spans) + "</div>"
+
+
+def coloured_text(tokens, values, *, limit=4.0, columns=84):
+    """What `coloured_tokens` shows as a figure with a bar of its colours, for pages that keep no styles: lines of `columns`
+    letters, a token on the colour of its PMI in nats, full at +-`limit`."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+    from matplotlib.patches import Rectangle
+
+    scale = LinearSegmentedColormap.from_list("PMI", [COLOURS[0], "white", COLOURS[1]])
+    colours, placed, row, column = ScalarMappable(Normalize(-limit, limit), scale), [], 0, 0
+    for token, value in zip(tokens, map(float, values), strict=True):
+        letters = token.replace("\n", "⏎")
+        if column + len(letters) > columns:
+            row, column = row + 1, 0
+        placed.append((row, column, letters, value))
+        row, column = (row + 1, 0) if "\n" in token else (row, column + len(letters))
+    fig, ax = figure(width=10, height=0.27 * (row + 1) + 0.2)
+    for row, column, letters, value in placed:
+        ax.add_patch(Rectangle((column, row), len(letters), 1, color=colours.to_rgba(value), lw=0))
+        ax.text(column, row + 0.5, letters.replace("$", r"\$"), family="monospace", fontsize=11.5, va="center")
+    ax.set(xlim=(0, columns), ylim=(placed[-1][0] + 1, 0))
+    ax.axis("off")
+    fig.colorbar(colours, ax=ax, label="nats", shrink=0.9, aspect=12, pad=0.01)
+    return fig
 
 
 def markdown_table(rows, columns=None):
