@@ -88,13 +88,15 @@ class Notebook:
         return f"{said} {', '.join(changed)}." if changed else ""
 
     def takes(self, name, profile):
-        """Whether a parameter, in capitals, is its own or a number of the profile that its run may read. A number of which
-        it tries several (`learning_rates`, or each of its `arms`) is not read where it stands alone."""
+        """Whether a parameter, in capitals, is its own or a number of the profile that its run may read; not one of which
+        it tries several, `learning_rates` or those of its `arms`."""
         names = settings.in_capitals(profile, self.name)
-        if name in self.parameters or name not in names or names[name] not in self.numbers:
+        if name in self.parameters or name not in names:
             return name in self.parameters
         own = settings.resolve(profile, self.name).numbers
-        return not own.get(f"{names[name]}s") and not any(names[name] in arm for arm in own.get("arms", ()))
+        tried = {number for arm in own.get("arms", ()) for number in arm}
+        tried |= {"learning_rate"} if "learning_rates" in own else set()
+        return names[name] in self.numbers - tried
 
     @property
     def stamp(self):

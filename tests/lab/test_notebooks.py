@@ -138,6 +138,9 @@ def test_a_number_that_one_of_them_reads_is_taken():
     require_read(selected(["12"]), ["DATA", "ADAPTER", "TEMPERATURE", "BETA", "FOUR_BIT", "RULES_FILE"], "smoke")
     require_read(selected(["15"]), ["REPORT_TO", "PATIENCE", "EVALUATE_EVERY"], "smoke")
     assert selected(["11"])[0].takes("LORA_RANK", "smoke") and not selected(["10"])[0].takes("LORA_RANK", "smoke")
+    for number, name, taken in (("15", "LEARNING_RATE", False), ("14", "NEGATIVE", False), ("14", "BETA", True)):
+        assert selected([number])[0].takes(name, "laptop") is taken  # of some a page tries several
+    assert selected(["32"])[0].takes("TEMPERATURE", "laptop")  # beside its `temperatures`
 
 
 def test_what_papermill_puts_there_is_checked_by_the_run(monkeypatch, tmp_path):
