@@ -180,9 +180,10 @@ def without_options(source):
     found = []
     for node in ast.walk(ast.parse(source)):
         match node:
-            case ast.Call(func=function, keywords=keywords):
+            case ast.Call(func=function, args=given, keywords=keywords):
                 called = ast.unparse(function)
                 names = {keyword.arg for keyword in keywords}  # None where it is written with **
+                names |= {arg.attr for arg in given if isinstance(arg, ast.Attribute)}
             case ast.Dict(keys=keys):
                 called, names = "", {getattr(key, "value", None) for key in keys}
             case _:
