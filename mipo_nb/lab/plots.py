@@ -148,7 +148,7 @@ def coloured_text(tokens, values, *, limit=4.0, columns=84):
         ax.text(column, row + 0.5, letters.replace("$", r"\$"), family="monospace", fontsize=11.5, va="center")
     ax.set(xlim=(0, columns), ylim=(placed[-1][0] + 1, 0))
     ax.axis("off")
-    fig.colorbar(colours, ax=ax, label="nats", shrink=0.9, aspect=12, pad=0.01)
+    fig.colorbar(colours, ax=ax, label="nats", shrink=0.9, aspect=12, pad=0.01, ticks=(-limit, 0, limit))
     return fig
 
 
