@@ -69,20 +69,22 @@ def _section(folder):
 
 
 def _found(cells):
-    """What the cells under "What we found" printed, and the first figure of the notebook, as HTML."""
-    from nbconvert.filters.markdown_mistune import markdown2html_mistune
-
+    """What the cells under "What we found" showed and printed, and the first figure of the notebook, as HTML."""
     outputs = [(k, output) for k, cell in enumerate(cells) for output in cell.get("outputs", ())]
     begin = next((k for k, cell in enumerate(cells) if cell.source.startswith("## What we found")), len(cells))
     end = next((k for k, cell in enumerate(cells) if k > begin and cell.source.startswith("## ")), len(cells))
-    said = [
-        output["data"]["text/markdown"]
-        for k, output in outputs
-        if begin < k < end and "text/markdown" in output.get("data", {})
-    ]
-    words = _LINK_TO_A_FILE.sub(r"\1", markdown2html_mistune("\n\n".join(said)))
+    words = "".join(_in_words(output) for k, output in outputs if begin < k < end)
     figures = [output for _, output in outputs if "image/png" in output.get("data", {})]
     return words + "".join(map(_image, figures[:1]))
+
+
+def _in_words(output):
+    """HTML of an output's Markdown, or of what it printed; "" of any other."""
+    from nbconvert.filters.markdown_mistune import markdown2html_mistune
+
+    if output.output_type == "stream":
+        return f"<p>{html.escape(output.text.strip()).replace(chr(10), '<br>')}</p>"
+    return _LINK_TO_A_FILE.sub(r"\1", markdown2html_mistune(output.get("data", {}).get("text/markdown", "")))
 
 
 def _image(output):

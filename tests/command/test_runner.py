@@ -214,10 +214,11 @@ def test_a_report_opens_with_what_was_found_and_its_figure(tmp_path):
     (folder / "results.json").write_text(json.dumps(notebook.results))
     states.keep(folder, "key", 61)
     text = report.write(tmp_path, "laptop").read_text(encoding="utf-8")
-    parts = ["<li>Gradient descent reached", 'alt="Probabilities of Ana', "1.0 minutes. Finished.", "<table>"]
+    found = ["<td>policies that gradient descent reached", "were cut at the limit of their tokens"]
+    parts = [*found, 'alt="Probabilities of Ana', "1.0 minutes. Finished.", "<details>"]
     places = [text.index(part) for part in parts]
     assert places == sorted(places) and text.count("<img ") == 1
-    assert f"Results: {len(notebook.results)}<" in text and text.count("<tr>") == len(notebook.results)
+    assert f"Results: {len(notebook.results)}<" in text and text.count("<tr><td>") == len(notebook.results)
     linked = [link for link in re.findall('href="([^"]+)"', text) if "://" not in link]
     assert len(linked) == 2 and all((tmp_path / "laptop" / link).exists() for link in linked)
 
