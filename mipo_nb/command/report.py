@@ -82,7 +82,7 @@ def _in_words(output):
     """HTML of an output's Markdown, or of what it printed; "" of any other."""
     from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
-    if output.output_type == "stream":
+    if output.get("name") == "stdout":
         return f"<p>{html.escape(output.text.strip()).replace(chr(10), '<br>')}</p>"
     return _LINK_TO_A_FILE.sub(r"\1", markdown2html_mistune(output.get("data", {}).get("text/markdown", "")))
 
