@@ -31,7 +31,7 @@ PUBLISHED = {
     "R5": "22.0 10.67",
 }
 # Numbers that other fields may hold: settings of the authors' code, limits of ours, notebooks by their number.
-TOLD = "1 2 3 5 8 80 100 0.1 1.0 200 256 2.8 20 21 22"
+TOLD = "1 2 3 5 8 15 30 80 100 0.1 1.0 200 256 2.8 20 21 22"
 NAMES = re.compile(
     r"Qwen2\.5-\d(\.\d)?B(-Instruct)?|Llama-3\.2-1B|GSM8K|GPT-4o|5e-7|1/beta|notebook \d\d|Notebook \d\d"
     r"|\b[PRWE]\d+\b|\bv\d\b|[0-9a-f]{7}(?= )|\w+\.py:\d+"
