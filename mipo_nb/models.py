@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from mipo_nb.base.embedded import embedded_folder
 from mipo_nb.base.errors import UserError
-from mipo_nb.base.files import content_hash, stamps
+from mipo_nb.base.files import stamps
 from mipo_nb.engine import arguments, checkpoints, templates
 from mipo_nb.engine.process import keep_freed_memory, keep_to_quota, quieten, return_freed_memory, settle_imports
 
@@ -89,9 +89,9 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, template_optio
             tensor.data = tensor.data.clone()
     model.as_loaded = _held(model)
     if lora:
-        model = checkpoints.attach(model, adapter, name, revision_of(model))
-    elif adapter is None and not four_bit:
-        _LOADED[_way(name, device, dtype, template_options)] = weakref.ref(model)
+        model = checkpoints.attach(model, adapter, name)
+    elif adapter is None and not (four_bit and device == "cpu"):  # whose first product lays such weights out anew
+        _LOADED[_way(name, device, dtype, four_bit, template_options)] = weakref.ref(model)
     return_freed_memory()
     return arguments.without_dropout(model).eval(), tokenizer
 
@@ -99,15 +99,15 @@ def load(name, *, device="cpu", dtype="bfloat16", four_bit=False, template_optio
 _LOADED = {}  # a weak reference to what was last loaded in each way
 
 
-def _way(name, device, dtype, template_options):
-    return name, device, dtype, repr(sorted(dict(template_options).items()))
+def _way(name, device, dtype, four_bit, template_options):
+    return name, device, dtype, four_bit, repr(sorted(dict(template_options).items()))
 
 
 def load_frozen(name, *, device, dtype, four_bit, template_options):
     """What `load` gives, for a training that leaves the weights as they are: those of a model that was loaded in the same
     way, is still there and as it was, so that they lie in memory once; without one it is loaded."""
-    held = _LOADED.get(_way(name, device, dtype, template_options), lambda: None)()
-    if four_bit or held is None or hasattr(held, "peft_config") or _held(held) != held.as_loaded:
+    held = _LOADED.get(_way(name, device, dtype, four_bit, template_options), lambda: None)()
+    if held is None or hasattr(held, "peft_config") or _held(held) != held.as_loaded:
         return load(name, device=device, dtype=dtype, four_bit=four_bit, template_options=template_options)
     return _sharing(held).eval(), load_tokenizer(name, template_options)
 
@@ -128,7 +128,7 @@ def with_adapter(model, adapter, name):
     if not (Path(adapter) / "adapter_config.json").exists() or (four_bit and model.device.type == "cpu"):
         how = {"device": model.device.type, "dtype": str(model.dtype).removeprefix("torch."), "four_bit": four_bit}
         return load(name, adapter=adapter, **how)[0]
-    return checkpoints.attach(_sharing(model), adapter, name, revision_of(model)).eval()
+    return checkpoints.attach(_sharing(model), adapter, name).eval()
 
 
 def _from_hub(cls, name, folder=None, **options):
@@ -153,25 +153,16 @@ def _whole(name, model, loaded):
     return model
 
 
-def revision_of(model):
-    """What identifies the weights that were loaded: the commit on the hub, or a hash of a folder's safetensors."""
-    return getattr(model.config, "_commit_hash", None) or content_hash(_files(model))
-
-
-def _files(model):
-    return sorted(Path(model.config._name_or_path).glob("*.safetensors"))
-
-
 def _held(model):
     """(hash of the weights in memory, what their files look like): `model.as_loaded` until one of them changes."""
-    return checkpoints.weights_hash(model), stamps(_files(model))
+    return checkpoints.weights_hash(model), stamps(checkpoints.weight_files(model))
 
 
 def fingerprint(model):
     """A JSON-able description of a model's weights: base revision, or a hash of the weights in memory where they are not
     those that `load` found there; type, quantization, a hash of the adapters in use, and how they are where unusual."""
     parameter, held = next(model.parameters()), _held(model)
-    weights = revision_of(model) if held == getattr(model, "as_loaded", None) else held[0]
+    weights = checkpoints.revision_of(model) if held == getattr(model, "as_loaded", None) else held[0]
     quantized, use = bool(getattr(model, "is_loaded_in_4bit", False)), checkpoints.adapter_use(model)
     kind = [str(parameter.dtype), parameter.device.type, quantized]
     return [weights, *kind, checkpoints.adapter_hash(model), *use]
@@ -202,7 +193,7 @@ class Lineage:
             _existing(self.adapter / "adapter_config.json")
         model, tokenizer = load(self.name, **how)
         if self.adapter:
-            model = checkpoints.attach(model, self.adapter, self.name, revision_of(model))
+            model = checkpoints.attach(model, self.adapter, self.name)
         return model.eval(), tokenizer
 
     def start(self, frozen=False, **how):
@@ -218,7 +209,7 @@ class Lineage:
         from peft import load_peft_weights, set_peft_model_state_dict
 
         checkpoints.require_base(self.adapter, self.name)
-        checkpoints.require_weights(self.adapter, self.name, revision_of(policy))
+        checkpoints.require_weights(self.adapter, self.name, policy)
         weights = load_peft_weights(self.adapter, device=next(policy.parameters()).device.type)
         set_peft_model_state_dict(policy, weights)
 

@@ -222,13 +222,6 @@ def mcnemar(after, before):
     return gained, lost, min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
 
 
-def corrected(p_values):
-    """Holm's correction for several metrics at once: adjusted p-values in the order given."""
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p)
-    return np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)[np.argsort(order)]
-
-
 def components(values):
     """Variances of an array [seeds, n]: (between questions, between seeds, what is left: both together, chance), none
     below 0, from the mean squares; unbiased but for the cut. Raises `ValueError` for fewer than two of either, or a NaN."""

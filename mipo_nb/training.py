@@ -169,7 +169,7 @@ def train(start, pairs, reference, *, folder, held_out=None, report_to="none", m
     stopping = [early_stopping.EarlyStopping(folder, recipe.patience)] if recipe.patience else []
     arguments = dpo_arguments(folder / "checkpoints", **vars(recipe))
     arguments.report_to, arguments.project, arguments.run_name = reports(report_to), "mipo-nb", folder.name
-    revision = models.revision_of(model)
+    revision = checkpoints.revision_of(model)
     arguments.manifest = manifest and {**manifest, "revision": revision}
     trainer = trainers.DPO[recipe.route](
         model=model,

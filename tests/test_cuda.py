@@ -154,6 +154,19 @@ def test_checkpointing_changes_no_step(name, pair_rows, tmp_path, route):
 
 
 @needs_cuda
+@pytest.mark.parametrize("four_bit", [True, False], ids=["4 bits", "16 bits"])
+def test_a_base_lies_in_memory_once_and_a_training_leaves_it_as_it_was(name, pair_rows, tmp_path, four_bit):
+    kind = {"dtype": "bfloat16" if hardware().bf16 else "float16", "four_bit": four_bit}
+    require_kind(**kind)
+    held, tokenizer = models.load(name, device=DEVICE, **kind)
+    before = training.reference_log_probabilities(held, tokenizer, pair_rows)
+    shared = models.load_frozen(name, device=DEVICE, template_options=(), **kind)[0]
+    assert {id(weight) for weight in shared.parameters()} == {id(weight) for weight in held.parameters()}
+    trained(name, pair_rows, tmp_path, **kind)
+    assert (training.reference_log_probabilities(held, tokenizer, pair_rows) == before).all()
+
+
+@needs_cuda
 @pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointing", "none"])
 @pytest.mark.parametrize("four_bit", [True, False], ids=["4 bits", "16 bits"])
 def test_memory_is_within_15_percent_of_its_budget(tmp_path, four_bit, checkpointing):

@@ -5,7 +5,6 @@ import math
 import re
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -13,7 +12,7 @@ from mipo_nb import evaluation, information, objectives, statistics
 from mipo_nb.lab.notebooks import collection
 from mipo_nb.paper import diversity, win_rates
 from mipo_nb.studies import creative, rounds, steering, without_labels
-from mipo_nb.verifiable import answers, decomposition, grading
+from mipo_nb.verifiable import decomposition
 
 DISPLAYED = re.compile(r'(?:<a id="(eq-[a-z-]+)"></a>\s*)?\$\$.+?\$\$', re.DOTALL)
 TESTED = {}
@@ -404,18 +403,6 @@ def test_a_mean_log_ratio_is_a_difference_of_divergences():
     assert found == pytest.approx(information.divergence(other, reference) - information.divergence(other, policy))
     toward = 0.5 * reference + 0.5 * other  # a policy half way is nearer
     assert (other * np.log(toward / reference)).sum() > 0
-
-
-@equation("eq-factors")
-@pytest.mark.parametrize("seed", range(5))
-def test_three_factors_make_up_the_accuracy(seed):
-    rng = np.random.default_rng(seed)
-    kinds = np.array(answers.KINDS)[rng.integers(0, len(answers.KINDS), 60)]
-    found = grading.factors(pd.DataFrame({"kind": kinds, "right": kinds == "right"}))
-    assert np.prod(list(found.values())) == pytest.approx((kinds == "right").mean())
-    assert found["on topic"] == pytest.approx((kinds != "off-topic").mean())
-    done = np.isin(kinds, ["right", "arithmetic slip", "wrong reasoning"])
-    assert found["right, if answered"] == pytest.approx((kinds == "right").sum() / done.sum())
 
 
 @equation("eq-critic")

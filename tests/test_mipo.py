@@ -16,6 +16,7 @@ from mipo_nb.base import hardware
 from mipo_nb.base.errors import UserError
 from mipo_nb.base.files import content_hash, project_root
 from mipo_nb.command import random_models
+from mipo_nb.engine import checkpoints
 from mipo_nb.lab import runs, settings
 
 NAME = "embedded:smollm2-135m"
@@ -215,7 +216,7 @@ def test_a_tracker_is_told_the_manifest_of_the_run(tmp_path, monkeypatch):
         "name": "users.jsonl",
         "content": content_hash([tmp_path / "users.jsonl"]),
     }
-    assert told["revision"] == models.revision_of(models.load(str(tmp_path / "tiny"))[0])
+    assert told["revision"] == checkpoints.revision_of(models.load(str(tmp_path / "tiny"))[0])
     assert train() == first and run.steps[-1]["found"]
 
 

@@ -199,7 +199,7 @@ def test_a_folder_gives_the_same_numbers_as_the_embedded_model(own_folder, model
     model, tokenizer = models.load(str(hub_folder(own_folder, tmp_path / "model")), dtype="float32")
     assert not model.training and tokenizer.padding_side == "left" and tokenizer.pad_token_id is not None
     np.testing.assert_array_equal(scoring.log_probabilities(model, tokenizer, *SCORED), expected)
-    assert models.revision_of(model) == models.revision_of(model_and_tokenizer[0])
+    assert checkpoints.revision_of(model) == checkpoints.revision_of(model_and_tokenizer[0])
 
 
 @pytest.mark.model
@@ -289,7 +289,7 @@ def test_the_fingerprint_tells_adapters_apart_and_the_revision_tells_weights_apa
     prints = [models.fingerprint(m) for m in loaded]
     assert prints[1] == prints[3]
     assert len({json.dumps(p) for p in prints}) == 3
-    assert len({models.revision_of(m) for m in loaded}) == len({p[0] for p in prints}) == 1
+    assert len({checkpoints.revision_of(m) for m in loaded}) == len({p[0] for p in prints}) == 1
     assert models.fingerprint(models.load(str(tiny), dtype="bfloat16")[0])[1:4] == ["torch.bfloat16", "cpu", False]
     with torch.no_grad():
         name, weight = next((n, p) for n, p in loaded[1].named_parameters() if "lora_B" in n)
@@ -297,7 +297,7 @@ def test_the_fingerprint_tells_adapters_apart_and_the_revision_tells_weights_apa
     assert models.fingerprint(loaded[1]) != prints[1], name
     change_a_weight(tiny, 0)
     again = models.load(str(tiny), dtype="float32")[0]
-    assert models.revision_of(again) != prints[0][0]
+    assert checkpoints.revision_of(again) != prints[0][0]
     assert models.fingerprint(again) != prints[0]
 
 
@@ -313,9 +313,9 @@ def change_a_weight(folder, back):
 @pytest.mark.model
 def test_the_revision_sees_a_change_anywhere_in_the_weights(tiny):
     assert (tiny / "model.safetensors").stat().st_size > 1 << 20
-    before = models.revision_of(models.load(str(tiny))[0])
+    before = checkpoints.revision_of(models.load(str(tiny))[0])
     change_a_weight(tiny, 4)
-    assert models.revision_of(models.load(str(tiny))[0]) != before
+    assert checkpoints.revision_of(models.load(str(tiny))[0]) != before
 
 
 @pytest.mark.model
@@ -328,7 +328,7 @@ def test_what_is_merged_into_the_weights_identifies_them(tiny, tmp_path):
     merged = [model.merge_and_unload() for model in merged]
     prints = [json.dumps(models.fingerprint(model)) for model in (base, attached, *merged)]
     assert prints[2] == prints[4] and len(set(prints)) == 4
-    assert [models.fingerprint(model)[0] == models.revision_of(base) for model in (base, attached, *merged)] == (
+    assert [models.fingerprint(model)[0] == checkpoints.revision_of(base) for model in (base, attached, *merged)] == (
         [True, True, False, False, False]
     )
     assert json.dumps(models.fingerprint(copy.deepcopy(merged[0]))) == prints[2]
@@ -512,7 +512,7 @@ def test_four_bit_weights_are_one_model_before_and_after_their_first_use():
     """bitsandbytes lays them out anew on some processors. To say what they are must not change what they say."""
     model, tokenizer = models.load(NAME, four_bit=True)
     before = models.fingerprint(model)
-    assert before[0] == models.revision_of(model)
+    assert before[0] == checkpoints.revision_of(model)
     scores = scoring.log_probabilities(model, tokenizer, *SCORED)
     assert models.fingerprint(model) == before
     np.testing.assert_array_equal(scoring.log_probabilities(model, tokenizer, *SCORED), scores)
@@ -612,7 +612,11 @@ def test_an_adapter_of_other_weights_is_refused(tiny, tmp_path):
         with pytest.raises(UserError, match="was trained from another model, or another revision, than") as caught:
             ask()
         assert one_sentence(caught)
-    for known in (models.revision_of(model), "a" * 40, ""):  # its own; a commit, which a folder does not know; not said
+    for known in (
+        checkpoints.revision_of(model),
+        "a" * 40,
+        "",
+    ):  # its own; a commit, which a folder does not know; not said
         (folder / checkpoints.BASE).write_text(known)
         models.with_adapter(model, folder, str(tiny))
 

@@ -210,7 +210,8 @@ LEAST = {"train": 0.25, "dev": 0.1, "test": 0.15}  # half the shares
 
 def has_enough(splits):
     counts = Counter(splits)
-    return all(counts[split] >= max(1, least * len(splits)) for split, least in LEAST.items())
+    pairs = len(splits) < 6 or min(counts["train"], counts["dev"]) >= 2  # somebody to swap with
+    return pairs and all(counts[split] >= max(1, least * len(splits)) for split, least in LEAST.items())
 
 
 @given(USERS, st.randoms())
@@ -236,7 +237,10 @@ def test_a_user_who_is_added_moves_three_others_at_most(users, another):
 
 
 @pytest.mark.parametrize("split", sources.SPLITS)
-@pytest.mark.parametrize("n, least", [(3, (1, 1, 1)), (4, (1, 1, 1)), (5, (2, 1, 1)), (15, (4, 2, 3)), (20, (5, 2, 3))])
+@pytest.mark.parametrize(
+    "n, least",
+    [(3, (1, 1, 1)), (4, (1, 1, 1)), (5, (2, 1, 1)), (6, (2, 2, 1)), (11, (3, 2, 2)), (15, (4, 2, 3)), (20, (5, 2, 3))],
+)
 def test_as_few_users_as_can_be_move_into_splits_that_would_be_empty(split, n, least):
     """All users are of one split: only so many leave it as the others are promised, and those nearest to them."""
     users = [user for user in map(str, range(1000)) if splits.split_of(user) == split][:n]

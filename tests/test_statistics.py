@@ -477,23 +477,6 @@ def test_a_missing_value_is_no_evidence():
     assert statistics.paired_p_value([1, -1, math.nan], [0, 0, 0]) == statistics.paired_p_value([1, -1], [0, 0])
 
 
-def test_holm_on_a_worked_example():
-    assert statistics.corrected([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert statistics.corrected([0.2]) == pytest.approx([0.2])
-    assert statistics.corrected([0.6, 0.7]) == pytest.approx([1.0, 1.0])
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.randoms())
-def test_holm_lies_between_nothing_and_bonferroni_and_keeps_the_order(p, random):
-    adjusted = statistics.corrected(p)
-    assert np.all(adjusted >= np.array(p))
-    assert np.all(adjusted <= np.minimum(1, np.array(p) * len(p)) + 1e-12)
-    assert np.all(np.diff(adjusted[np.argsort(p)]) >= 0)
-    assert min(p) * len(p) >= 1 or adjusted.min() == pytest.approx(min(p) * len(p))
-    order = random.sample(range(len(p)), len(p))
-    assert statistics.corrected([p[i] for i in order]) == pytest.approx(adjusted[order])
-
-
 def test_estimates_print_and_scale():
     estimate = statistics.Estimate(0.5, 0.25, 0.625, 8)
     assert f"{estimate:.1%}" == "50.0% [25.0%, 62.5%]"

@@ -11,7 +11,8 @@ from mipo_nb.base.rows import OPTIONAL
 def divide(users):
     """{user id: split} for different user ids.
 
-    Guaranteed: of three or more each split gets at least one and half its share; the order of rows does not matter.
+    Guaranteed: of three or more each split gets at least one and half its share, of six or more `train` and `dev` get two,
+    so that there is somebody else to swap with; the order of rows does not matter.
     Users have the split of `split_of`, which others cannot change, unless it leaves a split with less (3 in 10 sets of
     15 users, hardly any of 100). Then those beside it in the order of the hash move in; a user who is added later moves
     three others at most.
@@ -21,6 +22,7 @@ def divide(users):
     n, dev, test = len(order), by_hash.count("train"), len(order) - by_hash.count("test")  # where each begins
     if n >= 3:
         least_train, least_dev, least_test = (math.ceil(n * share / 20) for share in (5, 2, 3))  # half the shares
+        least_dev = max(least_dev, 1 + (n >= 6))
         dev = min(max(dev, least_train), n - least_dev - least_test)
         test = min(max(test, dev + least_dev), n - least_test)
     return {user: "train" if i < dev else "dev" if i < test else "test" for i, user in enumerate(order)}

@@ -14,7 +14,7 @@ from rich.table import Table
 # Only what starts at once: torch and the like are imported by the commands that need them.
 from mipo_nb.base.errors import UserError, did_you_mean
 from mipo_nb.command import batch, doctor, report, runner, state
-from mipo_nb.command.parameters import check_parameters, given
+from mipo_nb.command.parameters import check_parameters, from_here, given
 from mipo_nb.lab import grids, runs, settings, tables
 from mipo_nb.lab import notebooks as collection
 
@@ -45,7 +45,7 @@ def _console():
 @app.command()
 def run(
     notebooks: Annotated[list[str] | None, typer.Argument(help="Numbers or names; none: the main notebooks.")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, laptop, gpu, paper, auto, or a .toml file.")] = "auto",
+    profile: Annotated[str, typer.Option(help="smoke, laptop, gpu, evidence, paper, auto, or a .toml file.")] = "auto",
     parameter: Annotated[list[str] | None, typer.Option("-p", help="NAME=VALUE, as often as needed.")] = None,
     output_dir: OutputDir = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume/--fresh", help="Take what is there, or compute all anew.")] = True,
@@ -56,7 +56,7 @@ def run(
     workers: Annotated[str | None, typer.Option(help="A Ray cluster: ray, or ray://HEAD:10001.")] = None,
 ):
     """Execute notebooks one after the other and write a report."""
-    selection, parameters = collection.selected(notebooks or []), given(parameter or [])
+    selection, parameters = collection.selected(notebooks or []), from_here(given(parameter or []))
     check_parameters(selection, parameters, profile)
     dry_run = parameters.pop("DRY_RUN", False) or dry_run
     if publish and (profile != "laptop" or parameters or dry_run or output_dir != Path("runs")):
@@ -151,7 +151,9 @@ def export_adapter(
     output: Annotated[Path, typer.Option(help="A folder that is new or empty, from where you are.")],
     to: Annotated[str, typer.Option(help="merged, adapter, ollama or vllm.")] = "merged",
     model: Annotated[str | None, typer.Option(help="The base; None: the one that the adapter names.")] = None,
-    dtype: Annotated[str, typer.Option(help="Of merged weights: bfloat16, float16 or float32.")] = "bfloat16",
+    dtype: Annotated[
+        str, typer.Option(help="Of merged weights: bfloat16, float16, float32; auto: as coarse as training allows.")
+    ] = "auto",
     push_to: Annotated[str | None, typer.Option(help="Upload it there too: an id on the hub, as in you/name.")] = None,
 ):
     """Make an adapter ready for use elsewhere: merged, with its card, for Ollama or vLLM."""

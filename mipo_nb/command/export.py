@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -13,19 +14,21 @@ from mipo_nb.command.card import card, facts_of, origin
 from mipo_nb.engine import checkpoints
 from mipo_nb.lab.settings import located
 
+_COMMIT = re.compile(r"^[0-9a-f]{40}$")
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM's --max-lora-rank takes
 TARGETS = ("merged", "adapter", "ollama", "vllm")
-DTYPES = ("bfloat16", "float16", "float32")
+DTYPES = ("bfloat16", "float16", "float32")  # from the coarsest to the finest
 PROBES = (
     "How do I get better at cooking?", "What should I do with a free afternoon?", "Give me a tip for a good night's sleep.",
 )  # fmt: skip
 
 
-def export(adapter, target, output, *, model=None, dtype="bfloat16", facts=(), push_to=None):
+def export(adapter, target, output, *, model=None, dtype="auto", facts=(), push_to=None):
     """Write what `target` needs to `output`, a folder that is new or empty. Returns lines to show: what lies there, what
     merging lost, the next command.
 
-    "merged": base and adapter in one, in `dtype`, loaded again and compared. "adapter": the adapter with its card.
+    "merged": base and adapter in one, in `dtype`, loaded again and compared; "auto" takes the coarsest of `DTYPES` whose
+    rounding moves log-probabilities at most half as far as training did. "adapter": the adapter with its card.
     "ollama": "merged" with a Modelfile. "vllm": "adapter" with the command that serves it. `model` names the base where
     the adapter does not, `facts` are lines for the card. `push_to`, an id on the hub, has the folder uploaded there, to a
     private repository; nothing is uploaded without it.
@@ -34,7 +37,7 @@ def export(adapter, target, output, *, model=None, dtype="bfloat16", facts=(), p
     written, a base that is not the adapter's, and as `models.load` does; nothing is left half-written.
     """
     require_known("target", target, TARGETS)
-    require_known("dtype", dtype, DTYPES)
+    require_known("dtype", dtype, ("auto", *DTYPES))
     adapter, output = Path(adapter).expanduser(), Path(output).expanduser().resolve()
     if (adapter / "adapter" / "adapter_config.json").is_file():  # the folder that `mipo-nb train` made around it
         adapter = adapter / "adapter"
@@ -72,10 +75,17 @@ def _for_a_server(target, folder, output, base, config):
     """Write what Ollama or vLLM needs into `folder`, which will be `output`; the line that says how to serve it."""
     if target == "ollama":
         (folder / "Modelfile").write_text("FROM .\nPARAMETER temperature 0.7\nPARAMETER top_p 0.9\n")
+        settings = json.loads(
+            (folder / "tokenizer_config.json").read_text(encoding="utf-8")
+        )  # where Ollama looks for it
+        settings["chat_template"] = (folder / checkpoints.TEMPLATE).read_text(encoding="utf-8")
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
         return [f"To serve it: cd {shlex.quote(str(output))} && ollama create my-model && ollama run my-model"]
     if target == "vllm":
         folder_of_base = Path(base).expanduser()
         name, _, revision = (str(folder_of_base.resolve()), "", "") if folder_of_base.is_dir() else base.partition("@")
+        if not revision and not folder_of_base.is_dir():  # what it was trained on, where that was a commit
+            revision = next(iter(_COMMIT.findall(checkpoints.trained_on(folder))), "")
         rank = next((r for r in _RANKS if r >= config["r"]), config["r"])
         template = (
             ["--chat-template", str(output / checkpoints.TEMPLATE)] if (folder / checkpoints.TEMPLATE).is_file() else []
@@ -164,20 +174,23 @@ def _merged(adapter, folder, base, dtype):
         tokenizer.chat_template = trained_with.read_text(encoding="utf-8")
     before, after = _log_probabilities(exact, tokenizer, adapter_off=True), _log_probabilities(exact, tokenizer)
     merged = exact.merge_and_unload()
-    others = [kind for kind in DTYPES if kind != dtype]
-    lost = {kind: _log_probabilities(_rounded(merged, getattr(torch, kind)), tokenizer) for kind in others}
+    effect = (before - after).abs().mean().item()
+    lost = {kind: _log_probabilities(_rounded(merged, getattr(torch, kind)), tokenizer) for kind in DTYPES}
+    if dtype == "auto":
+        kept = (kind for kind in DTYPES if (lost[kind] - after).abs().mean().item() <= effect / 2)
+        dtype = next(kept, "float32")
     merged.to(getattr(torch, dtype)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     del merged, exact
     lost[dtype] = _log_probabilities(models.load(str(folder), dtype=dtype)[0], tokenizer)
-    effect, gone = ((a - after).abs().mean().item() for a in (before, lost[dtype]))
+    gone = (lost[dtype] - after).abs().mean().item()
     told = ""
     if gone > effect / 2 > 0:
         told = f" Rounding moved it {gone / effect:.0%} as far as training did: take --dtype float32, or serve the adapter as it is."
     away = {kind: f"{(found - after).abs().mean().item():.3f}" for kind, found in lost.items()}
     others = " and ".join(f"{away[kind]} in {kind}" for kind in DTYPES if kind != dtype)
     return [
-        f"The adapter moves a token's log-probability by {(after - before).abs().mean().item():.3f} nats on average; the "
+        f"The adapter moves a token's log-probability by {effect:.3f} nats on average; the "
         f"merged {dtype} model, loaded again, is {away[dtype]} nats away from the adapter on float32 weights ({others})."
         + told
     ]

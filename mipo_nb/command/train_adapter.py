@@ -37,7 +37,7 @@ def train(data, *, profile, output_dir, seed=0, model=None, numbers=()):
         if name in _BY_OPTION:
             raise UserError(f"{name} is no number of the profile; give it by {_BY_OPTION[name]}.")
         require_known("parameter", name, known)
-    if "SYSTEM" in given and "WITH_CONTEXT" not in given:
+    if "SYSTEM" in given and "WITH_CONTEXT" not in given and given.get("NEGATIVE") != "missing_context":
         raise UserError(
             "SYSTEM is put where no user is known, and here one is in every row; give WITH_CONTEXT too, with your words and {context}."
         )
@@ -63,6 +63,10 @@ def _require_all(s):
         for split in SPLITS
     }
     for split in ("train", "dev"):
+        people = len(set(rows[split]["user_id"]))
+        if people < 2 and s.negative not in ("random_prompt", "missing_context"):
+            told = f"'{s.negative}' takes something of another person, and of yours {people} is in '{split}'"
+            raise UserError(f"{told}; add people, six or more, or say in a column 'split' who belongs to which.")
         pairs.negative_conversations(rows[split], s.negative, seed=s.seed)
     if (found := len(rows["train"])) < (least := training.Recipe.of(s).pairs_per_step):
         told = f"{found} training rows are fewer than the {least} of one step"

@@ -210,38 +210,3 @@ paired_gain = checking.numbers(
     ((_before + 5, _before), 0.0, "when every row gains the same, the difference is certain"),
     ((_after[:3], _before[:3]), 1 / 3, "fewer rows are less sure: count them"),
 )
-
-no_larger = checking.numbers(
-    "Notebook 13, exercise 1: `function(value, error, margin)` says whether two one-sided tests at 5% exclude the margin.",
-    ((1.0, 2.0, 5.0), 1, "1 + 1.645 x 2 = 4.3 is below 5, and so is the other side"),
-    ((-2.0, 2.0, 5.0), 0, "both sides count: -2 - 1.645 x 2 is below -5"),
-    ((0.0, 3.0, 5.0), 1, "each side has 5%, so 1.645 errors and not 1.96"),
-    ((6.0, 0.5, 5.0), 0, "a change that is surely larger is not within the margin"),
-)
-best_per_character = checking.numbers(
-    "Notebook 13, exercise 2: `function(scores, options)` is the index of the highest log-probability per character.",
-    (([-6.0, -7.0], ["ice", "a red planet"]), 1, "divide each score by the length of its option"),
-    (([-2.0, -9, -8], ["a stone", "b", "cc"]), 0, "log-probabilities are negative: the one nearest to 0 per character"),
-    (([-4.0, -2.0], ["stone", "a b"]), 1, "a space is a character as well"),
-    (([-6.0, -5.0], ["a cat", "elephants"]), 1, "per character, not per word"),
-)
-
-
-def deal(function):
-    """Notebook 13, exercise 3: everybody gets one response, nobody their own, nobody one that claims the same."""
-    for claims in map(list, ("123", "7575", "414924", "001122334455")):
-        indices, problem = checking.tried(function, list(claims))
-        if problem:
-            return checking.verdict(problem)
-        try:
-            every = sorted(indices) == list(range(len(claims)))
-        except TypeError:
-            return checking.verdict(f"a list of indices is wanted, you give {type(indices).__name__}.")
-        if not every:
-            wanted = f"every index from 0 to {len(claims) - 1} must occur once"
-            return checking.verdict(f"for {claims} you give {indices}: {wanted}.")
-        for i, k in enumerate(indices):
-            if claims[i] == claims[k]:
-                same = "its own response" if i == k else f"one that claims {claims[k]} as well"
-                return checking.verdict(f"for {claims}, number {i} gets {same}.")
-    return checking.verdict(None)

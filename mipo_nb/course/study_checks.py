@@ -1,4 +1,4 @@
-"""Self-checks of the exercises in the studies, notebooks 40 to 44, as in `checks`."""
+"""Self-checks of the exercises in the studies, notebooks 40 to 43, as in `checks`."""
 
 import numpy as np
 
@@ -99,42 +99,21 @@ nats_of_best = checking.numbers(
     ((64,), np.log(64) - 63 / 64, "the mean of log u under that density is -1/n"),
 )
 
-factor_part = checking.numbers(
-    "Notebook 43, exercise 1: `function(before, after, i)` is the part of factor i in the change of a product of two.",
-    (((0.5, 0.8), (0.6, 0.9), 0), 0.085, "the change of the factor, times the mean of the other one before and after"),
-    (((0.5, 0.8), (0.6, 0.9), 1), 0.055, "both parts together are the change of the product"),
-    (((0.8, 0.5), (0.9, 0.4), 1), -0.085, "a factor that falls has a negative part"),
-    (((0.3, 0.7), (0.3, 0.2), 0), 0.0, "a factor that stays has no part"),
-)
-divisia_part = checking.numbers(
-    "Notebook 43, exercise 2: `function(before, after, i)` is the part of factor i by the logarithmic mean.",
-    (((0.5, 0.8), (0.6, 0.9), 0), 0.14 / np.log(1.35) * np.log(1.2), "the logarithmic mean of the two products, times the factor's log-ratio"),
-    (((0.5, 0.8), (0.6, 0.9), 1), 0.14 / np.log(1.35) * np.log(1.125), "both parts together are the change of the product"),
-    (((0.4, 0.5), (0.5, 0.4), 0), 0.2 * np.log(1.25), "where both products are equal their mean is the product"),
-    (((0.9, 0.8, 0.5), (0.9, 0.6, 0.5), 1), -0.09, "any number of factors: the one that changed has the whole change"),
-)  # fmt: skip
-luck_of_many = checking.numbers(
-    "Notebook 43, exercise 3: `function(k, n)` is the probability that one of k different numbers out of n is the right one.",
-    ((1, 20), 0.05, "one number hits one time in n"),
-    ((4, 20), 0.2, "drawn without putting back: no two of them can both hit"),
-    ((20, 20), 1.0, "who mentions them all hits"),
-)
-
 slope_of = checking.numbers(
-    "Notebook 44, exercise 1: `function(gains)` is the least-squares slope per turn of gains at turns 1 to T.",
+    "Notebook 43, exercise 1: `function(gains)` is the least-squares slope per turn of gains at turns 1 to T.",
     (([3.0, 3.0, 3.0, 3.0],), 0.0, "a gain that stays has no slope"),
     ((np.array([5.0, 2.0, -1.0]),), -3.0, "what falls by three a turn has slope minus three"),
     (([10.0, 0.0, 0.0, 0.0, 0.0],), -2.0, "all turns count, not the first and the last alone"),
     (([0.0, 4.0],), 4.0, "with two turns it is their difference"),
 )
 share_left = checking.numbers(
-    "Notebook 44, exercise 2: `function(untrained, trained)` is the share of the first turn's gain that is left at the last.",
+    "Notebook 43, exercise 2: `function(untrained, trained)` is the share of the first turn's gain that is left at the last.",
     (([12.0, 10.0, 8.0], [20.0, 17.0, 14.0]), 0.75, "a gain is trained minus untrained, at its own turn: 8, then 6"),
     (([12.0, 7.0, 2.0], [20.0, 15.0, 10.0]), 1.0, "where both fall alike nothing of the gain is lost"),
     (([3.0, 3.0], [7.0, 1.0]), -0.5, "a gain that turned into a loss has a negative share left"),
 )
 largest_error = checking.numbers(
-    "Notebook 44, exercise 3: `function(change, margin)` is the largest standard error that still shows a change within it.",
+    "Notebook 43, exercise 3: `function(change, margin)` is the largest standard error that still shows a change within it.",
     ((0.5, 5.0), 4.5 / 1.645, "the interval's farther end, 1.645 standard errors on, has to stay inside"),
     ((-2.0, 5.0), 3.0 / 1.645, "a change below zero is as far from its margin as one above"),
     ((6.0, 5.0), 0.0, "what lies outside itself is shown within by no error"),

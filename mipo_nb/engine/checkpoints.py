@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mipo_nb.base.embedded import EMBEDDED, cache_path
 from mipo_nb.base.errors import UserError
-from mipo_nb.base.files import digest, tensors_hash, write_atomically
+from mipo_nb.base.files import content_hash, digest, tensors_hash, write_atomically
 from mipo_nb.engine import callbacks
 
 THINKING = "completions/thinking"  # in a log: how many responses of a step think aloud
@@ -134,32 +134,42 @@ def require_base(adapter, name):
 
 
 def trained_on(adapter):
-    """What identifies the base's weights that an adapter was trained on, as `models.revision_of`; "" where it does not say."""
+    """What identifies the base's weights that an adapter was trained on, as `revision_of`; "" where it does not say."""
     file = Path(adapter) / BASE
     return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
 
 
-def require_weights(adapter, name, revision):
-    """Raise `UserError` for the folder of an adapter that was trained on other weights than those of `revision`. A commit
-    and a hash of files cannot be compared, and an embedded model is the hub's, rounded: an adapter may go onto either."""
+def revision_of(model):
+    """What identifies the weights that were loaded: the commit on the hub, or a hash of a folder's safetensors."""
+    return getattr(model.config, "_commit_hash", None) or content_hash(weight_files(model))
+
+
+def weight_files(model):
+    """The files of weights in the folder that a model was loaded from."""
+    return sorted(Path(model.config._name_or_path).glob("*.safetensors"))
+
+
+def require_weights(adapter, name, model):
+    """Raise `UserError` for the folder of an adapter that was trained on other weights than those that `model` was loaded
+    with as `name`. A commit and a hash of files cannot be compared, and an embedded model is the hub's, rounded: an adapter
+    may go onto either."""
     config = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
     embedded = str(config.get("base_model_name_or_path")).startswith("embedded:")
     known = trained_on(adapter)
-    if known and not embedded and len(known) == len(revision) and known != revision:
+    if known and not embedded and len(revision := revision_of(model)) == len(known) and known != revision:
         raise UserError(
             f"The adapter in {adapter} was trained from another model, or another revision, than {name}; give its own, or remove "
             f"{BASE} from it if you know that the weights are the same."
         )
 
 
-def attach(model, adapter, name, revision):
-    """`model`, loaded as `name`, with the LoRA adapter of a folder; `revision` identifies the weights of `name`. Raises
-    `UserError` where the adapter does not belong or fit."""
+def attach(model, adapter, name):
+    """`model`, loaded as `name`, with the LoRA adapter of a folder. Raises `UserError` where that does not belong or fit."""
     from peft import PeftModel
 
     try:
         require_base(adapter, name)
-        require_weights(adapter, name, revision)
+        require_weights(adapter, name, model)
         return PeftModel.from_pretrained(model, adapter)
     except (AttributeError, TypeError, ValueError, RuntimeError) as e:
         raise UserError(f"The adapter in {adapter} does not fit '{name}'; set MODEL to its own base.") from e

@@ -73,7 +73,7 @@ def memory_budget(
         "activations": shape.layers * inputs + stored if checkpointing else shape.layers * stored,
         "logits": _logits(shape, size, scored, rank),
     }
-    if beside and (four_bit or not rank):
+    if beside and (not rank or (four_bit and on_cpu)):
         budget["base model, held beside"] = beside * base
     if on_cpu and rank:  # once for the way forward, once for the way back
         budget["weights, laid out twice"] = 2 * ((not four_bit) * shape.linear + shape.vocab * shape.h) * size

@@ -18,7 +18,7 @@ _READING = """Intervals hold 95 %. Zero inside means that we could not see, not 
 
 _MORE = """## More
 
-[The ledger](docs/ledger.md) has every claim, how its badge is made, and which modules changed since each run. [recorded.csv](results/recorded.csv) has every number. [Expectations](docs/expectations.md) were committed before the main job, and [what the authors' code does](docs/what_the_code_does.md) comes with file and line.
+[The ledger](docs/ledger.md) has every claim, how its badge is made, and which modules changed since each run. [recorded.csv](results/recorded.csv) has every number. Each section of [Expectations](docs/expectations.md) was committed before the runs that it names, and [what the authors' code does](docs/what_the_code_does.md) comes with file and line.
 """
 
 _LEDGER = """# The ledger of claims
@@ -35,7 +35,7 @@ The paper is in the proceedings of ICML 2026 (PMLR 306). Published figures are o
 - **Holds** needs all cores to be met, *in part* some of them. A person can lower a badge to *in part*, never raise it.
 - **Guard.** A side condition. It earns no badge. One that fails turns *holds* into *at a price*.
 - **No gain larger than X.** X is the smallest effect of interest. Two one-sided tests at 5 % put the change between -X and X. They take the recorded interval as if normal, which errs towards *undecided* where trainings are few. Most of the X were chosen when results were known.
-- **Registered.** The named commit holds the expectation, had no such result yet, and comes before the commit that the run came from; a test checks this. All else is *after the fact*: a summary, not a prediction that came true. An expectation that came after an earlier run's result is after the fact too.
+- **Registered.** The named commit holds the expectation, had no such result yet, and comes before the commit that the run came from; a test checks this. All else is *after the fact*: a summary, not a prediction that came true. An expectation that came after an earlier run's result is after the fact too. For P1, Cd and E9 results at another dose or of other rows were known before; [Expectations](expectations.md) says which.
 - **Read in the code.** Seen at a commit, file and line of the authors' code, and not run by us. All of them stand in [what the authors' code does](what_the_code_does.md).
 - **At our scale**: our small model, invented users, rules. **Reproduced**: mathematics or code, the same at any size. **Not testable here**: it needs what we do not have.
 
@@ -123,10 +123,10 @@ def ledger(claims, told, records):
 
 def _counts(claims, records):
     """How many claims there are of each outcome, and how many of those that were measured were registered."""
-    found = {claim.id: badges.outcome(claim, badges.recorded(claim, records)) for claim in claims if not claim.verdict}
-    words = {k: word.lower() for k, word in _ANSWERS.items()}
-    words |= {badges.SMALL: "no gain above X", "": "read in the code only"}
-    counts = Counter(words[outcome] for outcome in found.values())
+    found = {claim: badges.outcome(claim, badges.recorded(claim, records)) for claim in claims if not claim.verdict}
+    words = {k: word.lower() for k, word in _ANSWERS.items()} | {badges.SMALL: "no gain above X"}
+    unmeasured = {True: "read in the code only", False: "not run yet"}
+    counts = Counter(words.get(outcome, unmeasured[bool(claim.read)]) for claim, outcome in found.items())
     counts[badges.NOT_TESTABLE] = len(claims) - len(found)
     registered = sum("registered" in badges.badge(claim, records) for claim in claims)
     said = "; ".join(f"{name} {count}" for name, count in counts.most_common())

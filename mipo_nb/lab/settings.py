@@ -33,7 +33,7 @@ _AT_MOST = {"top_p": 1, "warmup": 1, "final_rate": 1, "lora_rank": 4096}
 # What a parameter in capitals does not name: what a run takes by other means, and what is no number of an experiment.
 _NOT_IN_CAPITALS = ("model", "data", "needs_gb", "time_out")
 # What DATA takes by name: a file that happens to be called so is not meant (`paper.personal` reads all but the first).
-_DATA_NAMES = ("own", "prism", "community_alignment", "multifaceted_bench")
+DATA_NAMES = ("own", "prism", "community_alignment", "multifaceted_bench")
 
 
 def profile_names(notebook=None):
@@ -175,7 +175,7 @@ def resolve(profile, notebook, *, model=None, adapter=None, seed=0, device=None,
     adapter = located("ADAPTER", adapter or None, os.path.isdir)
     if numbers["rules_file"]:
         numbers["rules_file"] = located("RULES_FILE", numbers["rules_file"], os.path.isfile)
-    if numbers.get("data") not in _DATA_NAMES:
+    if numbers.get("data") not in DATA_NAMES:
         numbers["data"] = located("DATA", numbers["data"], os.path.isfile)
     return Settings(Path(profile).stem, notebook, model, seed, device, machine.dtype, numbers, adapter)
 

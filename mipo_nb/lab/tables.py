@@ -123,7 +123,7 @@ def _glance(notebooks):
     names = ("for the user, recital-proof", "misapplied", "how many")
     gain, wrong, trainings = (recorded[_KEPT + name] for name in names)
     return (
-        f"**Of 100 wishes of new people, the trained model keeps {gain['value']:.1f} more for the user who wished them** "
+        f"**Of 100 recital-proof wishes of new people, the trained model keeps {gain['value']:.1f} more for the user who wished them** "
         f"(95% interval {gain['low']:.1f} to {gain['high']:.1f}, {trainings['value']:.0f} trainings). It pays: in {wrong['value']:.1f} "
         f"of 100 cases more, a wish acts where it must not, as in a letter to somebody else.\n\n{markdown_table(rows)}"
     )

@@ -1,4 +1,4 @@
-"""Stories, poems, letters and dialogues: what a training on everyday questions does where nothing was trained (notebook 44).
+"""Stories, poems, letters and dialogues: what a training on everyday questions does where nothing was trained (notebook 43).
 
 Users are in groups; those of a group are asked for the same story, poem and letter, so that texts to one prompt can be
 compared between users. In a dialogue the user's messages are scripted and no message repeats the context, which stands

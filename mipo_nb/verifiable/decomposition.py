@@ -1,13 +1,10 @@
 """Where a change in accuracy comes from: accuracy as a chain of factors, and a split of its change that adds up exactly."""
 
-import re
-from fractions import Fraction
 from itertools import combinations
 from math import factorial
 
 import numpy as np
 
-from mipo_nb.base.errors import UserError
 from mipo_nb.statistics import over_seeds
 from mipo_nb.verifiable import answers
 
@@ -18,7 +15,6 @@ STAGES = {
     "arithmetic": ("arithmetic slip",),
     "reasoning": ("wrong reasoning",),
 }
-_PART = re.compile(r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/[1-9]\d*)?|[a-z]+(?:-[a-z]+)?", re.IGNORECASE)
 
 
 def passed(kinds):
@@ -36,7 +32,7 @@ def passed(kinds):
 def factors(levels):
     """Shares [..., K] that get through each link, among all, as shares among those that came so far; NaN of nothing.
 
-    Their product is the last of the levels (eq-chain of notebook 43).
+    Their product is the last of the levels (eq-chain of notebook 13).
     """
     levels = np.asarray(levels, dtype=float)
     previous = np.concatenate([np.ones_like(levels[..., :1]), levels[..., :-1]], axis=-1)
@@ -47,7 +43,7 @@ def split(before, after):
     """[..., K] parts of prod(after) - prod(before), one for each of K factors, which add up to it exactly.
 
     A factor's part is what the product gains when that factor alone is exchanged, averaged over all orders of exchange:
-    Shapley's value (eq-split of notebook 43). A factor that is NaN on one side is taken as on the other: its part is 0.
+    Shapley's value (eq-split of notebook 13). A factor that is NaN on one side is taken as on the other: its part is 0.
     """
     before, after = np.broadcast_arrays(np.asarray(before, dtype=float), np.asarray(after, dtype=float))
     old = np.nan_to_num(np.where(np.isnan(before), after, before), nan=1.0)
@@ -85,17 +81,3 @@ def _parts(levels):
     """[..., 5]: the parts of the change, and the change, of shares [..., 8] that get through before and after."""
     old, new = np.split(levels, 2, axis=-1)
     return np.concatenate([split(factors(old), factors(new)), (new - old)[..., -1:]], axis=-1)
-
-
-def mentions(response, gold):
-    """Whether any number in a response, in digits or as a word, is the right one: the most lenient of all readings.
-
-    `gold` is a `Fraction`. No closing phrase or last place is needed, and signs do not count: an upper bound of what
-    any way of reading could find, hits by luck included. Raises `UserError` for a letter.
-    """
-    if not isinstance(gold, Fraction):
-        raise UserError(
-            f"The right answer '{gold}' is no number to be found in a text; set task to stories, svamp or gsm8k."
-        )
-    values = (answers.read_number(part).value for part in (response, *_PART.findall(response)))
-    return any(value is not None and answers.same(abs(value), abs(gold)) for value in values)

@@ -42,21 +42,6 @@ def graded(rows, responses):
     return pd.DataFrame(table)
 
 
-def factors(table):
-    """{"on topic", "answered, if on topic", "right, if answered"}: three shares whose product is the accuracy of `graded`.
-
-    Off-topic is as in `answers.error_kind`; answered is a number or letter that was read where answers are read. A share
-    of nothing is NaN.
-    """
-    on_topic = table["kind"] != "off-topic"
-    answered = on_topic & ~table["kind"].isin(["no answer", "format"])
-    return {
-        "on topic": float(on_topic.mean()),
-        "answered, if on topic": float(answered[on_topic].mean()),
-        "right, if answered": float(table["right"][answered].mean()),
-    }
-
-
 def option_scores(model, tokenizer, rows, form, *, batch_size=64, folder=None, description="options"):
     """List of arrays, one per problem: log p of each option in nats, summed over its tokens.
 

@@ -14,8 +14,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from mipo_nb.base.errors import UserError
+from mipo_nb.base.files import project_root
 from mipo_nb.command import cli, state
-from mipo_nb.command.parameters import given
+from mipo_nb.command.parameters import from_here, given
 from mipo_nb.lab import notebooks, tables
 
 
@@ -58,6 +59,9 @@ MISTAKES = [
     (["11", "--dry-run"], "11_qlora_mipo has no dry run; its parameters have no DRY_RUN."),
     (["00", "-p", "DRY_RUN=True"], "Unknown parameter 'DRY_RUN'; known: ACCUMULATE, AT_LIMIT, BATCH_SIZE, "),
     (["30", "-p", "DRY_RUN=false"], "DRY_RUN must be True or False, not 'false'."),
+    (["15", "-p", "DATA=missing.jsonl"], "There is no file missing.jsonl to read"),
+    (["15", "-p", "DATA=3"], "DATA must be a name or a path as text, not 3."),
+    (["15", "-p", "RULES_FILE=none.py"], "There is no file of rules none.py"),
     (["11", "--workers", "dask"], "--workers takes ray, or an address like ray://HEAD:10001, not 'dask'."),
 ]
 
@@ -115,6 +119,18 @@ def test_values_are_read_as_literals_else_as_text(text, expected):
 def test_what_is_no_assignment_is_refused(text):
     with pytest.raises(UserError, match="-p takes NAME=VALUE"):
         given([text])
+
+
+def test_a_path_in_the_working_folder_is_one_for_the_kernel_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.jsonl").write_text("{}\n")
+    same = {"MODEL": "embedded:smollm2-135m", "DATA": "own", "RULES_FILE": "none.py", "SEED": 3}
+    assert from_here(same) == same
+    assert from_here({"DATA": "mine.jsonl"}) == {"DATA": str(tmp_path / "mine.jsonl")}
+    in_both = "data/users.jsonl"  # the project's own comes first, as everywhere
+    (tmp_path / "data").mkdir()
+    (tmp_path / in_both).write_text("{}\n")
+    assert from_here({"DATA": in_both}) == {"DATA": str(project_root() / in_both)}
 
 
 def test_the_list_tells_minutes_memory_needs_and_the_main_ones(call):

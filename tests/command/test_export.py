@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import HfApi
+from safetensors.torch import load_file, save_file
 
 from mipo_nb import models, pairs, prompts, training
 from mipo_nb.base.errors import UserError
@@ -61,6 +62,19 @@ def test_a_merged_model_stands_alone_and_says_nearly_the_same(adapter, expected,
 
 
 @pytest.mark.model
+@pytest.mark.parametrize(("scale", "dtype"), [(1.0, "bfloat16"), (0.03, "float16"), (0.0, "float32")])
+def test_a_merge_is_as_coarse_as_training_allows(adapter, tmp_path, scale, dtype):
+    """An adapter of much, little and no effect: rounding must not move more than half as far."""
+    shutil.copytree(adapter, tmp_path / "mine")
+    weights = load_file(tmp_path / "mine" / "adapter_model.safetensors")
+    weights = {name: value * (scale if "lora_B" in name else 1) for name, value in weights.items()}
+    save_file(weights, tmp_path / "mine" / "adapter_model.safetensors", {"format": "pt"})
+    said = export(tmp_path / "mine", "merged", tmp_path / "out")
+    assert f"merged {dtype} model" in said[1] and "Rounding moved it" not in said[1]
+    assert models.load_config(str(tmp_path / "out")).dtype == getattr(torch, dtype)
+
+
+@pytest.mark.model
 def test_an_exported_adapter_is_the_same_adapter_with_a_card(adapter, expected, tmp_path):
     [line] = export(adapter, "adapter", tmp_path / "out")
     assert line.startswith("adapter: ")
@@ -80,8 +94,18 @@ def test_servers_get_their_command(adapter, tmp_path):
     assert "--max-lora-rank 8" in said[-1] and (tmp_path / "vllm" / "serve.sh").read_text().startswith(
         "#!/bin/sh\nvllm serve"
     )
+    assert "--revision" not in said[-1]
+    for known, told in (
+        ("989aa7980e4cf806f80c7fef2b1adb7bc71aa306", True),
+        ("0" * 16, False),
+    ):  # a commit; a hash of files
+        (on_the_hub / checkpoints.BASE).write_text(known)
+        said = export(on_the_hub, "vllm", tmp_path / f"vllm {told}")
+        assert (f"--revision {known}" in said[-1]) is told
     said = export(adapter, "ollama", tmp_path / "ollama", dtype="float16")
     assert (tmp_path / "ollama" / "Modelfile").read_text().startswith("FROM .") and "ollama create" in said[-1]
+    tokenizer = json.loads((tmp_path / "ollama" / "tokenizer_config.json").read_text())
+    assert tokenizer["chat_template"] == models.load_tokenizer(NAME).chat_template
 
 
 @pytest.mark.model

@@ -116,6 +116,7 @@ def test_the_commands_that_it_ends_with_can_be_given(users, tmp_path):
         ({"AT_LIMIT": "never"}, "Unknown at_limit 'never'"),
         ({"TEMPLATE_OPTIONS": {1: 2}}, "template_options must have text as its keys"),
         ({"data": "one context"}, "'random_context' needs at least two different contexts"),
+        ({"data": "four people"}, "takes something of another person, and of yours 1 is in 'dev'; add people"),
         ({"data": "one context", "NEGATIVE": "random_wish"}, "'random_wish' needs a wish in every row"),
         ({"data": "/dev/zero"}, "There is no file /dev/zero to read (it is a folder, a device or a pipe)"),
         ({"SYSTEM": "You answer letters."}, "SYSTEM is put where no user is known"),
@@ -130,6 +131,8 @@ def test_the_commands_that_it_ends_with_can_be_given(users, tmp_path):
 def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(tmp_path, monkeypatch, change, told):
     same = [{"user_id": f"u{k}", "context": "One text for all.", "prompt": f"Question {k % 3}?"} for k in range(12)]
     (tmp_path / "one context").write_text("".join(json.dumps(row) + "\n" for row in same))
+    four = [row | {"context": f"Context {k}.", "prompt": f"Question {k}?"} for k, row in enumerate(same[:4])]
+    (tmp_path / "four people").write_text("".join(json.dumps(row) + "\n" for row in four))
     monkeypatch.chdir(tmp_path)
     how = {"data": "own", "profile": "smoke", **{name: change[name] for name in ("data", "profile") if name in change}}
     numbers = {name: value for name, value in change.items() if name not in how}

@@ -68,12 +68,6 @@ def dealt(claims, turn=None):
     return [order[(order.index(i) + turn) % len(order)] for i in range(len(claims))]
 
 
-def divisia(b, a, i):
-    old, new = math.prod(b), math.prod(a)
-    weight = old if math.isclose(old, new) else (new - old) / math.log(new / old)
-    return weight * math.log(a[i] / b[i])
-
-
 def shapley_of_two(b, a, i):
     return float(decomposition.split(b, a)[i])
 
@@ -242,9 +236,7 @@ RIGHT = {
         lambda g, m: next(n for n in range(1, 9999) if g >= 2 * math.sqrt((m - g * g) / n) - 1e-12),
     ],
     "by_luck": [net_gain, net_gain_by_steps],
-    "factor_part": [lambda b, a, i: (a[i] - b[i]) * (a[1 - i] + b[1 - i]) / 2, shapley_of_two],
-    "divisia_part": [divisia],
-    "luck_of_many": [lambda k, n: k / n, lambda k, n: 1 - math.comb(n - 1, k) / math.comb(n, k)],
+    "part_of_two": [lambda b, a, i: (a[i] - b[i]) * (a[1 - i] + b[1 - i]) / 2, shapley_of_two],
     "slope_of": [
         lambda g: np.polyfit(range(1, len(g) + 1), g, 1)[0],
         lambda g: creative.slope(g),
@@ -667,29 +659,13 @@ WRONG = {
         "normal": lambda n, m, least: 0.5 * math.erfc(least / math.sqrt(2 * n * m)),
         "all move": lambda n, m, least: net_gain(n, 1.0, least),
     },
-    "factor_part": {
+    "part_of_two": {
         "the other factor before": lambda b, a, i: (a[i] - b[i]) * b[1 - i],
         "the other factor after": lambda b, a, i: (a[i] - b[i]) * a[1 - i],
         "the whole change": lambda b, a, i: math.prod(a) - math.prod(b),
         "sides exchanged": lambda b, a, i: -shapley_of_two(b, a, i),
         "the other factor's part": lambda b, a, i: shapley_of_two(b, a, 1 - i),
         "not halved": lambda b, a, i: 2 * shapley_of_two(b, a, i),
-    },
-    "divisia_part": {
-        "Shapley's value": shapley_of_two,
-        "no mean": lambda b, a, i: math.log(a[i] / b[i]),
-        "arithmetic mean": lambda b, a, i: (math.prod(a) + math.prod(b)) / 2 * math.log(a[i] / b[i]),
-        "mean of the factor": lambda b, a, i: a[i] - b[i],
-        "equal products forgotten": lambda b, a, i: (
-            (math.prod(a) - math.prod(b)) / (math.log(math.prod(a)) - math.log(math.prod(b))) * math.log(a[i] / b[i])
-        ),
-        "two factors only": lambda b, a, i: divisia(b[:2], a[:2], i),
-    },
-    "luck_of_many": {
-        "put back": lambda k, n: 1 - (1 - 1 / n) ** k,
-        "one draw": lambda k, n: 1 / n,
-        "upside down": lambda k, n: n / k,
-        "the miss": lambda k, n: 1 - k / n,
     },
     "slope_of": {
         "last minus first": lambda g: g[-1] - g[0],

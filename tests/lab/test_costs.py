@@ -45,9 +45,11 @@ def test_memory_budget_moves_the_right_way():
     assert budget(dtype="float32")["weights"] == 2 * budget()["weights"]
     assert budget(pairs_per_batch=16)["activations"] == 2 * budget()["activations"]
     assert budget(rank=32)["adapter, gradient, Adam"] == 2 * budget()["adapter, gradient, Adam"]
-    beside = budget(four_bit=True, beside=2)
-    assert beside.pop("base model, held beside") == 2 * beside["weights"] and beside == budget(four_bit=True)
-    assert budget(beside=2) == budget()  # whose weights are shared
+    four_bit = budget(four_bit=True, device="cpu")
+    beside = budget(four_bit=True, device="cpu", beside=2)
+    assert beside.pop("base model, held beside") == 2 * beside["weights"] and beside == four_bit
+    assert budget(beside=2) == budget()  # whose weights are shared, and on a card those of 4 bits too
+    assert budget(four_bit=True, beside=2) == budget(four_bit=True)
 
 
 def test_an_adapter_takes_sixteen_bytes_a_weight_whatever_its_base_is_held_in():

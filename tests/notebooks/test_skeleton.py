@@ -170,10 +170,6 @@ def test_tables_are_up_to_date(name):
     assert tables.write(check=True) == [], "run mipo-nb tables"
 
 
-# Cells that still lose TEMPLATE_OPTIONS, by notebook; to be emptied.
-OPTIONS_LOST = {"31": 1, "43": 1}
-
-
 def without_options(source):
     """Line numbers of a cell where it says how a model or tokenizer is loaded, or trained, and leaves the run's
     `template_options` out; `**s.weights` has them, and what is written as `**name` is looked at where it is made."""
@@ -196,4 +192,4 @@ def without_options(source):
 
 def test_the_options_of_a_template_reach_every_tokenizer(name):
     lost = [line for cell in code(NOTEBOOKS[name]) for line in without_options(cell.source)]
-    assert len(lost) == OPTIONS_LOST.get(name[:2], 0), "take mended cells out of OPTIONS_LOST"
+    assert not lost

@@ -15,7 +15,7 @@ from mipo_nb.paper import diversity
 from mipo_nb.studies import arms, creative
 from mipo_nb.studies.arms import Arm
 
-ARM, NAME = Arm("random_context", 4e-4, 8, 1), "44_creative_and_open_ended"
+ARM, NAME = Arm("random_context", 4e-4, 8, 1), "43_creative_and_open_ended"
 FLOOR = Arm("missing_context", 0.0, pairs=0, method="told nothing")
 
 
