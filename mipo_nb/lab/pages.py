@@ -123,10 +123,10 @@ def ledger(claims, told, records):
 
 def _counts(claims, records):
     """How many claims there are of each outcome, and how many of those that were measured were registered."""
-    found = {claim: badges.outcome(claim, badges.recorded(claim, records)) for claim in claims if not claim.verdict}
+    found = [(claim, badges.outcome(claim, badges.recorded(claim, records))) for claim in claims if not claim.verdict]
     words = {k: word.lower() for k, word in _ANSWERS.items()} | {badges.SMALL: "no gain above X"}
     unmeasured = {True: "read in the code only", False: "not run yet"}
-    counts = Counter(words.get(outcome, unmeasured[bool(claim.read)]) for claim, outcome in found.items())
+    counts = Counter(words.get(outcome, unmeasured[bool(claim.read)]) for claim, outcome in found)
     counts[badges.NOT_TESTABLE] = len(claims) - len(found)
     registered = sum("registered" in badges.badge(claim, records) for claim in claims)
     said = "; ".join(f"{name} {count}" for name, count in counts.most_common())
