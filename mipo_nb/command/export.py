@@ -27,11 +27,10 @@ def export(adapter, target, output, *, model=None, dtype="auto", facts=(), push_
     """Write what `target` needs to `output`, a folder that is new or empty. Returns lines to show: what lies there, what
     merging lost, the next command.
 
-    "merged": base and adapter in one, in `dtype`, loaded again and compared; "auto" takes the coarsest of `DTYPES` whose
-    rounding moves log-probabilities at most half as far as training did. "adapter": the adapter with its card.
-    "ollama": "merged" with a Modelfile. "vllm": "adapter" with the command that serves it. `model` names the base where
-    the adapter does not, `facts` are lines for the card. `push_to`, an id on the hub, has the folder uploaded there, to a
-    private repository; nothing is uploaded without it.
+    "merged": base and adapter in one, loaded again and compared; in `dtype`, or for "auto" in the coarsest of `DTYPES` whose
+    rounding moves log-probabilities at most half as far as training did. "adapter": the adapter with its card. "ollama":
+    "merged" with a Modelfile. "vllm": "adapter" with the command that serves it. `model` names the base where the adapter
+    does not, `facts` are lines for the card. `push_to`, an id on the hub, has the folder uploaded to a private repository.
 
     Raises `UserError` for a folder without an adapter or with half of one, an output that has something in it or cannot be
     written, a base that is not the adapter's, and as `models.load` does; nothing is left half-written.
