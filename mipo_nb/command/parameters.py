@@ -8,7 +8,7 @@ from mipo_nb.base.errors import UserError
 from mipo_nb.lab.notebooks import require_read
 from mipo_nb.lab.settings import DATA_NAMES, located
 
-_PATHS = ("DATA", "RULES_FILE", "MODEL", "ADAPTER")
+_PATHS = {"DATA": os.path.isfile, "RULES_FILE": os.path.isfile, "MODEL": os.path.isdir, "ADAPTER": os.path.isdir}
 _OPTIONS = {"PROFILE": "--profile", "OUTPUT_DIR": "--output-dir"}  # what the command must know of a run as well
 
 
@@ -38,18 +38,19 @@ def check_parameters(notebooks, parameters, profile):
             raise UserError(f"DRY_RUN must be True or False, not {value!r}.")
         if name == "RULES_FILE":
             preferences.add_kinds(located(name, value, os.path.isfile))
-    if (data := parameters.get("DATA", "own")) not in DATA_NAMES:  # read once the rules' kinds are known
+    if (data := parameters.get("DATA")) is not None and data not in DATA_NAMES:  # read once the rules' kinds are known
         for _ in sources.stream_jsonl(located("DATA", data, os.path.isfile), ("prompt", "context", "user_id")):
             pass
 
 
 def from_here(parameters):
-    """The same, a path that lies in the working folder and not in the project's root as an absolute one: the kernel works
-    in the root."""
-    return {name: _absolute(name, value) if name in _PATHS else value for name, value in parameters.items()}
+    """The same, with absolute paths of what lies in the working folder: the kernel works in the project's root, whose own
+    come first (`settings.located`)."""
+    return {name: _absolute(name, value) for name, value in parameters.items()}
 
 
 def _absolute(name, value):
-    if not isinstance(value, str) or not os.path.exists(os.path.expanduser(value)):
+    is_there = _PATHS.get(name)
+    if not is_there or not isinstance(value, str) or value in DATA_NAMES or not is_there(os.path.expanduser(value)):
         return value
-    return located(name, value, os.path.exists)
+    return located(name, value, is_there)

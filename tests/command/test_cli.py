@@ -124,6 +124,7 @@ def test_what_is_no_assignment_is_refused(text):
 def test_a_path_in_the_working_folder_is_one_for_the_kernel_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.jsonl").write_text("{}\n")
+    (tmp_path / "own").write_text("{}\n")  # the project's own people are meant all the same
     same = {"MODEL": "embedded:smollm2-135m", "DATA": "own", "RULES_FILE": "none.py", "SEED": 3}
     assert from_here(same) == same
     assert from_here({"DATA": "mine.jsonl"}) == {"DATA": str(tmp_path / "mine.jsonl")}
